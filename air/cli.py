@@ -1,0 +1,129 @@
+"""What all command lines share: flags from dataclasses, one-line errors, exit statuses (2 for usage, 1 for failure)."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from air.errors import AIRError, UsageError
+from air.schedules import Schedule
+
+Arguments = TypeVar("Arguments")
+
+_registry = tyro.constructors.ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _schedule_rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    if info.type is not Schedule:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT|SCHEDULE",
+        instance_from_str=lambda arguments: Schedule.parse(arguments[0]),
+        is_instance=lambda instance: isinstance(instance, Schedule),
+        str_from_instance=lambda schedule: [str(schedule)],
+    )
+
+
+def parse(cls: type[Arguments], description: str, args: list[str] | None = None, default: Any = None) -> Arguments:
+    """Reads the command line into a dataclass.
+
+    Args:
+        cls: the dataclass; fields that are configurations are flattened, so that each of their fields is a flag.
+        description: shown by `--help`.
+        args: the arguments without the program's name; those of this process when None.
+        default: an instance whose values are the flags' defaults.
+
+    Raises:
+        UsageError: for a flag that is unknown or has an impossible value.
+        SystemExit: with status 0 after `--help`.
+    """
+    options = {} if default is None else {"default": default}
+    errors = io.StringIO()
+    width = os.environ.get("COLUMNS")
+    try:
+        with contextlib.redirect_stderr(errors), _registry:
+            if "--help" not in (sys.argv[1:] if args is None else args):
+                os.environ["COLUMNS"] = "10000"  # keeps tyro from wrapping the message, which becomes one line
+            return tyro.cli(cls, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_message(errors.getvalue())) from None
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if width is not None:
+            os.environ["COLUMNS"] = width
+
+
+def peek(flag: str) -> str | None:
+    """The value of a flag of this process, before its command line is parsed; None where it is not given."""
+    for argument, value in zip(sys.argv[1:], [*sys.argv[2:], None], strict=True):
+        if argument == flag:
+            return value
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
+    return None
+
+
+def _message(box: str) -> str:
+    """The first paragraph of tyro's framed message, on one line."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ \t") for line in box.splitlines()]
+    body = [line for line in lines if line and not line.startswith(("╭", "╰"))]
+    rule = next((i for i, line in enumerate(body) if set(line) == {"─"}), len(body))
+    text = " ".join(body[:rule])
+    text = re.sub(r"^Error parsing (?!-)[\w.{}|-]+: ", "", text)
+    return text.removeprefix("Error parsing ")
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Holds back the notes that TensorFlow's C++ part writes to standard error while it is imported.
+
+    No setting silences them, and they would bury our own lines. They are shown if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the notes after the import
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as notes:
+        stderr = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+
+            yield
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs a script's main function; a user's mistake ends in one line on standard error, without a traceback."""
+    program = os.path.basename(sys.argv[0])
+    try:
+        main()
+    except AIRError as error:
+        _fail(program, str(error), error.exit_status)
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError, FileExistsError) as error:
+        _fail(program, f"{error.filename}: {error.strerror}", 1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(program, f"{place}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        _fail(program, "interrupted", 130)
+    sys.exit(0)
+
+
+def _fail(program: str, message: str, status: int) -> NoReturn:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,237 @@
+"""The hyperparameters of the model and of a training run: immutable, validated, to JSON and back.
+
+    config = AIRConfig(lstm_units=128, temperature="linear(1, 0.5, steps=2000)")
+    config.replace(max_steps=4)
+    AIRConfig.from_json(config.to_json()) == config
+
+This file loads neither TensorFlow nor Keras, so that command lines answer at once.
+"""
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import Self
+
+from air.errors import ConfigError
+from air.schedules import Schedule
+
+
+class Config(BaseModel):
+    """Base of all configurations.
+
+    Raises:
+        ConfigError: at construction, for a field that is unknown or has an impossible value; the message names the field, the
+            value and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error, type(self))) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated as a whole."""
+        return type(self)(**{**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-compatible values."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> Self:
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{cls.__name__}: {fields!r:.80} is not allowed; it must be an object of named fields")
+        return cls(**fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"{cls.__name__}: not valid JSON ({error})") from None
+        return cls.from_dict(fields)
+
+
+def _one_line(error: ValidationError, cls: type) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if first["type"] == "extra_forbidden":
+        return f"{field}: {cls.__name__} has no such field; it has {', '.join(cls.model_fields)}"
+    if not field:  # a contradiction between fields, whose own message names them
+        return message
+    value = first["input"]
+    shown = str(value) if isinstance(value, Schedule) else f"{value!r:.80}"
+    return f"{field}: {shown} is not allowed; {message[0].lower()}{message[1:]}"
+
+
+def _scheduled(minimum: float, *, above: bool = False, open_ended: bool = False) -> Any:
+    """The type of a scalar that may be annealed, all of whose values are at least `minimum` (or above it).
+
+    An `open_ended` one may leave out how many steps its change takes.
+    """
+
+    def parse(value: Any) -> Schedule:
+        schedule = Schedule.parse(value)
+        if schedule.minimum < minimum or (above and schedule.minimum == minimum):
+            raise ValueError(f"values must be {'above' if above else 'at least'} {minimum:g}")
+        if schedule.is_open_ended and not open_ended:
+            raise ValueError(f"a {schedule.kind} schedule needs its steps here")
+        return schedule
+
+    def serialise(schedule: Schedule) -> float | str:
+        return schedule.initial if schedule.kind == "constant" else str(schedule)
+
+    return Annotated[Schedule, BeforeValidator(parse), PlainSerializer(serialise)]
+
+
+Count = Annotated[int, Field(ge=1)]
+Size = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
+Units = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
+Variance = Annotated[float, Field(gt=0)]
+NonNegative = _scheduled(0.0)
+Positive = _scheduled(0.0, above=True)
+LearningRate = _scheduled(0.0, above=True, open_ended=True)
+
+
+def _constant(value: float) -> Schedule:
+    return Schedule("constant", value)
+
+
+class AIRConfig(Config):
+    """Every hyperparameter of the model and of its objective.
+
+    A field of type `Schedule` takes a number or a schedule over training steps, see `air.schedules`.
+    """
+
+    canvas_size: Size = (50, 50)
+    """Height and width of a scene, in pixels."""
+    window_size: Size = (28, 28)
+    """Height and width of the attention window, in pixels."""
+    max_steps: Annotated[int, Field(ge=1, le=16)] = 3
+    """Most objects that the model can attend to in one scene."""
+
+    lstm_units: Count = 256
+    """Units of the controller's LSTM."""
+    head_units: Units = (64,)
+    """Hidden ReLU layers of each head between the LSTM and a latent's parameters."""
+    cnn_filters: Units = (32, 32)
+    """Filters of the convolutions between canvas and LSTM; empty: the LSTM sees the raw canvas."""
+    cnn_kernels: Units = (6, 3)
+    """Width of each convolution's kernel, in pixels; as many as filters."""
+    cnn_strides: Units = (4, 2)
+    """Stride of each convolution, in pixels; as many as filters."""
+    cnn_pools: Units = (1, 1)
+    """Width of the max-pooling after each convolution, 1 for none; as many as filters."""
+
+    encoder_units: Units = (512, 256)
+    """Hidden layers of the glimpse encoder."""
+    decoder_units: Units = (256, 512)
+    """Hidden layers of the glimpse decoder."""
+    z_what_size: Count = 50
+    """Latent dimensions that describe an object."""
+    activation: Literal["relu", "softplus", "elu", "tanh", "silu", "gelu"] = "relu"
+    """Activation of the hidden layers of the glimpse encoder and decoder."""
+    decoder_bias: float = -2.0
+    """Initial bias of the decoder's logits: below 0, an untrained window is dark."""
+    decoder_noise: NonNegative = _constant(0.0)
+    """Standard deviation of the Normal noise added to the decoder's logits while training."""
+
+    scale_prior_mean: float = -1.0
+    """Mean of the prior of the pre-sigmoid scale."""
+    scale_prior_variance: Variance = 0.05
+    """Variance of the prior of the pre-sigmoid scale."""
+    shift_prior_mean: float = 0.0
+    """Mean of the prior of the pre-tanh shift."""
+    shift_prior_variance: Variance = 1.0
+    """Variance of the prior of the pre-tanh shift."""
+    z_what_prior_mean: float = 0.0
+    """Mean of the prior of z_what."""
+    z_what_prior_variance: Variance = 1.0
+    """Variance of the prior of z_what."""
+    z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=100.0, limit=1e-9)
+    """Prior odds that a step attends to an object."""
+    temperature: Positive = _constant(1.0)
+    """Temperature of the Concrete z_pres."""
+    stop_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """A scene stops when the running sum of 1 - z_pres reaches this (ACT)."""
+
+    z_pres_kl_weight: NonNegative = _constant(1.0)
+    """Weight of the KL of z_pres in the loss; 1 is the ELBO."""
+    scale_kl_weight: NonNegative = _constant(1.0)
+    """Weight of the KL of the scale in the loss; 1 is the ELBO."""
+    shift_kl_weight: NonNegative = _constant(1.0)
+    """Weight of the KL of the shift in the loss; 1 is the ELBO."""
+    z_what_kl_weight: NonNegative = _constant(1.0)
+    """Weight of the KL of z_what in the loss; 1 is the ELBO."""
+
+    @model_validator(mode="after")
+    def _cnn_is_complete(self) -> Self:
+        for name in ("cnn_kernels", "cnn_strides", "cnn_pools"):
+            if len(getattr(self, name)) != len(self.cnn_filters):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is not allowed; it must have as many values as "
+                    f"cnn_filters {self.cnn_filters}"
+                )
+        shrinking = math.prod(self.cnn_strides) * math.prod(self.cnn_pools)
+        if shrinking > min(self.canvas_size):
+            raise ValueError(
+                f"cnn_strides: {self.cnn_strides} with cnn_pools {self.cnn_pools} is not allowed; together they shrink a "
+                f"canvas_size of {self.canvas_size} to nothing"
+            )
+        return self
+
+    @property
+    def scheduled_fields(self) -> tuple[str, ...]:
+        """The names of the fields that may be annealed."""
+        return tuple(name for name in type(self).model_fields if isinstance(getattr(self, name), Schedule))
+
+
+class TrainingConfig(Config):
+    """Every hyperparameter of a training run."""
+
+    iterations: Count = 15000
+    """Training steps, one batch each."""
+    batch_size: Count = 64
+    """Scenes in a batch."""
+    learning_rate: LearningRate = Schedule("cosine", 3e-3, final=1e-4)
+    """Learning rate of Adam; a schedule without steps lasts the whole run."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Global norm to which gradients are clipped."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Fixes initialisation, order of the data and all random draws of a run."""
+    xla: bool = True
+    """Compile the training step with XLA."""
+
+    validation_scenes: Count = 1000
+    """Held-out scenes that are scored while training runs."""
+    validate_every: Count = 500
+    """Training steps between two scorings of held-out scenes."""
+    scalars_every: Count = 50
+    """Training steps between two rows of scalar summaries."""
+    gradients_every: Count = 100
+    """Training steps between two summaries of gradient norms."""
+    histograms_every: Count = 250
+    """Training steps between two summaries of the histograms of variables and gradients."""
+    images_every: Count = 500
+    """Training steps between two pictures of attention and reconstruction."""
+    checkpoints_every: Count = 1000
+    """Training steps between two checkpoints."""
+    keep_checkpoints: Count = 5
+    """Checkpoints that are kept, the newest ones."""

@@ -1,0 +1,43 @@
+"""The distributions of AIR's latent variables, on TensorFlow Probability.
+
+Gaussians are parametrised by mean and log-variance. The Concrete (relaxed Bernoulli) distribution (Maddison et al., 2017) is
+handled by its *logit*, a Logistic variable, because the density of its sigmoid is infinite at 0 and 1: with logits l and
+temperature t, logit ~ Logistic(l / t, 1 / t) and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of
+the logits is that of the Concrete variables.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+
+def gaussian(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
+    return tfd.Normal(mean, tf.exp(0.5 * log_variance))
+
+
+def gaussian_kl(posterior: tfd.Normal, prior_mean: float, prior_variance: float) -> tf.Tensor:
+    """KL(posterior || Normal(prior_mean, prior_variance)) in nats, summed over the last axis."""
+    prior = tfd.Normal(tf.constant(prior_mean), tf.sqrt(prior_variance))
+    return tf.reduce_sum(tfd.kl_divergence(posterior, prior), axis=-1)
+
+
+def concrete_logit(logits: tf.Tensor, temperature: tf.Tensor | float) -> tfd.Logistic:
+    """The distribution of the logit of a Concrete variable, of the shape of `logits`."""
+    return tfd.Logistic(logits / temperature, 1.0 / temperature)
+
+
+def concrete_kl(
+    sample_logit: tf.Tensor, logits: tf.Tensor, prior_logits: tf.Tensor, temperature: tf.Tensor | float
+) -> tf.Tensor:
+    """One-sample Monte-Carlo estimate of the KL of two Concrete distributions of one temperature, in nats, elementwise.
+
+    Args:
+        sample_logit: logit of a sample of the posterior.
+        logits: log-odds of the posterior.
+        prior_logits: log-odds of the prior.
+        temperature: of both.
+    """
+    posterior = concrete_logit(logits, temperature)
+    prior = concrete_logit(prior_logits, temperature)
+    return posterior.log_prob(sample_logit) - prior.log_prob(sample_logit)

@@ -1,0 +1,44 @@
+"""Averages of per-scene quantities, split by the true number of objects."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class GroupedMean(keras.metrics.Metric):
+    """Means of several quantities over all scenes and over those of each true count, in one small matrix product a batch.
+
+    Args:
+        quantities: names of the quantities.
+        groups: true counts 0 ... groups - 1 have a mean of their own.
+    """
+
+    def __init__(self, quantities: tuple[str, ...], groups: int, name: str = "statistics", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.quantities, self.groups = quantities, groups
+        self.sums = self.add_weight(name="sums", shape=(groups + 1, len(quantities)), initializer="zeros")
+        self.scenes = self.add_weight(name="scenes", shape=(groups + 1,), initializer="zeros")
+
+    def update_state(self, values: tf.Tensor, counts: tf.Tensor) -> None:
+        """Args: values: [batch, quantities]; counts: [batch] true counts, or -1 where unknown (counted under "all" only)."""
+        members = tf.concat([tf.one_hot(counts, self.groups), tf.ones_like(values[:, :1])], axis=1)
+        self.sums.assign_add(tf.matmul(members, values, transpose_a=True))
+        self.scenes.assign_add(tf.reduce_sum(members, axis=0))
+
+    def overall(self, quantity: str) -> tf.Tensor:
+        """The mean over all scenes, a scalar tensor."""
+        return tf.math.divide_no_nan(self.sums[-1, self.quantities.index(quantity)], self.scenes[-1])
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """The means over all scenes by quantity."""
+        return {quantity: self.overall(quantity) for quantity in self.quantities}
+
+    def by_count(self) -> dict[str, dict[str, float]]:
+        """The means by quantity and by group: "0", "1" ... and "all"; groups without a scene are left out."""
+        sums, scenes = self.sums.numpy(), self.scenes.numpy()
+        names = [*(str(count) for count in range(self.groups)), "all"]
+        return {
+            quantity: {name: float(sums[g, q] / scenes[g]) for g, name in enumerate(names) if scenes[g]}
+            for q, quantity in enumerate(self.quantities)
+        }

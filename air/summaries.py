@@ -1,0 +1,103 @@
+"""TensorBoard summaries of a training run.
+
+Under `summary/train`, means over the training scenes since the last row; `<count>` is the true number of objects, or "all":
+
+    loss/<count>, reconstruction/<count>              negative ELBO and its reconstruction term, nats per scene
+    count/<count>, count_accuracy/<count>             sampled number of steps, and how often it is right
+    z_pres_<step>/<count>, scale_<step>/<count>       z_pres, and half the window's side in canvas units
+    z_pres_kl_<step>/<count> ... z_what_kl_<step>/..  the KL terms of each step, nats
+    gradient_norm/before_clipping, after_clipping     global norms
+    schedule/learning_rate, z_pres_prior_odds, ...    every scalar that is annealed
+    variables/<name>, gradients/<name>                histograms
+    attention                                         pictures: input, reconstruction, windows; steps in red, green, blue
+
+Under `summary/validation`, held-out scenes, inferred deterministically: count_accuracy/<count>, reconstruction/<count>.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from air import drawing
+from air.config import TrainingConfig
+
+
+class Periodic(keras.callbacks.Callback):
+    """Base of callbacks that act at certain training steps.
+
+    Args:
+        start: steps that the model was trained before this call of `fit`.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self.start = start
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.on_step(self.start + batch + 1, logs or {})
+
+    def on_step(self, step: int, logs: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Summaries(Periodic):
+    """Writes the training summaries.
+
+    Args:
+        folder: where; `train` is added.
+        training: how often.
+        batch: images [batch, height, width] of which gradients are shown.
+        pictured: a few images [scenes, height, width] to picture.
+        start: see `Periodic`.
+    """
+
+    def __init__(self, folder: Path, training: TrainingConfig, batch: np.ndarray, pictured: np.ndarray, start: int = 0) -> None:
+        super().__init__(start)
+        self.training, self.batch, self.pictured = training, tf.constant(batch), pictured
+        self.writer = tf.summary.create_file_writer(str(Path(folder) / "train"))
+        self.latest: dict[str, dict[str, float]] = {}
+
+    def on_step(self, step: int, logs: dict[str, Any]) -> None:
+        training = self.training
+        with self.writer.as_default(step=step):
+            if step % training.scalars_every == 0:
+                self.latest = self.model.statistics.by_count()
+                self.model.statistics.reset_state()
+                self._scalars(step)
+            if step % training.gradients_every == 0 and self.latest:
+                tf.summary.scalar("gradient_norm/before_clipping", self.latest["gradient_norm"]["all"])
+                tf.summary.scalar("gradient_norm/after_clipping", self.latest["clipped_gradient_norm"]["all"])
+            if step % training.histograms_every == 0:
+                self._histograms()
+            if step % training.images_every == 0:
+                picture = drawing.strip(self.pictured, self.model.infer(self.pictured))
+                tf.summary.image("attention", picture[None])
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.writer.close()
+
+    def _scalars(self, step: int) -> None:
+        for quantity, means in self.latest.items():
+            if "gradient_norm" not in quantity:
+                for count, value in means.items():
+                    if not (count == "all" and len(means) == 1 and quantity == "count_accuracy"):  # no labels, no accuracy
+                        tf.summary.scalar(f"{quantity}/{count}", value)
+        config = self.model.config
+        for name in config.scheduled_fields:
+            tf.summary.scalar(f"schedule/{name}", getattr(config, name)(step))
+        tf.summary.scalar("schedule/learning_rate", self.model.optimizer.learning_rate)
+
+    def _histograms(self) -> None:
+        variables = self.model.trainable_variables
+        for variable, gradient in zip(variables, self._gradients(self.batch), strict=True):
+            tf.summary.histogram(f"variables/{variable.path}", variable)
+            tf.summary.histogram(f"gradients/{variable.path}", gradient)
+
+    @tf.function
+    def _gradients(self, images: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = self.model.loss_of(images)
+        return tape.gradient(loss, self.model.trainable_variables)

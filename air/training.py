@@ -1,0 +1,194 @@
+"""Training runs: starting one, going on with one."""
+
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+from air import checkpoints, dataset
+from air.callbacks import Checkpoints, FiniteLoss, Progress, Validation
+from air.config import AIRConfig, TrainingConfig
+from air.errors import DataError
+from air.generator import GeneratorConfig
+from air.learning_rate import LearningRate
+from air.model import AIRModel
+from air.runs import RunFolder
+from air.scenes import SceneSet, pipeline
+from air.summaries import Summaries
+
+DEFAULT_DATA = Path("multi_mnist")
+PICTURED = 8  # scenes in the pictures for TensorBoard
+MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
+
+
+def start(
+    model_config: AIRConfig,
+    training: TrainingConfig,
+    *,
+    data: Path = DEFAULT_DATA,
+    mnist: Path | None = None,
+    run: Path | None = None,
+    overwrite: bool = False,
+) -> bool:
+    """Trains a new model in a new run folder.
+
+    Args:
+        model_config: of the model.
+        training: of the run.
+        data: see `load_data`.
+        mnist: see `load_data`.
+        run: the folder to make, see `RunFolder.create`.
+        overwrite: replace that folder.
+
+    Returns:
+        Whether the run reached its end, see `train`.
+
+    Raises:
+        AIRError: if the data or the folder can't be used, or the training fails.
+    """
+    train_set, held_out = load_data(data, mnist, model_config.canvas_size)
+    folder = RunFolder.create(run, overwrite)
+    folder.record(model_config, training, data=str(data))
+    keras.utils.set_random_seed(training.seed)
+    model = AIRModel(model_config, seed=training.seed)
+    return train(model, training, folder, train_set, held_out)
+
+
+def resume(run: Path, iterations: int) -> bool:
+    """Goes on with a run from its newest intact checkpoint, by the configuration in its folder.
+
+    Args:
+        run: the run folder.
+        iterations: where the run shall end now.
+
+    Returns:
+        Whether the run reached its end, see `train`.
+
+    Raises:
+        DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration.
+    """
+    folder = RunFolder(run)
+    model_config, training, record = folder.read()
+    training = training.replace(iterations=iterations)
+    step, model = checkpoints.newest_checkpoint(run)
+    for field in AIRConfig.model_fields:
+        ours, theirs = getattr(model_config, field), getattr(model.config, field)
+        if ours != theirs:
+            raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
+    train_set, held_out = load_data(Path(record["data"]), None, model_config.canvas_size)
+    return train(model, training, folder, train_set, held_out)
+
+
+def train(model: AIRModel, training: TrainingConfig, folder: RunFolder, data: SceneSet, held_out: SceneSet | None) -> bool:
+    """Trains a model up to `training.iterations` steps, from wherever it is.
+
+    Args:
+        model: new, or loaded from a checkpoint.
+        training: the run's configuration.
+        folder: where everything is written.
+        data: training scenes.
+        held_out: scenes of which the first `training.validation_scenes` are scored; None for no scores.
+
+    Returns:
+        Whether the run reached its end; False if it was interrupted, with a checkpoint saved.
+
+    Raises:
+        TrainingError: if the loss is no longer finite; the last checkpoint is kept.
+    """
+    begin = int(model.step.numpy())
+    compile_model(model, training)
+    batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
+    pictured = (held_out or data).images[:PICTURED]
+    summaries = Summaries(folder.summary, training, next(iter(batches))[0], pictured, begin)
+    callbacks = [FiniteLoss(folder.path, begin), summaries]
+    if held_out is not None:
+        scored = held_out.select(slice(training.validation_scenes))
+        callbacks.append(Validation(folder.metrics, folder.summary, training, scored, summaries, begin))
+    callbacks += [Checkpoints(folder.path, training, begin), Progress(training.iterations, data.counts is not None, begin)]
+    steps = training.iterations - begin
+    with _Interruption(model) as interruption:
+        if steps > 0:
+            model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
+    _report(int(model.step.numpy()), training, folder, interruption.happened)
+    return not interruption.happened
+
+
+def compile_model(model: AIRModel, training: TrainingConfig) -> None:
+    """Compiles a model for a run; a model that already has an optimiser keeps its state."""
+    intervals = [getattr(training, name) for name in type(training).model_fields if name.endswith("_every")]
+    common = math.gcd(training.iterations, int(model.step.numpy()), *intervals)
+    rate = LearningRate(training.learning_rate.over(training.iterations))
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        optimizer.learning_rate = rate
+    model.compile(
+        optimizer=optimizer,
+        learning_rate=rate,
+        clip_norm=training.clip_norm,
+        jit_compile=training.xla,
+        steps_per_execution=max(n for n in range(1, MAX_STEPS_PER_CALL + 1) if common % n == 0),
+    )
+
+
+def load_data(path: Path, mnist: Path | None, canvas_size: tuple[int, int]) -> tuple[SceneSet, SceneSet | None]:
+    """The training scenes and, where there are any, the held-out ones.
+
+    Args:
+        path: a folder with train.npz and perhaps validation.npz, or one file of scenes. `multi_mnist` is made if missing.
+        mnist: the digits to make it of, see `air.mnist.load`.
+        canvas_size: that the scenes must have.
+
+    Raises:
+        DataError: if there are no such scenes, or they have another canvas size.
+    """
+    if path == DEFAULT_DATA and not path.exists():
+        config = GeneratorConfig(canvas_size=canvas_size)
+        with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene") as bar:
+            dataset.make_dataset(path, config, mnist, progress=bar.update)
+    if not path.exists():
+        raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
+    is_folder = path.is_dir()
+    train_set = SceneSet.load(path / "train.npz" if is_folder else path)
+    held_out = path / "validation.npz"
+    held_out_set = SceneSet.load(held_out) if is_folder and held_out.exists() else None
+    for scenes in (train_set, held_out_set):
+        if scenes is not None and scenes.canvas_size != canvas_size:
+            height, width = scenes.canvas_size
+            raise DataError(
+                f"{path}: scenes of {height}x{width} pixels do not fit canvas_size {canvas_size}; "
+                f"use --canvas-size {height} {width}"
+            )
+    return train_set, held_out_set
+
+
+def _report(step: int, training: TrainingConfig, folder: RunFolder, interrupted: bool) -> None:
+    if interrupted:
+        print(f"Stopped at step {step} of {training.iterations}. Go on with: python training.py --resume {folder.path}")
+    else:
+        print(f"Trained {step} steps. Look at the run with: tensorboard --logdir {folder.summary}")
+
+
+class _Interruption:
+    """Turns the first SIGINT or SIGTERM into a stop after the current steps, so that a checkpoint can be saved."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model, self.happened = model, False
+        self.previous: dict[int, Callable[..., Any] | int | None] = {}
+
+    def __enter__(self) -> "_Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, self._stop)
+        return self
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.happened = self.model.stop_training = True
+        signal.signal(number, self.previous[number])  # a second one stops at once
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""Trains AIR on multi-MNIST.
+
+    python training.py                                   # the default recipe, into air_results
+    python training.py --run mine --max-steps 4 --seed 1
+    python training.py --preset original                 # the published configuration
+    python training.py --resume air_results
+
+Makes the data set when there is none. TensorBoard shows the run while it goes on: tensorboard --logdir air_results/summary
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from air import cli
+from air.config import AIRConfig, TrainingConfig
+from air.errors import UsageError
+from air.presets import PRESETS
+from air.runs import RunFolder
+
+Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    preset: Literal["default", "original"] = "default"
+    """Where the other flags' defaults come from."""
+    data: Path_ = Path("multi_mnist")
+    """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""
+    mnist: Path_ | None = None
+    """MNIST as an .npz of Keras' format or a folder of IDX files, when the data has to be made."""
+    run: Path_ | None = None
+    """Run folder to make; air_results, air_results_1 ... when not given."""
+    overwrite: bool = False
+    """Replace the run folder."""
+    resume: Path_ | None = None
+    """Run folder to go on with, by its own configuration; only --iterations may be raised."""
+    model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+def read_arguments() -> Arguments:
+    """The command line, whose defaults are those of its --preset, or the configuration of the run to --resume."""
+    defaults = Arguments()
+    preset, resume = cli.peek("--preset"), cli.peek("--resume")
+    if preset in PRESETS:
+        model, training = PRESETS[preset]()
+        defaults = dataclasses.replace(defaults, preset=preset, model=model, training=training)
+    if resume:
+        model, training, record = RunFolder(Path(resume)).read()
+        defaults = dataclasses.replace(defaults, data=Path(record["data"]), model=model, training=training)
+    arguments = cli.parse(Arguments, __doc__.split("\n")[0], default=defaults)
+    if arguments.resume:
+        _refuse_changes(defaults, arguments)
+    return arguments
+
+
+def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
+    if arguments.run or arguments.overwrite:
+        raise UsageError("--resume goes on in the run's own folder; leave out --run and --overwrite")
+    for name in ("model", "training"):
+        ours, theirs = getattr(arguments, name), getattr(run, name)
+        for field in type(ours).model_fields:
+            if getattr(ours, field) != getattr(theirs, field) and field != "iterations":
+                raise UsageError(
+                    f"{field}: {getattr(ours, field)} is not allowed with --resume; the run has {getattr(theirs, field)}"
+                )
+    if arguments.training.iterations < run.training.iterations:
+        raise UsageError(
+            f"iterations: {arguments.training.iterations} is not allowed with --resume; it must be at least "
+            f"the run's {run.training.iterations}"
+        )
+
+
+def main() -> None:
+    arguments = read_arguments()
+    if not arguments.resume:
+        RunFolder.check(arguments.run, arguments.overwrite)
+    with cli.quiet_import():  # here, because --help and mistakes should not wait for TensorFlow
+        from air import training
+
+    if arguments.resume:
+        finished = training.resume(arguments.resume, arguments.training.iterations)
+    else:
+        finished = training.start(
+            arguments.model,
+            arguments.training,
+            data=arguments.data,
+            mnist=arguments.mnist,
+            run=arguments.run,
+            overwrite=arguments.overwrite,
+        )
+    if not finished:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    cli.run(main)
