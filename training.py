@@ -30,12 +30,16 @@ class Arguments:
     """Where the other flags' defaults come from."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""
+    held_out: Path_ | None = None
+    """File of the scenes to score while training; the data folder's validation.npz when not given."""
     mnist: Path_ | None = None
     """MNIST as an .npz of Keras' format or a folder of IDX files, when the data has to be made."""
     run: Path_ | None = None
     """Run folder to make; air_results, air_results_1 ... when not given."""
     overwrite: bool = False
     """Replace the run folder."""
+    animate: bool = False
+    """Also write attention.gif into the run folder: a few scenes through training."""
     resume: Path_ | None = None
     """Run folder to go on with, by its own configuration; only --iterations may be raised."""
     model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
@@ -83,15 +87,17 @@ def main() -> None:
         from air import training
 
     if arguments.resume:
-        finished = training.resume(arguments.resume, arguments.training.iterations)
+        finished = training.resume(arguments.resume, arguments.training.iterations, animate=arguments.animate)
     else:
         finished = training.start(
             arguments.model,
             arguments.training,
             data=arguments.data,
+            held_out=arguments.held_out,
             mnist=arguments.mnist,
             run=arguments.run,
             overwrite=arguments.overwrite,
+            animate=arguments.animate,
         )
     if not finished:
         sys.exit(130)

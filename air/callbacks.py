@@ -1,6 +1,5 @@
 """What watches, stores and stops a training run, as Keras callbacks."""
 
-import csv
 import math
 import sys
 import time
@@ -14,8 +13,9 @@ from tqdm import tqdm
 from air import checkpoints, evaluation
 from air.config import TrainingConfig
 from air.errors import AIRError
+from air.runs import MetricsFile
 from air.scenes import SceneSet
-from air.summaries import Periodic, Summaries
+from air.summaries import Periodic
 
 
 class TrainingError(AIRError):
@@ -63,76 +63,66 @@ class Checkpoints(Periodic):
 
 
 class Validation(Periodic):
-    """Scores held-out scenes: a row in metrics.csv, and summaries."""
+    """Scores held-out scenes: a row in metrics.csv, and summaries.
+
+    Args:
+        metrics: the file of rows; see `MetricsFile` for its columns.
+        summary: folder for TensorBoard; `validation` is added.
+        training: how often.
+        held_out: the scenes to score.
+        start: see `Periodic`.
+    """
 
     def __init__(
-        self,
-        path: Path,
-        summary: Path,
-        training: TrainingConfig,
-        held_out: SceneSet,
-        summaries: Summaries,
-        start: int,
+        self, metrics: MetricsFile, summary: Path, training: TrainingConfig, held_out: SceneSet, start: int = 0
     ) -> None:
         super().__init__(start)
-        self.path, self.training, self.held_out, self.summaries = path, training, held_out, summaries
+        self.metrics, self.training, self.held_out = metrics, training, held_out
         self.writer = tf.summary.create_file_writer(str(summary / "validation"))
-        self.latest: dict[str, float] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.began = time.perf_counter() - _last_seconds(self.path, self.start)
+        before = self.metrics.rewind(self.start)
+        self.resumed = time.perf_counter()
+        self.began = self.resumed - before.get("seconds", 0.0)
+        self.compiling = before.get("compile_seconds", 0.0)
+        self.scoring = before.get("scoring_seconds", 0.0)
+        self.compiled = False
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        if not self.compiled:
+            self.compiling += now - self.resumed
+            self.compiled = True
         if step % self.training.validate_every:
             return
         scores = evaluation.count_scores(self.model, self.held_out)
-        self.latest = scores
+        self.scoring += time.perf_counter() - now
         with self.writer.as_default(step=step):
             for name, value in scores.items():
                 tf.summary.scalar(name, value)
-        row = {
-            "step": step,
-            "seconds": round(time.perf_counter() - self.began, 2),
-            "train_loss": self.summaries.latest.get("loss", {}).get("all", float(logs["loss"])),
-            **scores,
-        }
-        is_new = not self.path.exists()
-        with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        self.metrics.append(
+            {
+                "step": step,
+                "seconds": time.perf_counter() - self.began,
+                "compile_seconds": self.compiling,
+                "scoring_seconds": self.scoring,
+                "train_loss": float(logs["loss"]),
+                **scores,
+            }
+        )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.writer.close()
 
 
-def _last_seconds(path: Path, step: int) -> float:
-    """The seconds that a resumed run had taken; rows after its checkpoint, which will be written again, are dropped."""
-    if not path.exists():
-        return 0.0
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["step"]) <= step]
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, reader.fieldnames or [])
-            writer.writeheader()
-            writer.writerows(rows)
-
-    checkpoints.write_atomically(path, write)
-    return float(rows[-1]["seconds"]) if rows else 0.0
-
-
 class Progress(Periodic):
-    """A live line: step, loss, count accuracy, steps per second and time left."""
+    """A live line while in its context: step, loss, count accuracy, steps per second and time left."""
 
     def __init__(self, iterations: int, labelled: bool, start: int) -> None:
         super().__init__(start)
         self.iterations, self.labelled = iterations, labelled
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def __enter__(self) -> "Progress":
         interval = 0.2 if sys.stderr.isatty() else 10.0
         print("Compiling the training step ...", file=sys.stderr, flush=True)
         self.bar = tqdm(
@@ -144,11 +134,12 @@ class Progress(Periodic):
             dynamic_ncols=True,
             bar_format="{n}/{total} {bar:20} {postfix} {rate_fmt} {remaining} left",
         )
+        return self
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
         accuracy = f" count {logs['count_accuracy']:.1%}" if self.labelled else ""
         self.bar.set_postfix_str(f"loss {logs['loss']:.1f}{accuracy}", refresh=False)
         self.bar.update(step - self.bar.n)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.close()

@@ -65,9 +65,10 @@ def parse(cls: type[Arguments], description: str, args: list[str] | None = None,
 
 def peek(flag: str) -> str | None:
     """The value of a flag of this process, before its command line is parsed; None where it is not given."""
-    for argument, value in zip(sys.argv[1:], [*sys.argv[2:], None], strict=True):
+    arguments = sys.argv[1:]
+    for position, argument in enumerate(arguments):
         if argument == flag:
-            return value
+            return arguments[position + 1] if position + 1 < len(arguments) else None
         if argument.startswith(f"{flag}="):
             return argument.removeprefix(f"{flag}=")
     return None
@@ -114,8 +115,6 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
     except AIRError as error:
         _fail(program, str(error), error.exit_status)
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError, FileExistsError) as error:
-        _fail(program, f"{error.filename}: {error.strerror}", 1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(program, f"{place}{error.strerror or error}", 1)

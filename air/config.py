@@ -25,6 +25,8 @@ from typing_extensions import Self
 from air.errors import ConfigError
 from air.schedules import Schedule
 
+SMALLEST = 1.2e-38  # anything above 0 but below this is 0 in float32
+
 
 class Config(BaseModel):
     """Base of all configurations.
@@ -89,8 +91,9 @@ def _scheduled(minimum: float, *, above: bool = False, open_ended: bool = False)
 
     def parse(value: Any) -> Schedule:
         schedule = Schedule.parse(value)
-        if schedule.minimum < minimum or (above and schedule.minimum == minimum):
-            raise ValueError(f"values must be {'above' if above else 'at least'} {minimum:g}")
+        if schedule.minimum < minimum or (above and schedule.minimum < minimum + SMALLEST):
+            limit = ", so give it a limit" if schedule.kind == "exponential" and schedule.limit is None else ""
+            raise ValueError(f"values must be {'above' if above else 'at least'} {minimum:g}{limit}")
         if schedule.is_open_ended and not open_ended:
             raise ValueError(f"a {schedule.kind} schedule needs its steps here")
         return schedule
@@ -146,9 +149,9 @@ class AIRConfig(Config):
     """Hidden layers of the glimpse decoder."""
     z_what_size: Count = 50
     """Latent dimensions that describe an object."""
-    activation: Literal["relu", "softplus", "elu", "tanh", "silu", "gelu"] = "relu"
+    activation: Literal["relu", "softplus", "elu", "tanh", "silu", "gelu"] = "elu"
     """Activation of the hidden layers of the glimpse encoder and decoder."""
-    decoder_bias: float = -2.0
+    decoder_bias: float = -3.0
     """Initial bias of the decoder's logits: below 0, an untrained window is dark."""
     decoder_noise: NonNegative = _constant(0.0)
     """Standard deviation of the Normal noise added to the decoder's logits while training."""
@@ -165,7 +168,7 @@ class AIRConfig(Config):
     """Mean of the prior of z_what."""
     z_what_prior_variance: Variance = 1.0
     """Variance of the prior of z_what."""
-    z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=100.0, limit=1e-9)
+    z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=60.0, limit=1e-2)
     """Prior odds that a step attends to an object."""
     temperature: Positive = _constant(1.0)
     """Temperature of the Concrete z_pres."""
@@ -206,11 +209,11 @@ class AIRConfig(Config):
 class TrainingConfig(Config):
     """Every hyperparameter of a training run."""
 
-    iterations: Count = 15000
+    iterations: Count = 20000
     """Training steps, one batch each."""
     batch_size: Count = 64
     """Scenes in a batch."""
-    learning_rate: LearningRate = Schedule("cosine", 3e-3, final=1e-4)
+    learning_rate: LearningRate = Schedule("cosine", 3e-3, final=5e-5)
     """Learning rate of Adam; a schedule without steps lasts the whole run."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Global norm to which gradients are clipped."""

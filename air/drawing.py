@@ -1,11 +1,13 @@
 """Pictures of scenes, attention windows and reconstructions."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from air.model import Scenes
+if TYPE_CHECKING:  # so that who only wants the colours does not wait for TensorFlow
+    from air.model import Scenes
 
 COLOURS = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
 """Red, green, blue for the first three steps, as RGB; then yellow, violet, cyan, and again from the start."""
@@ -37,7 +39,7 @@ def canvas(image: np.ndarray, boxes: Sequence[Sequence[float]] = (), zoom: int =
     return picture
 
 
-def strip(images: np.ndarray, scenes: Scenes, zoom: int = 4) -> np.ndarray:
+def strip(images: np.ndarray, scenes: "Scenes", zoom: int = 4) -> np.ndarray:
     """Scenes side by side: input and reconstruction with the attention windows, and below them each step's window.
 
     Args:

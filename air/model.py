@@ -18,11 +18,13 @@ import tensorflow as tf
 
 from air import distributions, presence, transformer
 from air.config import AIRConfig
-from air.errors import DataError
+from air.images import as_float, check_images, cross_entropy
+from air.learning_rate import LearningRate
 from air.metrics import GroupedMean
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder
+from air.schedules import Schedule
 
-PROBABILITY_RANGE = (1e-6, 1.0 - 1e-6)  # XLA folds log(1 - r + tiny) to log(1 - r), which is -inf at 1: clip instead
+SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
 
 
 class Scenes(NamedTuple):
@@ -108,12 +110,14 @@ class AIRModel(keras.Model):
 
         Args:
             optimizer: any Keras optimiser; Adam with `learning_rate` when None.
-            learning_rate: number or Keras learning-rate schedule.
+            learning_rate: number, `Schedule` or its text form, or a Keras learning-rate schedule.
             clip_norm: global norm to which gradients are clipped; None for no clipping.
             jit_compile: compile the training step with XLA.
             **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
         """
         self.clip_norm = clip_norm
+        if isinstance(learning_rate, (str, Schedule)):
+            learning_rate = LearningRate(learning_rate)
         optimizer = keras.optimizers.Adam(learning_rate) if optimizer is None else optimizer
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
@@ -124,28 +128,44 @@ class AIRModel(keras.Model):
             images: [batch, canvas_height, canvas_width] in [0, 1].
             training: ignored; the training step draws its own samples.
         """
-        return self._infer(images, None)
+        return self.draw(images, None)
 
-    def _infer(self, images: tf.Tensor, seed: tf.Tensor | None) -> Scenes:
-        """Discrete inference; `seed` ([2] integers) draws from the posterior instead of taking means."""
-        images = tf.cast(images, tf.float32)
+    def draw(self, images: tf.Tensor, seed: tf.Tensor | None) -> Scenes:
+        """Infers scenes with latents drawn from the posterior.
+
+        Args:
+            images: [batch, canvas_height, canvas_width] in [0, 1].
+            seed: [2] integers; None for posterior means and rounded z_pres.
+        """
+        images = as_float(images)
         posterior = self.controller(images)
         seeds = [None] * 4 if seed is None else tf.unstack(tf.random.split(seed, 4))
         probability = tf.sigmoid(posterior.presence_logits)
-        uniform = 0.5 if seed is None else tf.random.stateless_uniform(tf.shape(probability), seeds[0])
-        present = tf.math.cumprod(tf.cast(probability > uniform, tf.float32), axis=1)
+        threshold = 0.5 if seed is None else tf.random.stateless_uniform(tf.shape(probability), seeds[0])
+        present = presence.discrete(probability, threshold)
         z_where = _z_where(_draw(posterior.scale, seeds[1]), _draw(posterior.shift, seeds[2]))
         windows = transformer.crop(images, z_where, self.config.window_size)
         z_what = _draw(self.encoder(windows), seeds[3])
-        return self._paint(present, tf.math.cumprod(probability, axis=1), z_where, z_what)
+        return self.decode(z_what, z_where, present)._replace(presence=tf.math.cumprod(probability, axis=1))
 
-    def _paint(self, present: tf.Tensor, presence_probability: tf.Tensor, z_where: tf.Tensor, z_what: tf.Tensor) -> Scenes:
-        """Decodes discrete latents into pictures."""
+    def count(self, images: tf.Tensor) -> tf.Tensor:
+        """The inferred number of objects alone, [batch] int32, without looking at any of them."""
+        present = presence.discrete(tf.sigmoid(self.controller(images).presence_logits))
+        return tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
+
+    def decode(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Scenes:
+        """Paints scenes from their latents.
+
+        Args:
+            z_what: [batch, steps, z_what_size].
+            z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
+            present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
+        """
         windows = tf.sigmoid(self.decoder(z_what))
         objects = transformer.render(windows, z_where, self.config.canvas_size) * present[..., None, None]
         return Scenes(
             count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
-            presence=presence_probability,
+            presence=present,
             scale=z_where[..., 0],
             shift=z_where[..., 1:],
             boxes=transformer.boxes(z_where, self.config.canvas_size),
@@ -155,12 +175,15 @@ class AIRModel(keras.Model):
             reconstruction=tf.clip_by_value(tf.reduce_sum(objects, axis=1), 0.0, 1.0),
         )
 
-    def objective(self, images: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, presence.Presence, tf.Tensor]:
+    def objective(
+        self, images: tf.Tensor, seed: tf.Tensor, training: bool = True
+    ) -> tuple[Losses, presence.Presence, tf.Tensor]:
         """One-sample estimate of the negative ELBO, differentiable with respect to the weights.
 
         Args:
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers.
+            training: add the decoder's noise.
 
         Returns:
             The losses, z_pres, and z_where [batch, steps, 3].
@@ -178,7 +201,7 @@ class AIRModel(keras.Model):
         z_where = _z_where(_draw(posterior.scale, seeds[1]), _draw(posterior.shift, seeds[2]))
         what = self.encoder(transformer.crop(images, z_where, c.window_size))
         logits = self.decoder(_draw(what, seeds[3]))
-        if not c.decoder_noise.is_zero:
+        if training and not c.decoder_noise.is_zero:
             logits += c.decoder_noise(step) * tf.random.stateless_normal(tf.shape(logits), seeds[4])
         # Presence multiplies the window, not the canvas, because the window is smaller.
         windows = tf.sigmoid(logits) * (z_pres.z_pres * z_pres.attending)[..., None, None]
@@ -214,12 +237,14 @@ class AIRModel(keras.Model):
             clipped = tf.minimum(norm, self.clip_norm)
         self.optimizer.apply(gradients, self.trainable_variables)
         self.step.assign_add(1)
-        self._record(losses, z_pres, z_where, counts, norm, clipped)
+        count = self._record(losses, z_pres, z_where, counts, norm, clipped)
+        seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
+        self.count_prior.assign_add(0.01 * (seen - self.count_prior))
         return self._logs()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
-        losses, z_pres, z_where = self.objective(images, self._seed(-1))
+        losses, z_pres, z_where = self.objective(images, self._seed(-1), training=False)
         z_pres = z_pres._replace(z_pres=tf.sigmoid(self.controller(images).presence_logits))
         self._record(losses, z_pres, z_where, counts, tf.zeros([]), tf.zeros([]))
         return self._logs()
@@ -228,8 +253,10 @@ class AIRModel(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.statistics]
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile` needs again when a model is loaded to be trained on."""
+        if not self.compiled:
+            return None
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
         return {"optimizer": optimizer, "clip_norm": self.clip_norm, "jit_compile": self.jit_compile}
 
@@ -252,8 +279,8 @@ class AIRModel(keras.Model):
         true_count: tf.Tensor,
         norm: tf.Tensor,
         clipped: tf.Tensor,
-    ) -> None:
-        """Adds a batch to the statistics, in the order of `_quantities`."""
+    ) -> tf.Tensor:
+        """Adds a batch to the statistics, in the order of `_quantities`, and returns the inferred counts."""
         count = tf.reduce_sum(presence.discrete(z_pres.z_pres), axis=1)
         right = tf.cast(tf.equal(tf.cast(count, tf.int32), true_count), tf.float32)
         scene = [
@@ -266,8 +293,7 @@ class AIRModel(keras.Model):
         ]
         by_step = [z_pres.z_pres, z_where[..., 0], *losses[2:]]
         self.statistics.update_state(tf.concat([tf.stack(scene, axis=1), *by_step], axis=1), true_count)
-        seen = tf.reduce_mean(tf.one_hot(tf.cast(count, tf.int32), self.config.max_steps + 1), axis=0)
-        self.count_prior.assign_add(0.01 * (seen - self.count_prior))
+        return tf.cast(count, tf.int32)
 
     def _seed(self, step: Any) -> tf.Tensor:
         """The seed of a training step's draws: the same step draws the same numbers, also in a resumed run."""
@@ -282,7 +308,7 @@ class AIRModel(keras.Model):
         Args:
             images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1].
             sample: draw the latents from their posterior instead of taking the means.
-            seed: of the draws.
+            seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory.
 
         Returns:
@@ -291,7 +317,9 @@ class AIRModel(keras.Model):
         Raises:
             DataError: for images of another shape, type or range.
         """
-        images = self._check(images)
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} is not allowed; it must be 1 or more")
+        images = check_images(images, self.config.canvas_size)
         batches = []
         for start in range(0, max(len(images), 1), batch_size):
             key = tf.constant([seed, start], tf.int32)
@@ -314,7 +342,7 @@ class AIRModel(keras.Model):
             Images [scenes, canvas_height, canvas_width] in [0, 1], and their `Scenes`.
 
         Raises:
-            ConfigError: if count is not in 0 ... max_steps, or scenes is below 1.
+            ValueError: if count is not in 0 ... max_steps, or scenes is below 1.
         """
         c = self.config
         if scenes < 1:
@@ -337,32 +365,17 @@ class AIRModel(keras.Model):
             for key, (name, (mean, variance, size)) in zip(seeds[1:], prior.items(), strict=True)
         }
         present = tf.sequence_mask(counts, c.max_steps, tf.float32)
-        painted = self._paint(present, present, _z_where(drawn["scale"], drawn["shift"]), drawn["z_what"])
+        painted = self.decode(drawn["z_what"], _z_where(drawn["scale"], drawn["shift"]), present)
         painted = Scenes(*(tensor.numpy() for tensor in painted))
         return painted.reconstruction, painted
 
     @tf.function(reduce_retracing=True)
     def _deterministic(self, images: tf.Tensor) -> Scenes:
-        return self._infer(images, None)
+        return self.draw(images, None)
 
     @tf.function(reduce_retracing=True)
     def _sampled(self, images: tf.Tensor, seed: tf.Tensor) -> Scenes:
-        return self._infer(images, seed)
-
-    def _check(self, images: Any) -> np.ndarray:
-        images = np.asarray(images)
-        height, width = self.config.canvas_size
-        if images.ndim != 3 or images.shape[1:] != (height, width):
-            raise DataError(f"images: shape {images.shape} is not allowed; it must be [batch, {height}, {width}]")
-        if images.dtype == np.uint8:
-            return images.astype(np.float32) / 255.0
-        if not np.issubdtype(images.dtype, np.floating):
-            raise DataError(f"images: type {images.dtype} is not allowed; it must be uint8, or float in [0, 1]")
-        if images.size and not (images.min() >= 0.0 and images.max() <= 1.0):
-            raise DataError(
-                f"images: values from {images.min():g} to {images.max():g} are not allowed; floats must be in [0, 1]"
-            )
-        return images.astype(np.float32)
+        return self.draw(images, seed)
 
     def get_config(self) -> dict[str, Any]:
         return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name}
@@ -374,7 +387,7 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
     if isinstance(images, (tuple, list)):
         (images,) = images
     counts = tf.fill(tf.shape(images)[:1], -1) if counts is None else tf.cast(counts, tf.int32)
-    return tf.cast(images, tf.float32), counts
+    return as_float(images), counts
 
 
 def _draw(distribution: distributions.tfd.Distribution, seed: tf.Tensor | None) -> tf.Tensor:
@@ -383,10 +396,4 @@ def _draw(distribution: distributions.tfd.Distribution, seed: tf.Tensor | None) 
 
 def _z_where(scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     """(scale, shift_x, shift_y) in canvas units from the unbounded [..., 1] and [..., 2]."""
-    return tf.concat([tf.sigmoid(scale), tf.tanh(shift)], axis=-1)
-
-
-def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of grey values and Bernoulli probabilities, in nats, summed over the pixels of each scene."""
-    canvas = tf.clip_by_value(canvas, *PROBABILITY_RANGE)
-    return -tf.reduce_sum(images * tf.math.log(canvas) + (1.0 - images) * tf.math.log1p(-canvas), axis=(1, 2))
+    return tf.concat([tf.sigmoid(tf.clip_by_value(scale, *SCALE_LOGIT_RANGE)), tf.tanh(shift)], axis=-1)

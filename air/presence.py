@@ -38,6 +38,9 @@ def concrete(logits: tf.Tensor, prior_logits: tf.Tensor, temperature: tf.Tensor,
     return Presence(z_pres, kl, running, attending)
 
 
-def discrete(z_pres: tf.Tensor) -> tf.Tensor:
-    """Rounds z_pres and ends every scene at its first 0: [batch, steps] of 0.0 and 1.0, whose sum is the count."""
-    return tf.math.cumprod(tf.cast(z_pres > 0.5, tf.float32), axis=1)
+def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor:
+    """Rounds z_pres and ends every scene at its first 0: [batch, steps] of 0.0 and 1.0, whose sum is the count.
+
+    With uniform random numbers as thresholds, it draws from Bernoulli distributions of mean `z_pres`.
+    """
+    return tf.math.cumprod(tf.cast(z_pres > threshold, tf.float32), axis=1)

@@ -7,6 +7,7 @@ summary/        TensorBoard's event files: train/ and validation/
 metrics.csv     a row for every scoring of held-out scenes
 """
 
+import csv
 import importlib.metadata
 import itertools
 import json
@@ -31,7 +32,7 @@ class RunFolder:
         self.path = Path(path)
         self.models = self.path / "models"
         self.summary = self.path / "summary"
-        self.metrics = self.path / "metrics.csv"
+        self.metrics = MetricsFile(self.path / "metrics.csv")
 
     @classmethod
     def check(cls, path: Path | None, overwrite: bool = False) -> None:
@@ -104,6 +105,40 @@ class RunFolder:
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{path}: not the configuration of a run") from None
         return *configs, content
+
+
+class MetricsFile:
+    """metrics.csv: a row for every scoring of held-out scenes.
+
+    Columns: step; seconds since training began, and how many of them went into compiling (up to the first answer) and into
+    scoring; train_loss, nats per scene; and the scores of `air.evaluation.count_scores`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def rows(self) -> list[dict[str, float]]:
+        """All rows, oldest first; none if there is no file yet."""
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    def append(self, row: dict[str, float]) -> None:
+        is_new = not self.path.exists()
+        with open(self.path, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_new:
+                writer.writerow(row)
+            writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row.values())
+
+    def rewind(self, step: int) -> dict[str, float]:
+        """Drops the rows after a step, which a resumed run writes again, and returns the last one that stays."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        self.path.unlink(missing_ok=True)
+        for row in kept:
+            self.append({**row, "step": int(row["step"])})
+        return kept[-1] if kept else {}
 
 
 def _free_names() -> Iterator[Path]:

@@ -14,6 +14,7 @@ A schedule of any kind may wait: `start=1000` keeps the first value for the firs
 import ast
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 
@@ -53,6 +54,8 @@ class Schedule:
                 raise ValueError(f"{self.kind} schedule has no {field}")
         if self.limit is not None and self.kind != "exponential":
             raise ValueError(f"{self.kind} schedule has no limit")
+        if self.start and self.kind == "constant":
+            raise ValueError("constant schedule has no start")
         for field in ("initial", "final", "steps", "factor", "every", "limit", "start"):
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):
@@ -63,6 +66,16 @@ class Schedule:
                 raise ValueError(f"{field} must be above 0, not {value}")
         if self.start < 0:
             raise ValueError(f"start must be 0 or more, not {self.start}")
+        if self.kind == "exponential":
+            self._check_exponential()
+
+    def _check_exponential(self) -> None:
+        if self.initial <= 0:
+            raise ValueError(f"initial must be above 0 for an exponential schedule, not {self.initial}")
+        if self.limit is not None and self.factor < 1 and self.limit > self.initial:
+            raise ValueError(f"limit must be at most the initial {self.initial} of a falling schedule, not {self.limit}")
+        if self.limit is not None and self.factor > 1 and self.limit < self.initial:
+            raise ValueError(f"limit must be at least the initial {self.initial} of a rising schedule, not {self.limit}")
 
     @classmethod
     def parse(cls, value: Any) -> "Schedule":
@@ -74,42 +87,48 @@ class Schedule:
         if isinstance(value, cls):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return cls("constant", float(value))
+            return cls("constant", _float(value))
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is neither a number nor a schedule")
+            raise ValueError(f"{value!r:.80} is neither a number nor a schedule")
         try:
-            return cls("constant", float(value))
+            number = float(value)
         except ValueError:
-            pass
+            return cls._parse_call(value)
+        return cls("constant", number)
+
+    @classmethod
+    def _parse_call(cls, value: str) -> "Schedule":
         try:
-            call = ast.parse(value.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's own remarks about odd literals
+                call = ast.parse(value.strip(), mode="eval").body
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
                 raise SyntaxError
-            arguments = [float(ast.literal_eval(a)) for a in call.args]
-            named = {k.arg: float(ast.literal_eval(k.value)) for k in call.keywords}
+            arguments = [_float(ast.literal_eval(a)) for a in call.args]
+            named = {k.arg: _float(ast.literal_eval(k.value)) for k in call.keywords}
         except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
             raise ValueError(
-                f"{value!r} is neither a number nor a schedule such as linear(1, 0.1, steps=2000), "
+                f"{value!r:.80} is neither a number nor a schedule such as linear(1, 0.1, steps=2000), "
                 "cosine(2e-3, 1e-4, steps=8000) or exponential(1e4, factor=0.1, every=3000, limit=1e-9)"
             ) from None
-        order = ("initial", *_FIELDS.get(call.func.id, ()), "limit", "start")
+        if call.func.id not in _FIELDS:
+            raise ValueError(f"unknown kind of schedule {call.func.id!r}; use one of {', '.join(_FIELDS)}")
+        order = ("initial", *_FIELDS[call.func.id], "limit", "start")
         fields = dict(zip(order, arguments, strict=False))
         unknown = set(named) - set(order)
         if len(arguments) > len(order) or unknown or set(named) & set(fields) or not (fields or named):
-            raise ValueError(f"{value!r} has the wrong arguments; {call.func.id} takes ({', '.join(order)})")
+            raise ValueError(f"{value!r:.80} has the wrong arguments; {call.func.id} takes ({', '.join(order)})")
         if "initial" not in fields | named:
-            raise ValueError(f"{value!r} lacks its initial value")
+            raise ValueError(f"{value!r:.80} lacks its initial value")
         return cls(call.func.id, **fields, **named)
 
     def __str__(self) -> str:
         if self.kind == "constant":
             return f"{self.initial:g}" if float(f"{self.initial:g}") == self.initial else repr(self.initial)
-        fields = [
-            f"{name}={getattr(self, name)!r}"
-            for name in (*_FIELDS[self.kind], "limit", "start")
-            if getattr(self, name) not in (None, 0.0) or name == "final"
-        ]
-        return f"{self.kind}({self.initial!r}, {', '.join(fields)})"
+        fields = {name: getattr(self, name) for name in (*_FIELDS[self.kind], "limit", "start")}
+        fields["start"] = fields["start"] or None
+        named = [f"{name}={value!r}" for name, value in fields.items() if value is not None]
+        return f"{self.kind}({self.initial!r}, {', '.join(named)})"
 
     @property
     def is_open_ended(self) -> bool:
@@ -127,14 +146,12 @@ class Schedule:
 
     @property
     def minimum(self) -> float:
-        """The least value that the schedule takes; an exponential decay without a limit never quite reaches its 0."""
+        """The least value that the schedule takes; 0 for an exponential decay without a limit."""
         if self.kind in ("linear", "cosine"):
             return min(self.initial, self.final)
-        if self.kind == "constant" or (self.factor >= 1) == (self.initial >= 0):
-            return self.initial
-        if self.limit is not None:
-            return min(self.initial, self.limit)
-        return math.nextafter(0.0, 1.0) if self.initial > 0 else -math.inf
+        if self.kind == "exponential" and self.factor < 1:
+            return self.limit or 0.0
+        return self.initial
 
     def __call__(self, step: Any) -> Any:
         """The value at a training step: float32 tensor of the shape of `step`."""
@@ -150,11 +167,18 @@ class Schedule:
             value = self.initial * ops.exp(math.log(self.factor) * elapsed / self.every)
             if self.limit is None:
                 return value
-            return ops.minimum(value, self.limit) if self.limit > self.initial else ops.maximum(value, self.limit)
+            return ops.maximum(value, self.limit) if self.factor < 1 else ops.minimum(value, self.limit)
         progress = ops.minimum(elapsed / self.steps, 1.0)
         if self.kind == "cosine":
             progress = 0.5 - 0.5 * ops.cos(math.pi * progress)
         return self.initial + (self.final - self.initial) * progress
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("number too large") from None
 
 
 _FIELDS = {

@@ -11,6 +11,7 @@ import keras
 from tqdm import tqdm
 
 from air import checkpoints, dataset
+from air.animation import Animation
 from air.callbacks import Checkpoints, FiniteLoss, Progress, Validation
 from air.config import AIRConfig, TrainingConfig
 from air.errors import DataError
@@ -31,9 +32,11 @@ def start(
     training: TrainingConfig,
     *,
     data: Path = DEFAULT_DATA,
+    held_out: Path | None = None,
     mnist: Path | None = None,
     run: Path | None = None,
     overwrite: bool = False,
+    animate: bool = False,
 ) -> bool:
     """Trains a new model in a new run folder.
 
@@ -41,9 +44,11 @@ def start(
         model_config: of the model.
         training: of the run.
         data: see `load_data`.
+        held_out: see `load_data`.
         mnist: see `load_data`.
         run: the folder to make, see `RunFolder.create`.
         overwrite: replace that folder.
+        animate: see `train`.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -51,20 +56,21 @@ def start(
     Raises:
         AIRError: if the data or the folder can't be used, or the training fails.
     """
-    train_set, held_out = load_data(data, mnist, model_config.canvas_size)
+    scenes = load_data(data, held_out, model_config.canvas_size, mnist)
     folder = RunFolder.create(run, overwrite)
-    folder.record(model_config, training, data=str(data))
+    folder.record(model_config, training, data=str(data), held_out=held_out and str(held_out))
     keras.utils.set_random_seed(training.seed)
     model = AIRModel(model_config, seed=training.seed)
-    return train(model, training, folder, train_set, held_out)
+    return train(model, training, folder, *scenes, animate=animate)
 
 
-def resume(run: Path, iterations: int) -> bool:
+def resume(run: Path, iterations: int, *, animate: bool = False) -> bool:
     """Goes on with a run from its newest intact checkpoint, by the configuration in its folder.
 
     Args:
         run: the run folder.
         iterations: where the run shall end now.
+        animate: see `train`.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -80,11 +86,19 @@ def resume(run: Path, iterations: int) -> bool:
         ours, theirs = getattr(model_config, field), getattr(model.config, field)
         if ours != theirs:
             raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
-    train_set, held_out = load_data(Path(record["data"]), None, model_config.canvas_size)
-    return train(model, training, folder, train_set, held_out)
+    held_out = record.get("held_out")
+    scenes = load_data(Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
+    return train(model, training, folder, *scenes, animate=animate)
 
 
-def train(model: AIRModel, training: TrainingConfig, folder: RunFolder, data: SceneSet, held_out: SceneSet | None) -> bool:
+def train(
+    model: AIRModel,
+    training: TrainingConfig,
+    folder: RunFolder,
+    data: SceneSet,
+    held_out: SceneSet | None,
+    animate: bool = False,
+) -> bool:
     """Trains a model up to `training.iterations` steps, from wherever it is.
 
     Args:
@@ -93,6 +107,7 @@ def train(model: AIRModel, training: TrainingConfig, folder: RunFolder, data: Sc
         folder: where everything is written.
         data: training scenes.
         held_out: scenes of which the first `training.validation_scenes` are scored; None for no scores.
+        animate: write attention.gif, a few scenes through training.
 
     Returns:
         Whether the run reached its end; False if it was interrupted, with a checkpoint saved.
@@ -108,10 +123,13 @@ def train(model: AIRModel, training: TrainingConfig, folder: RunFolder, data: Sc
     callbacks = [FiniteLoss(folder.path, begin), summaries]
     if held_out is not None:
         scored = held_out.select(slice(training.validation_scenes))
-        callbacks.append(Validation(folder.metrics, folder.summary, training, scored, summaries, begin))
-    callbacks += [Checkpoints(folder.path, training, begin), Progress(training.iterations, data.counts is not None, begin)]
+        callbacks.append(Validation(folder.metrics, folder.summary, training, scored, begin))
+    if animate:
+        callbacks.append(Animation(folder.path / "attention.gif", pictured, training.iterations, begin))
+    progress = Progress(training.iterations, data.counts is not None, begin)
+    callbacks += [Checkpoints(folder.path, training, begin), progress]
     steps = training.iterations - begin
-    with _Interruption(model) as interruption:
+    with _Interruption(model) as interruption, progress:
         if steps > 0:
             model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
     _report(int(model.step.numpy()), training, folder, interruption.happened)
@@ -135,35 +153,41 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     )
 
 
-def load_data(path: Path, mnist: Path | None, canvas_size: tuple[int, int]) -> tuple[SceneSet, SceneSet | None]:
+def load_data(
+    path: Path, held_out: Path | None, canvas_size: tuple[int, int], mnist: Path | None = None
+) -> tuple[SceneSet, SceneSet | None]:
     """The training scenes and, where there are any, the held-out ones.
 
     Args:
         path: a folder with train.npz and perhaps validation.npz, or one file of scenes. `multi_mnist` is made if missing.
-        mnist: the digits to make it of, see `air.mnist.load`.
+        held_out: a file of other held-out scenes.
         canvas_size: that the scenes must have.
+        mnist: the digits to make `multi_mnist` of, see `air.mnist.load`.
 
     Raises:
         DataError: if there are no such scenes, or they have another canvas size.
     """
     if path == DEFAULT_DATA and not path.exists():
         config = GeneratorConfig(canvas_size=canvas_size)
-        with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene") as bar:
+        with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
             dataset.make_dataset(path, config, mnist, progress=bar.update)
     if not path.exists():
         raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
-    is_folder = path.is_dir()
-    train_set = SceneSet.load(path / "train.npz" if is_folder else path)
-    held_out = path / "validation.npz"
-    held_out_set = SceneSet.load(held_out) if is_folder and held_out.exists() else None
-    for scenes in (train_set, held_out_set):
-        if scenes is not None and scenes.canvas_size != canvas_size:
-            height, width = scenes.canvas_size
-            raise DataError(
-                f"{path}: scenes of {height}x{width} pixels do not fit canvas_size {canvas_size}; "
-                f"use --canvas-size {height} {width}"
-            )
-    return train_set, held_out_set
+    if held_out is None and (path / "validation.npz").exists():
+        held_out = path / "validation.npz"
+    train_set = _load_scenes(path / "train.npz" if path.is_dir() else path, canvas_size)
+    return train_set, _load_scenes(held_out, canvas_size) if held_out else None
+
+
+def _load_scenes(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
+    scenes = SceneSet.load(path)
+    height, width = scenes.canvas_size
+    if scenes.canvas_size != canvas_size:
+        raise DataError(
+            f"{path}: scenes of {height}x{width} pixels do not fit canvas_size {canvas_size}; "
+            f"use --canvas-size {height} {width}"
+        )
+    return scenes
 
 
 def _report(step: int, training: TrainingConfig, folder: RunFolder, interrupted: bool) -> None:

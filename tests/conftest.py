@@ -1,0 +1,83 @@
+"""Shared by several test files: a model small enough to train in a test, pictures for it, and the scripts as users run them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from air.config import AIRConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A model that is fast in every respect; nothing is square, so that swapped axes show."""
+    return AIRConfig(
+        canvas_size=(20, 24),
+        window_size=(8, 6),
+        max_steps=3,
+        lstm_units=16,
+        head_units=(8,),
+        cnn_filters=(),
+        cnn_kernels=(),
+        cnn_strides=(),
+        cnn_pools=(),
+        encoder_units=(16,),
+        decoder_units=(12,),
+        z_what_size=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tiny_config):
+    """Eight smooth pictures of 0 to 3 blobs: float32 [8, 20, 24] in [0, 1]."""
+    rng = np.random.default_rng(0)
+    height, width = tiny_config.canvas_size
+    y, x = np.mgrid[:height, :width]
+    images = np.zeros((8, height, width), np.float32)
+    for i, image in enumerate(images):
+        for _ in range(i % 4):
+            centre_y, centre_x = rng.uniform(4, height - 4), rng.uniform(4, width - 4)
+            image += np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / 8)
+    return images.clip(0, 1)
+
+
+@pytest.fixture(scope="session")
+def make_model(tiny_config):
+    """Builds a new model, the same one for the same arguments: make_model(seed=0, **changed_fields)."""
+    import keras
+
+    from air.model import AIRModel
+
+    def make(seed=0, **changes):
+        keras.utils.set_random_seed(seed)
+        return AIRModel(tiny_config.replace(**changes), seed=seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_model):
+    """An untrained model that finds a different number of objects in different pictures; tests must not change it."""
+    model = make_model()
+    output = model.controller.heads["presence"].layers[-1]
+    for layer in (model.controller.input_gates, output):
+        layer.kernel.assign(8 * layer.kernel)
+    output.bias.assign([0.5])
+    return model
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs a top-level script in an empty folder: run_script("training.py", "--help") -> CompletedProcess."""
+
+    def run(script, *flags, timeout=120):
+        command = [sys.executable, str(ROOT / script), *map(str, flags)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run

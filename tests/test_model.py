@@ -1,0 +1,241 @@
+"""Inference and generation: what `Scenes` hold fits together, images are checked, and draws follow their distributions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import expit, logit
+
+from air.errors import DataError
+from air.model import AIRModel, Scenes
+
+
+@pytest.fixture(scope="module")
+def scenes(tiny_model, tiny_images):
+    answer = tiny_model.infer(tiny_images)
+    assert len(set(answer.count.tolist())) > 1  # or the tests below would say little
+    return answer
+
+
+def assert_same(left, right, atol=1e-5):
+    for name, a, b in zip(Scenes._fields, left, right, strict=True):
+        np.testing.assert_allclose(a, b, atol=atol, err_msg=name)
+
+
+def test_shapes_types_and_ranges(scenes):
+    shapes = {
+        "count": (8,),
+        "presence": (8, 3),
+        "scale": (8, 3),
+        "shift": (8, 3, 2),
+        "boxes": (8, 3, 4),
+        "z_what": (8, 3, 4),
+        "windows": (8, 3, 8, 6),
+        "objects": (8, 3, 20, 24),
+        "reconstruction": (8, 20, 24),
+    }
+    for name, array in scenes._asdict().items():
+        assert isinstance(array, np.ndarray), name
+        assert array.shape == shapes[name], name
+        assert array.dtype == (np.int32 if name == "count" else np.float32), name
+        assert np.isfinite(array).all(), name
+    for name in ("presence", "scale", "windows", "objects", "reconstruction"):
+        assert scenes._asdict()[name].min() >= 0, name
+        assert scenes._asdict()[name].max() <= 1 + 1e-6, name
+    assert np.abs(scenes.shift).max() <= 1
+    assert scenes.count.min() >= 0
+    assert scenes.count.max() <= 3
+
+
+def assert_consistent(scenes, canvas_size=(20, 24)):
+    height, width = canvas_size
+    steps = np.arange(scenes.presence.shape[1])
+    absent = steps >= scenes.count[:, None]
+    assert (scenes.objects[absent] == 0).all()
+    assert (scenes.objects[~absent].sum(axis=(1, 2)) > 0).all()
+    np.testing.assert_allclose(scenes.reconstruction, scenes.objects.sum(axis=1).clip(0, 1), atol=1e-6)
+    x, y, w, h = np.moveaxis(scenes.boxes, -1, 0)
+    np.testing.assert_allclose(w, scenes.scale * width, rtol=1e-5)
+    np.testing.assert_allclose(h, scenes.scale * height, rtol=1e-5)
+    np.testing.assert_allclose((x + w / 2) / width * 2 - 1, scenes.shift[..., 0], atol=1e-5)
+    np.testing.assert_allclose((y + h / 2) / height * 2 - 1, scenes.shift[..., 1], atol=1e-5)
+
+
+def test_consistency(scenes, tiny_model, tiny_images):
+    assert_consistent(scenes)
+    probability = expit(tiny_model.controller(tiny_images).presence_logits.numpy())
+    np.testing.assert_allclose(scenes.presence, np.cumprod(probability, axis=1), rtol=1e-5)
+    leading = [next((t for t, p in enumerate(row) if p <= 0.5), len(row)) for row in probability]
+    assert scenes.count.tolist() == leading
+    assert_consistent(tiny_model.infer(tiny_images, sample=True, seed=5))
+
+
+def test_latents_are_the_posterior_means(scenes, tiny_model, tiny_images):
+    posterior = tiny_model.controller(tiny_images)
+    np.testing.assert_allclose(scenes.scale, expit(posterior.scale.loc.numpy()[..., 0]), rtol=1e-4)
+    np.testing.assert_allclose(scenes.shift, np.tanh(posterior.shift.loc), atol=1e-5)
+
+
+def test_calling_the_model_infers(scenes, tiny_model, tiny_images):
+    assert_same(tiny_model(tiny_images), scenes)
+    assert_same(tiny_model(tiny_images, training=True), scenes)
+    assert tiny_model.count(tiny_images).numpy().tolist() == scenes.count.tolist()
+
+
+def test_bytes_and_floats_are_the_same_picture(tiny_model, tiny_images):
+    images = np.round(tiny_images * 255).astype(np.uint8)
+    assert images.max() > 100
+    scenes = tiny_model.infer(images)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert_same(tiny_model.infer((images / 255).astype(dtype)), scenes, atol=1e-5 if dtype != np.float16 else 0.02)
+    assert_same(tiny_model.infer((images / 255).tolist()), scenes)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 100])
+def test_the_batch_size_does_not_matter(size, scenes, tiny_model, tiny_images):
+    assert_same(tiny_model.infer(tiny_images, batch_size=size), scenes)
+
+
+def test_the_order_of_scenes_does_not_matter(scenes, tiny_model, tiny_images):
+    assert_same(tiny_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
+
+
+def test_no_scenes(tiny_model):
+    scenes = tiny_model.infer(np.zeros((0, 20, 24), np.uint8))
+    assert scenes.count.shape == (0,)
+    assert scenes.objects.shape == (0, 3, 20, 24)
+
+
+GOOD = np.zeros((2, 20, 24), np.float32)
+BAD = {
+    "one picture": (GOOD[0], ["(20, 24)", "[batch, 20, 24]"]),
+    "channels": (GOOD[..., None], ["(2, 20, 24, 1)", "[batch, 20, 24]"]),
+    "turned": (GOOD.transpose(0, 2, 1), ["(2, 24, 20)", "[batch, 20, 24]"]),
+    "number": (np.float32(1), ["()", "[batch, 20, 24]"]),
+    "integers": (GOOD.astype(np.int32), ["int32", "uint8"]),
+    "booleans": (GOOD.astype(bool), ["bool", "uint8"]),
+    "complex": (GOOD.astype(complex), ["complex", "uint8"]),
+    "text": (np.full((2, 20, 24), "x"), ["<U1", "uint8"]),
+    "objects": (GOOD.astype(object), ["object", "uint8"]),
+    "0 to 255": (GOOD + 255, ["255", "[0, 1]"]),
+    "negative": (GOOD - 0.5, ["-0.5", "[0, 1]"]),
+    "NaN": (np.where(np.arange(24) == 3, np.nan, GOOD), ["nan", "[0, 1]"]),
+    "infinite": (GOOD + np.inf, ["inf", "[0, 1]"]),
+    "ragged": ([[[0.0]], [[0.0, 1.0]]], ["images"]),
+    "none": (None, ["images"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_impossible_images_are_refused(name, tiny_model):
+    images, words = BAD[name]
+    with pytest.raises(DataError) as caught:
+        tiny_model.infer(images)
+    message = str(caught.value)
+    assert message.startswith("images:")
+    assert "\n" not in message
+    assert len(message) < 300
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_impossible_batch_sizes_are_refused(size, tiny_model):
+    with pytest.raises(ValueError, match="batch_size"):
+        tiny_model.infer(GOOD, batch_size=size)
+
+
+def test_samples_depend_on_the_seed_alone(scenes, tiny_model, tiny_images):
+    first = tiny_model.infer(tiny_images, sample=True, seed=1)
+    assert_same(tiny_model.infer(tiny_images, sample=True, seed=1), first, atol=0)
+    other = tiny_model.infer(tiny_images, sample=True, seed=2)
+    for name in ("scale", "shift", "z_what", "reconstruction"):
+        assert not np.allclose(getattr(first, name), getattr(other, name), atol=1e-3), name
+        assert not np.allclose(getattr(first, name), getattr(scenes, name), atol=1e-3), name
+    np.testing.assert_allclose(first.presence, scenes.presence, atol=1e-6)
+
+
+def test_batches_have_samples_of_their_own(tiny_model, tiny_images):
+    twice = tiny_model.infer(np.stack([tiny_images[1]] * 2), sample=True, batch_size=1)
+    assert np.abs(twice.scale[0] - twice.scale[1]).max() > 1e-4
+
+
+def test_samples_follow_the_posterior(tiny_model, tiny_images):
+    number = 4000
+    images = np.repeat(tiny_images[3:4], number, axis=0)
+    scenes = tiny_model.infer(images, sample=True, seed=3, batch_size=number)
+    posterior = tiny_model.controller(images[:1])
+    scale, shift = logit(scenes.scale.astype(np.float64)), np.arctanh(scenes.shift.astype(np.float64))
+    for step in range(3):
+        mean, deviation = posterior.scale.loc.numpy()[0, step, 0], posterior.scale.scale.numpy()[0, step, 0]
+        assert stats.kstest(scale[:, step], stats.norm(mean, deviation).cdf).pvalue > 1e-3
+        for axis in range(2):
+            mean, deviation = posterior.shift.loc.numpy()[0, step, axis], posterior.shift.scale.numpy()[0, step, axis]
+            assert stats.kstest(shift[:, step, axis], stats.norm(mean, deviation).cdf).pvalue > 1e-3
+    # Every pair of draws is independent.
+    draws = np.concatenate([scale, shift.reshape(number, -1), scenes.z_what.reshape(number, -1)[:, :2]], axis=1)
+    assert np.abs(np.corrcoef(draws[:, :9], rowvar=False) - np.eye(9)).max() < 5 / number**0.5
+    # The count is drawn from the probabilities that its steps have one after the other.
+    present = np.arange(3) < scenes.count[:, None]
+    p = scenes.presence[0]
+    np.testing.assert_array_less(np.abs(present.mean(axis=0) - p), 5 * (p * (1 - p) / number) ** 0.5 + 1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_generated_scenes(count, tiny_model):
+    images, scenes = tiny_model.generate(5, count=count, seed=1)
+    assert images.shape == (5, 20, 24)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert (images.max() > 0) == (count > 0)
+    np.testing.assert_array_equal(images, scenes.reconstruction)
+    assert scenes.count.tolist() == [count] * 5
+    assert scenes.count.dtype == np.int32
+    np.testing.assert_array_equal(scenes.presence, np.tile(np.arange(3) < count, (5, 1)))
+    assert_consistent(scenes)
+
+
+def test_generation_depends_on_the_seed_alone(tiny_model):
+    for count in (None, 2):
+        first, again = tiny_model.generate(6, count=count, seed=4), tiny_model.generate(6, count=count, seed=4)
+        np.testing.assert_array_equal(first[0], again[0])
+        assert_same(first[1], again[1], atol=0)
+        assert np.abs(tiny_model.generate(6, count=count, seed=5)[1].scale - first[1].scale).max() > 1e-3
+
+
+def test_generated_latents_follow_the_prior(make_model):
+    model = make_model(scale_prior_mean=-0.5, scale_prior_variance=0.3, shift_prior_mean=0.2, shift_prior_variance=0.4,
+                       z_what_prior_mean=1.5, z_what_prior_variance=2.0)  # fmt: skip
+    model.count_prior.assign([0.1, 0.0, 0.6, 0.3])
+    _, scenes = model.generate(1500, seed=2)
+    latents = {
+        "scale": (logit(scenes.scale.astype(np.float64)), -0.5, 0.3),
+        "shift": (np.arctanh(scenes.shift.astype(np.float64)), 0.2, 0.4),
+        "z_what": (scenes.z_what, 1.5, 2.0),
+    }
+    for name, (values, mean, variance) in latents.items():
+        assert stats.kstest(values.ravel(), stats.norm(mean, variance**0.5).cdf).pvalue > 1e-3, name
+    frequencies = np.bincount(scenes.count, minlength=4) / 1500
+    assert frequencies[1] == 0
+    np.testing.assert_allclose(frequencies, [0.1, 0, 0.6, 0.3], atol=5 * 0.5 / 1500**0.5)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [({"count": -1}, "count"), ({"count": 4}, "count"), ({"scenes": 0}, "scenes")])
+def test_impossible_generation_is_refused(arguments, name, tiny_model):
+    with pytest.raises(ValueError, match=f"^{name}: {arguments[name]} is not allowed") as caught:
+        tiny_model.generate(**{"scenes": 2, **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_is_made_of_fields_too(tiny_config):
+    model = AIRModel(tiny_config.to_dict(), seed=5)
+    assert model.config == tiny_config
+    assert AIRModel.from_config(model.get_config()).get_config() == model.get_config()
+
+
+def test_draws_of_a_model_with_other_sizes(make_model):
+    model = make_model(max_steps=1, canvas_size=(9, 31), window_size=(5, 4), head_units=(), encoder_units=(), decoder_units=(),
+                       cnn_filters=(2,), cnn_kernels=(3,), cnn_strides=(2,), cnn_pools=(2,))  # fmt: skip
+    scenes = model.infer(np.random.default_rng(0).random((2, 9, 31)), sample=True)
+    assert scenes.objects.shape == (2, 1, 9, 31)
+    assert_consistent(scenes, (9, 31))

@@ -1,0 +1,257 @@
+"""The loss is the negative ELBO: against NumPy in float64, against finite differences, and finite wherever weights go."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+from scipy.ndimage import map_coordinates
+from scipy.special import expit, logit
+
+WEIGHTS = {
+    "z_pres_kl_weight": 0.7,
+    "scale_kl_weight": 1.3,
+    "shift_kl_weight": "linear(0, 2, steps=10)",
+    "z_what_kl_weight": 0.4,
+}
+SEED = tf.constant([1, 2])
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    """At step 5, where every annealed value is between its ends; z_what is its mean to within 1 %."""
+    model = make_model(
+        seed=4,
+        z_pres_prior_odds="exponential(10, factor=0.1, every=5, limit=1e-6)",
+        temperature="linear(1, 0.6, steps=10)",
+        scale_prior_mean=-0.5,
+        scale_prior_variance=0.3,
+        shift_prior_mean=0.1,
+        shift_prior_variance=0.8,
+        z_what_prior_mean=-0.2,
+        z_what_prior_variance=1.5,
+        stop_threshold=0.8,
+        activation="softplus",
+        decoder_bias=-1.0,
+        **WEIGHTS,
+    )
+    model.step.assign(5)
+    bias = model.encoder.parameters.bias
+    bias.assign(np.where(np.arange(8) < 4, 0, -100))  # to the least variance that the encoder can answer with
+    return model
+
+
+def gaussian_kl(mean, deviation, prior_mean, prior_variance):
+    mean, variance = np.asarray(mean, np.float64), np.asarray(deviation, np.float64) ** 2
+    return 0.5 * np.sum(
+        np.log(prior_variance / variance) + (variance + (mean - prior_mean) ** 2) / prior_variance - 1, axis=-1
+    )  # fmt: skip
+
+
+def masks(z_pres, threshold):
+    """Who had not stopped before a step, and who has not after it, scene by scene."""
+    running, attending = np.zeros(z_pres.shape), np.zeros(z_pres.shape)
+    for b, row in enumerate(z_pres):
+        total = 0.0
+        for t, z in enumerate(row):
+            running[b, t] = total < threshold
+            total += 1 - z
+            attending[b, t] = total < threshold
+    return running, attending
+
+
+def read(picture, centre_x, centre_y, half_width, size):
+    """Bilinear samples of a picture at `size` points that fill a rectangle, all in units where the picture is [-1, 1]."""
+    rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in size)
+    rows, columns = half_width * rows + centre_y, half_width * columns + centre_x
+    height, width = picture.shape
+    grid = np.meshgrid((rows + 1) / 2 * height - 0.5, (columns + 1) / 2 * width - 0.5, indexing="ij")
+    return map_coordinates(np.asarray(picture, np.float64), grid, order=1, mode="grid-constant")
+
+
+def mlp(x, layer):
+    *hidden, kernel, bias = [weight.astype(np.float64) for weight in layer.get_weights()]
+    for k, b in zip(hidden[::2], hidden[1::2], strict=True):
+        x = np.logaddexp(0, x @ k + b)
+    return x @ kernel + bias
+
+
+def test_the_loss_is_the_elbo_of_the_paper(model, tiny_images):
+    losses, z_pres, z_where = model.objective(tf.constant(tiny_images), SEED)
+    z, where = z_pres.z_pres.numpy().astype(np.float64), z_where.numpy().astype(np.float64)
+    posterior = model.controller(tiny_images)
+    logits = posterior.presence_logits.numpy().astype(np.float64)
+    running, attending = masks(z, 0.8)
+    assert 0 < attending.sum() < running.sum() < attending.size
+
+    temperature, prior_log_odds = 0.8, np.log(10 * 0.1 ** (5 / 5))
+    log_q = stats.logistic.logpdf(logit(z), logits / temperature, 1 / temperature)
+    log_p = stats.logistic.logpdf(logit(z), prior_log_odds / temperature, 1 / temperature)
+    expected = {
+        "z_pres_kl": running * (log_q - log_p),
+        "scale_kl": attending * gaussian_kl(posterior.scale.loc, posterior.scale.scale, -0.5, 0.3),
+        "shift_kl": attending * gaussian_kl(posterior.shift.loc, posterior.shift.scale, 0.1, 0.8),
+        "z_what_kl": np.zeros(z.shape),
+    }
+    canvas = np.zeros(tiny_images.shape)
+    for b, t in np.ndindex(z.shape):
+        s, x, y = where[b, t]
+        mean = mlp(read(tiny_images[b], x, y, s, (8, 6)).ravel(), model.encoder)[:4]
+        expected["z_what_kl"][b, t] = attending[b, t] * gaussian_kl(mean, np.full(4, np.exp(-6)), -0.2, 1.5)
+        window = expit(mlp(mean, model.decoder).reshape(8, 6))
+        canvas[b] += z[b, t] * attending[b, t] * read(window, -x / s, -y / s, 1 / s, (20, 24))
+    canvas = canvas.clip(1e-6, 1 - 1e-6)
+    entropy = -np.sum(tiny_images * np.log(canvas) + (1 - tiny_images) * np.log(1 - canvas), axis=(1, 2))
+
+    for name, kl in expected.items():
+        np.testing.assert_allclose(getattr(losses, name), kl, rtol=2e-3, atol=2e-3, err_msg=name)
+    np.testing.assert_allclose(losses.reconstruction, entropy, rtol=2e-3)
+    kl = 0.7 * expected["z_pres_kl"] + 1.3 * expected["scale_kl"] + 1.0 * expected["shift_kl"] + 0.4 * expected["z_what_kl"]
+    np.testing.assert_allclose(losses.total - losses.reconstruction, kl.sum(axis=1), rtol=2e-3, atol=5e-3)
+
+
+def test_z_where_is_drawn_from_the_posterior(model, tiny_images):
+    number = 3000
+    images = tf.constant(np.repeat(tiny_images[2:3], number, axis=0))
+    _, z_pres, z_where = model.objective(images, tf.constant([3, 4]))
+    posterior = model.controller(images[:1])
+    scale, shift = logit(z_where[..., :1].numpy().astype(np.float64)), np.arctanh(z_where[..., 1:].numpy().astype(np.float64))
+    for draws, normal in ((scale, posterior.scale), (shift, posterior.shift)):
+        standard = (draws - normal.loc.numpy()) / normal.scale.numpy()
+        for column in standard.reshape(number, -1).T:
+            assert stats.kstest(column, stats.norm.cdf).pvalue > 1e-3
+    draws = np.concatenate([array.reshape(number, -1) for array in (scale, shift, z_pres.z_pres.numpy())], axis=1)
+    correlation = np.corrcoef(draws, rowvar=False)
+    assert np.abs(correlation - np.eye(len(correlation))).max() < 5 / number**0.5
+
+
+def test_draws_depend_on_the_seed(model, tiny_images):
+    seeds = ([1, 2], [1, 2], [1, 3])
+    first, again, other = (model.objective(tf.constant(tiny_images), tf.constant(seed))[0].total for seed in seeds)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-2
+
+
+def loss_and_gradients(model, images):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model.objective(tf.constant(images), SEED)[0].total)
+    return loss, tape.gradient(loss, model.trainable_variables)
+
+
+@pytest.fixture
+def smooth_model(model, make_model):
+    """A model whose loss has few kinks nearby.
+
+    The canvas stays away from 0 and 1, where its logarithm bends sharply, because windows are dim and cover it; no ReLU is at
+    its kink, as all are for a black picture before training.
+    """
+    smooth = make_model(**{**model.config.to_dict(), "decoder_bias": -3.0})
+    rng = np.random.default_rng(0)
+    for variable in smooth.trainable_variables:
+        if variable.path.endswith("bias"):
+            variable.assign_add(rng.normal(0, 0.2, variable.shape))
+    for head, bias in {"scale_mean": 4, "scale_log_variance": -4, "shift_log_variance": -5, "presence": 1.5}.items():
+        variable = smooth.controller.heads[head].layers[-1].bias
+        variable.assign_add(np.full(variable.shape, bias))
+    smooth.step.assign(5)
+    return smooth
+
+
+def test_gradients_by_finite_differences(smooth_model, tiny_images):
+    """Along the gradient of each weight array, and along random directions that mix all of them."""
+    model, variables, tiny_images = smooth_model, smooth_model.trainable_variables, 0.1 + 0.6 * tiny_images
+    _, gradients = loss_and_gradients(model, tiny_images)
+    gradients = [gradient.numpy() for gradient in gradients]
+    before = [variable.numpy() for variable in variables]
+    rng = np.random.default_rng(0)
+
+    def difference(direction, h):
+        values = []
+        for sign in (1, -1):
+            for variable, value, d in zip(variables, before, direction, strict=True):
+                variable.assign(value + sign * h * d)
+            values.append(model.objective(tf.constant(tiny_images), SEED)[0].total.numpy().astype(np.float64).mean())
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        return (values[0] - values[1]) / (2 * h)
+
+    checked = []
+    for i, (variable, gradient) in enumerate(zip(variables, gradients, strict=True)):
+        norm = np.linalg.norm(gradient)
+        if norm < 0.3:  # its weights would have to change too much for a difference that float32 can show
+            continue
+        direction = [gradient / norm if i == j else np.zeros_like(g) for j, g in enumerate(gradients)]
+        assert difference(direction, 0.02 / norm) == pytest.approx(norm, rel=0.01), variable.path
+        checked.append(variable.path)
+    heads = ("scale_mean", "scale_log_variance", "shift_mean", "shift_log_variance", "presence")
+    for part in ("input_gates", "recurrent_gates", *heads, "encoder", "decoder"):
+        assert any(part in path for path in checked), part
+    whole = np.sqrt(sum(np.sum(g**2) for g in gradients))
+    for _ in range(3):
+        direction = [rng.normal(size=g.shape) / np.sqrt(g.size) + g / whole for g in gradients]
+        slope = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
+        assert difference(direction, 0.02 / abs(slope)) == pytest.approx(slope, rel=0.02)
+
+
+def test_the_loss_of_the_next_step(model, tiny_images):
+    expected = model.objective(tf.constant(tiny_images), tf.constant([4, 5]))[0].total.numpy().mean()  # [seed, step]
+    assert float(model.loss_of(tf.constant(tiny_images))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_decoder_noise(make_model, tiny_images):
+    quiet, noisy = make_model(), make_model(decoder_noise="linear(0, 2, steps=10)")
+    noisy.set_weights(quiet.get_weights())
+    images = tf.constant(tiny_images)
+    expected = quiet.objective(images, SEED)[0]
+    np.testing.assert_allclose(noisy.objective(images, SEED)[0].total, expected.total, rtol=1e-6)  # 0 at step 0
+    noisy.step.assign(10)
+    quiet.step.assign(10)
+    loud, expected = noisy.objective(images, SEED)[0], quiet.objective(images, SEED)[0]
+    assert np.abs(loud.reconstruction - expected.reconstruction).max() > 1
+    for name in ("z_pres_kl", "scale_kl", "shift_kl", "z_what_kl"):
+        np.testing.assert_allclose(getattr(loud, name), getattr(expected, name), rtol=1e-5)
+    assert np.abs(loud.reconstruction - noisy.objective(images, tf.constant([1, 3]))[0].reconstruction).max() > 1
+
+
+def set_bias(layer, value):
+    layer.kernel.assign(0 * layer.kernel)
+    layer.bias.assign(0 * layer.bias + value)
+
+
+def test_weighted_kl_does_not_touch_the_rest(make_model, tiny_images):
+    one, none = make_model(), make_model(**dict.fromkeys(WEIGHTS, 0.0))
+    none.set_weights(one.get_weights())
+    a, b = one.objective(tf.constant(tiny_images), SEED)[0], none.objective(tf.constant(tiny_images), SEED)[0]
+    np.testing.assert_allclose(b.total, b.reconstruction, rtol=1e-6)
+    np.testing.assert_allclose(a.z_pres_kl, b.z_pres_kl, rtol=1e-6)
+    np.testing.assert_allclose(a.total, a.reconstruction + sum(tf.reduce_sum(kl, axis=1) for kl in a[2:]), rtol=1e-5)
+
+
+SATURATED = {
+    "as built": lambda model: None,
+    "huge weights": lambda model: model.set_weights([w * 30 if w.ndim else w for w in model.get_weights()]),
+    "black decoder": lambda model: set_bias(model.decoder.logits, -200),
+    "white decoder": lambda model: set_bias(model.decoder.logits, 200),
+    "sure presence": lambda model: set_bias(model.controller.heads["presence"].layers[-1], 60),
+    "sure absence": lambda model: set_bias(model.controller.heads["presence"].layers[-1], -60),
+    "tiny windows": lambda model: set_bias(model.controller.heads["scale_mean"].layers[-1], -50),
+    "vanishing windows": lambda model: set_bias(model.controller.heads["scale_mean"].layers[-1], -200),
+    "whole canvas": lambda model: set_bias(model.controller.heads["scale_mean"].layers[-1], 200),
+    "in the corner": lambda model: set_bias(model.controller.heads["shift_mean"].layers[-1], 200),
+    "wide": lambda model: set_bias(model.controller.heads["shift_log_variance"].layers[-1], 1e4),
+    "narrow": lambda model: set_bias(model.controller.heads["scale_log_variance"].layers[-1], -1e4),
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_saturation_is_finite(name, make_model, tiny_images):
+    model = make_model()
+    SATURATED[name](model)
+    images = np.concatenate([np.zeros((2, 20, 24), np.float32), np.ones((2, 20, 24), np.float32), tiny_images])
+    for step in (0, 10**6):  # prior odds of 1e4, and of 1e-9
+        model.step.assign(step)
+        loss, gradients = loss_and_gradients(model, images)
+        assert np.isfinite(loss)
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+            assert np.isfinite(gradient).all(), variable.path
+    for field, array in model.infer(images)._asdict().items():
+        assert np.isfinite(array).all(), field

@@ -1,0 +1,257 @@
+"""Real runs of training.py, as a user starts them."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import air
+from air.runs import RunFolder
+from air.scenes import SceneSet
+
+SCRIPT = Path(__file__).parent.parent / "training.py"
+TINY = [
+    *("--canvas-size", "20", "20", "--window-size", "8", "8", "--lstm-units", "16", "--head-units", "8"),
+    *("--encoder-units", "16", "--decoder-units", "16", "--z-what-size", "4", "--cnn-filters", "4", "4"),
+    *("--batch-size", "8", "--validation-scenes", "16", "--no-xla"),
+]
+EVERY = ("validate", "scalars", "gradients", "histograms", "images", "checkpoints")
+
+
+def every(steps: int) -> list[str]:
+    return [word for name in EVERY for word in (f"--{name}-every", str(steps))]
+
+
+def train(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *flags], cwd=folder, capture_output=True, text=True, timeout=240)
+
+
+def failure(run: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a user's mistake ends in."""
+    lines = [line for line in run.stderr.splitlines() if "error:" in line]
+    assert "Traceback" not in run.stderr
+    assert len(lines) == 1
+    assert run.stderr.splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of 20x20 scenes with 0 to 2 bright squares."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for name, size in (("train", 96), ("validation", 16)):
+        images, counts = np.zeros((size, 20, 20), np.uint8), np.arange(size) % 3
+        for image, count in zip(images, counts, strict=True):
+            for x in rng.permutation([2, 12])[:count]:
+                y = rng.integers(0, 14)
+                image[y : y + 6, x : x + 6] = 200
+        SceneSet(images, counts.astype(np.uint8)).save(folder / f"{name}.npz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a short run."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = train(folder, "--data", str(squares), *TINY, *every(10), "--iterations", "40", "--keep-checkpoints", "2")
+    assert run.returncode == 0, run.stderr
+    return folder / "air_results"
+
+
+def test_default_recipe_learns_to_count(tmp_path: Path) -> None:
+    run = train(tmp_path, "--iterations", "700", *every(700), "--histograms-every", "1400")
+    assert run.returncode == 0, run.stderr
+    with open(tmp_path / "air_results/metrics.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["count_accuracy/all"]) >= 0.9
+    assert float(row["count_accuracy/2"]) >= 0.8
+    model = air.load(tmp_path / "air_results")
+    held_out = SceneSet.load(tmp_path / "multi_mnist/test.npz").select(slice(300))
+    scenes = model.infer(held_out.images)
+    assert np.mean(scenes.count == held_out.counts) >= 0.9
+    single = held_out.counts == 1
+    centre = scenes.boxes[single, 0, :2] + scenes.boxes[single, 0, 2:] / 2
+    true_centre = held_out.boxes[single, 0, :2] + held_out.boxes[single, 0, 2:] / 2
+    assert np.median(np.linalg.norm(centre - true_centre, axis=1)) < 3.0  # pixels
+    black = np.sum((held_out.images / 255.0) ** 2)
+    assert np.sum((held_out.images / 255.0 - scenes.reconstruction) ** 2) < 0.6 * black
+
+
+def test_run_folder_is_complete(finished: Path) -> None:
+    record = json.loads((finished / "config.json").read_text())
+    assert record["training"]["iterations"] == 40
+    assert record["model"]["canvas_size"] == [20, 20]
+    assert set(record["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
+    assert sorted(path.name for path in (finished / "models").iterdir()) == ["step_00000030.keras", "step_00000040.keras"]
+    assert (finished / "source/air/model.py").read_text() == (SCRIPT.parent / "air/model.py").read_text()
+    assert (finished / "source/training.py").read_text() == SCRIPT.read_text()
+    with open(finished / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [10, 20, 30, 40]
+    assert all(0 <= float(row["count_accuracy/all"]) <= 1 for row in rows)
+
+
+def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def tags(folder: str, kind: str) -> set[str]:
+        events = EventAccumulator(str(finished / "summary" / folder), size_guidance={"tensors": 0})
+        events.Reload()
+        plugins = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in events.Tags()["tensors"]}
+        return {tag for tag, plugin in plugins.items() if plugin == kind}
+
+    scalars = tags("train", "scalars")
+    for quantity in ("loss", "reconstruction", "count", "count_accuracy", "z_pres_kl_1", "scale_2", "z_what_kl_3"):
+        assert {f"{quantity}/{count}" for count in ("0", "1", "2", "all")} <= scalars
+    assert {"gradient_norm/before_clipping", "gradient_norm/after_clipping"} <= scalars
+    assert {"schedule/learning_rate", "schedule/z_pres_prior_odds", "schedule/temperature"} <= scalars
+    histograms = tags("train", "histograms")
+    assert any(tag.startswith("variables/") for tag in histograms)
+    assert {tag.replace("variables/", "gradients/") for tag in histograms} <= histograms
+    assert tags("train", "images") == {"attention"}
+    assert {"count_accuracy/all", "reconstruction/all"} <= tags("validation", "scalars")
+
+
+def test_resumed_run_ends_like_an_uninterrupted_one(squares: Path, finished: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(squares), *TINY, *every(10), "--learning-rate", "cosine(1e-3, 1e-4, steps=40)"]
+    assert train(tmp_path, *flags, "--iterations", "40", "--run", "whole").returncode == 0
+    assert train(tmp_path, *flags, "--iterations", "20", "--run", "parts").returncode == 0
+    resumed = train(tmp_path, "--resume", "parts", "--iterations", "40")
+    assert resumed.returncode == 0, resumed.stderr
+    whole, parts = (air.load(tmp_path / name) for name in ("whole", "parts"))
+    for left, right in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    steps = [row["step"] for row in csv.DictReader((tmp_path / "parts/metrics.csv").read_text().splitlines())]
+    assert steps == ["10", "20", "30", "40"]
+
+
+def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--data", str(squares), *TINY, *every(10), "--iterations", "1000000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("air_results/models/*.keras")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    step = int(re.search(r"Stopped at step (\d+)", out)[1])
+    assert (tmp_path / f"air_results/models/step_{step:08d}.keras").is_file()
+    assert int(air.load(tmp_path / "air_results").step.numpy()) == step
+
+
+def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(squares: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, "--data", str(squares), *TINY, *every(10), "--iterations", "500", "--scale-prior-mean", "1e38")
+    assert run.returncode == 1
+    assert "the loss became" in failure(run)
+    assert all(
+        np.isfinite(w).all() for path in tmp_path.glob("air_results/models/*.keras") for w in air.load(path).get_weights()
+    )
+
+
+def test_unlabelled_scenes_can_be_trained_on(squares: Path, tmp_path: Path) -> None:
+    images = SceneSet.load(squares / "train.npz").images
+    np.save(tmp_path / "pictures.npy", images)
+    run = train(tmp_path, "--data", "pictures.npy", *TINY, *every(10), "--iterations", "20")
+    assert run.returncode == 0, run.stderr
+    assert int(air.load(tmp_path / "air_results").step.numpy()) == 20
+
+
+def test_existing_run_folder_is_only_replaced_on_demand(squares: Path, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "air_results")
+    flags = ["--data", str(squares), *TINY, *every(10), "--iterations", "10", "--run", "air_results"]
+    before = (tmp_path / "air_results/config.json").read_bytes()
+    refused = train(tmp_path, *flags)
+    assert refused.returncode == 1
+    assert "air_results: exists already" in failure(refused)
+    assert (tmp_path / "air_results/config.json").read_bytes() == before
+    assert train(tmp_path, *flags, "--overwrite", "--seed", "5").returncode == 0
+    assert json.loads((tmp_path / "air_results/config.json").read_text())["training"]["seed"] == 5
+    assert [path.name for path in (tmp_path / "air_results/models").iterdir()] == ["step_00000010.keras"]
+
+
+def test_run_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [RunFolder.create(None).path.name for _ in range(3)]
+    assert names == ["air_results", "air_results_1", "air_results_2"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.txt").write_text("years of work")
+    with pytest.raises(air.AIRError, match="not a run folder"):
+        RunFolder.create(Path("thesis"), overwrite=True)
+    assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        (["--batch-size", "0"], 2, ["batch_size", "0", "greater than or equal to 1"]),
+        (["--learning-rate", "-1"], 2, ["learning_rate", "-1", "above 0"]),
+        (["--temperature", "fast"], 2, ["temperature", "fast", "linear(1, 0.1"]),
+        (["--cnn-kernels", "3"], 2, ["cnn_kernels", "(3,)", "cnn_filters"]),
+        (["--preset", "best"], 2, ["preset", "best", "original"]),
+        (["--no-such-flag"], 2, ["no-such-flag"]),
+        (["--data", "missing"], 1, ["missing", "no such data", "multi_mnist.py"]),
+        (["--data", "text.npz"], 1, ["text.npz"]),
+        (["--data", "small.npy"], 1, ["small.npy", "30x31", "--canvas-size 30 31"]),
+        (["--resume", "missing"], 1, ["missing", "not a run folder"]),
+        (["--mnist", "missing.npz"], 1, ["missing.npz"]),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path: Path, flags: list[str], status: int, words: list[str]) -> None:
+    (tmp_path / "text.npz").write_text("not an archive")
+    np.save(tmp_path / "small.npy", np.zeros((4, 30, 31), np.uint8))
+    run = train(tmp_path, *flags)
+    assert run.returncode == status
+    for word in words:
+        assert word in failure(run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.npy", "text.npz"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(squares: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    run = train(tmp_path, "--data", str(squares), *TINY)
+    tmp_path.chmod(0o700)
+    assert run.returncode == 1
+    assert "air_results" in failure(run)
+
+
+def test_resume_refuses_another_configuration(finished: Path, tmp_path: Path) -> None:
+    other = train(finished.parent, "--resume", "air_results", "--lstm-units", "17")
+    assert other.returncode == 2
+    assert "lstm_units: 17 is not allowed with --resume; the run has 16" in failure(other)
+    config = finished / "config.json"
+    original = config.read_text()
+    config.write_text(original.replace('"lstm_units": 16', '"lstm_units": 17'))
+    mixed = train(finished.parent, "--resume", "air_results")
+    config.write_text(original)
+    assert mixed.returncode == 1
+    assert "lstm_units 16, but config.json has 17" in failure(mixed)
+
+
+def test_help_answers_without_tensorflow(tmp_path: Path) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["training.py", "--help"]
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code
+assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert "--learning-rate" in run.stdout

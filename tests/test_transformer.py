@@ -1,0 +1,173 @@
+"""Crop and render are bilinear sampling, with its gradients, also where a window leaves the canvas."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+
+from air import transformer
+
+SIZES = st.tuples(st.integers(4, 24), st.integers(4, 24))
+Z_WHERE = st.tuples(st.floats(0.1, 2.5), st.floats(-2, 2), st.floats(-2, 2))
+PLACES = {"inside": (0.37, 0.21, -0.33), "partly outside": (0.41, 0.93, 0.71), "wholly outside": (0.31, -1.73, 0.2)}
+
+
+def centres(size):
+    """Coordinates of pixel centres where the picture's outer edges are at -1 and 1."""
+    return -1 + (np.arange(size) + 0.5) * 2 / size
+
+
+def sample(picture, x, y):
+    """The picture (float64) at columns of coordinates x and rows of coordinates y; 0 beyond its pixels."""
+    height, width = picture.shape
+    rows, columns = np.meshgrid((y + 1) / 2 * height - 0.5, (x + 1) / 2 * width - 0.5, indexing="ij")
+    return map_coordinates(np.asarray(picture, np.float64), [rows, columns], order=1, mode="grid-constant", cval=0)
+
+
+def reference_crop(canvas, z_where, window_size):
+    scale, shift_x, shift_y = z_where
+    return sample(canvas, scale * centres(window_size[1]) + shift_x, scale * centres(window_size[0]) + shift_y)
+
+
+def reference_render(window, z_where, canvas_size):
+    scale, shift_x, shift_y = z_where
+    return sample(window, (centres(canvas_size[1]) - shift_x) / scale, (centres(canvas_size[0]) - shift_y) / scale)
+
+
+REFERENCES = {transformer.crop: reference_crop, transformer.render: reference_render}
+BOTH = pytest.mark.parametrize("function", REFERENCES, ids=lambda function: function.__name__)
+
+
+def apply(function, picture, z_where, size):
+    """One picture, one step; rendering takes a picture of every step."""
+    picture = tf.constant(picture, tf.float32)
+    picture = picture[None] if function is transformer.crop else picture[None, None]
+    return function(picture, tf.constant(z_where, tf.float32)[None, None], size)[0, 0].numpy()
+
+
+@BOTH
+@settings(max_examples=60, deadline=None)
+@given(source=SIZES, target=SIZES, z_where=Z_WHERE, seed=st.integers(0, 99))
+def test_equals_an_independent_bilinear_sampler(function, source, target, z_where, seed):
+    picture = np.random.default_rng(seed).random(source, np.float32)
+    answer = apply(function, picture, z_where, target)
+    assert answer.shape == target
+    np.testing.assert_allclose(answer, REFERENCES[function](picture, z_where, target), atol=2e-4)
+
+
+def test_batches_and_steps():
+    rng = np.random.default_rng(1)
+    canvas, window = rng.random((3, 12, 15), np.float32), rng.random((3, 2, 6, 5), np.float32)
+    z_where = np.concatenate([rng.uniform(0.2, 0.9, (3, 2, 1)), rng.uniform(-1, 1, (3, 2, 2))], axis=-1).astype(np.float32)
+    cropped, rendered = transformer.crop(canvas, z_where, (6, 5)), transformer.render(window, z_where, (12, 15))
+    assert cropped.shape == (3, 2, 6, 5)
+    assert rendered.shape == (3, 2, 12, 15)
+    for b, t in np.ndindex(3, 2):
+        np.testing.assert_allclose(cropped[b, t], reference_crop(canvas[b], z_where[b, t], (6, 5)), atol=1e-5)
+        np.testing.assert_allclose(rendered[b, t], reference_render(window[b, t], z_where[b, t], (12, 15)), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("seed", range(3))
+@BOTH
+def test_gradients(function, place, seed):
+    """Against central differences of the float64 reference, whose error is far below the tolerance."""
+    rng = np.random.default_rng(seed)
+    z_where = np.array(PLACES[place]) + rng.uniform(-0.03, 0.03, 3)
+    source, target = ((13, 17), (9, 7)) if function is transformer.crop else ((9, 7), (13, 17))
+    picture, weights = rng.random(source), rng.normal(size=target)
+
+    def value(picture, z_where):
+        return np.sum(weights * REFERENCES[function](picture, z_where, target))
+
+    inputs = tf.constant(picture[None] if function is transformer.crop else picture[None, None], tf.float32)
+    where = tf.constant(z_where[None, None], tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([inputs, where])
+        answer = tf.reduce_sum(tf.constant(weights, tf.float32) * function(inputs, where, target))
+    by_picture, by_where = tape.gradient(answer, [inputs, where])
+    by_picture, by_where = by_picture.numpy().reshape(source), by_where.numpy()[0, 0]
+
+    h = 1e-6
+    differences = [(value(picture, z_where + d) - value(picture, z_where - d)) / (2 * h) for d in h * np.eye(3)]
+    np.testing.assert_allclose(by_where, differences, rtol=2e-3, atol=2e-3)
+    for row, column in rng.integers(0, source, (12, 2)):
+        change = np.zeros(source)
+        change[row, column] = 1
+        np.testing.assert_allclose(by_picture[row, column], value(change, z_where), atol=1e-4)
+    is_outside = place == "wholly outside"
+    assert (by_where == 0).all() == is_outside
+    assert (by_picture == 0).all() == is_outside
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.3, 5.0])
+@pytest.mark.parametrize("shift", [0.0, 1.0, -3.0])
+@BOTH
+def test_gradients_are_finite(function, scale, shift):
+    picture = tf.random.stateless_uniform([1, 8, 8] if function is transformer.crop else [1, 1, 8, 8], [1, 2])
+    z_where = tf.constant([[[scale, shift, -shift]]])
+    with tf.GradientTape() as tape:
+        tape.watch([picture, z_where])
+        answer = function(picture, z_where, (8, 8))
+    for gradient in tape.gradient(answer, [picture, z_where]):
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("size", [(8, 16), (50, 50), (28, 28), (13, 31)])
+@BOTH
+def test_identity(function, size):
+    """Exact where the coordinates have exact float32 values; elsewhere to their rounding."""
+    picture = np.random.default_rng(0).random(size, np.float32)
+    answer = apply(function, picture, (1, 0, 0), size)
+    np.testing.assert_allclose(answer, picture, atol=0 if size == (8, 16) else 5e-6)
+
+
+@pytest.mark.parametrize("z_where", [(0.5, 0.0, 0.0), (0.6, 0.3, -0.25), (0.45, -0.5, 0.4)])
+def test_render_inverts_crop_of_a_smooth_picture(z_where):
+    height, width = 40, 30
+    y, x = np.meshgrid(centres(height), centres(width), indexing="ij")
+    canvas = (0.5 + 0.3 * np.sin(2 * x + 1) * np.cos(1.5 * y)).astype(np.float32)
+    window = apply(transformer.crop, canvas, z_where, (32, 36))
+    back = apply(transformer.render, window, z_where, (height, width))
+    scale, shift_x, shift_y = z_where
+    inside = np.maximum(np.abs(x - shift_x), np.abs(y - shift_y)) < scale * 0.95
+    outside = np.maximum(np.abs(x - shift_x), np.abs(y - shift_y)) > scale * 1.05
+    assert inside.sum() > 100
+    assert outside.sum() > 100
+    np.testing.assert_allclose(back[inside], canvas[inside], atol=3e-3)
+    assert (back[outside] == 0).all()
+
+
+def test_x_goes_right_and_y_goes_down():
+    canvas = np.zeros((8, 12), np.float32)
+    canvas[:4, 6:] = 1  # upper right quarter
+    assert (apply(transformer.crop, canvas, (0.25, 0.5, -0.5), (4, 4)) == 1).all()
+    assert (apply(transformer.crop, canvas, (0.25, -0.5, -0.5), (4, 4)) == 0).all()
+    assert (apply(transformer.crop, canvas, (0.25, 0.5, 0.5), (4, 4)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("z_where", "box"),
+    [
+        ((1, 0, 0), (0, 0, 30, 20)),
+        ((0.5, 0, 0), (7.5, 5, 15, 10)),
+        ((0.5, 0.5, -0.5), (15, 0, 15, 10)),
+        ((0.2, -1, 1), (-3, 18, 6, 4)),
+    ],
+)
+def test_boxes(z_where, box):
+    np.testing.assert_allclose(transformer.boxes(tf.constant([z_where], tf.float32), (20, 30)), [box], atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(0.2, 0.6), shift_x=st.floats(-0.3, 0.3), shift_y=st.floats(-0.3, 0.3))
+def test_a_box_is_where_a_window_is_rendered(scale, shift_x, shift_y):
+    z_where = (scale, shift_x, shift_y)
+    rows, columns = np.nonzero(apply(transformer.render, np.ones((32, 32)), z_where, (30, 40)) > 0.999)
+    x, y, width, height = transformer.boxes(tf.constant(z_where), (30, 40)).numpy()
+    assert abs(columns.min() - x) <= 1.6
+    assert abs(columns.max() + 1 - (x + width)) <= 1.6
+    assert abs(rows.min() - y) <= 1.6
+    assert abs(rows.max() + 1 - (y + height)) <= 1.6
