@@ -213,6 +213,7 @@ def generate(
     counts: Sequence[int] | np.ndarray,
     rng: np.random.Generator,
     progress: Callable[[int], Any] | None = None,
+    segments: bool = False,
 ) -> SceneSet:
     """Composes one scene for each count, in this order.
 
@@ -224,6 +225,7 @@ def generate(
         counts: [N] number of digits in each scene.
         rng: source of all random draws.
         progress: called now and then with the number of scenes composed since the last call.
+        segments: also tell for each pixel which digit it shows.
 
     Returns:
         The scenes, with boxes, labels and indices of room for the larger of `config.max_digits` and the greatest count.
@@ -238,6 +240,7 @@ def generate(
     images = np.zeros((len(counts), *config.canvas_size), np.uint8)
     boxes = np.zeros((len(counts), slots, 4), np.float32)
     members = np.full((len(counts), slots), -1, np.int32)
+    shown = np.zeros_like(images) if segments else None
     next_digit = _endless(lambda: rng.permutation(len(digits)))
     uniform = _endless(lambda: rng.random(4096))
 
@@ -249,6 +252,8 @@ def generate(
             np.maximum(region, crop, out=region)
             boxes[scene, slot] = x, y, width, height
             members[scene, slot] = digit
+            if shown is not None:
+                shown[scene, y : y + height, x : x + width][crop > 0] = slot + 1
         if progress is not None and scene % 500 == 499:
             progress(500)
     if progress is not None:
@@ -257,7 +262,7 @@ def generate(
         np.maximum(images, backdrop, out=images)
     labels = np.where(members < 0, -1, digits.labels.astype(np.int8)[members])
     indices = np.where(members < 0, -1, digits.indices.astype(np.int32)[members])
-    return SceneSet(images, counts, boxes, labels, indices)
+    return SceneSet(images, counts, boxes, labels, indices, shown)
 
 
 def _endless(draw: Callable[[], np.ndarray]) -> Callable[[], Any]:

@@ -51,6 +51,8 @@ class SceneSet:
     """[N, M] int8: what each object is, from 0 on; padded with -1."""
     indices: np.ndarray | None = None
     """[N, M] int32: which image of MNIST's split each object is; padded with -1."""
+    segments: np.ndarray | None = None
+    """[N, H, W] uint8: which object each pixel shows, counted from 1; 0 for the background."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", _as_pixels(np.asarray(self.images)))
@@ -62,6 +64,7 @@ class SceneSet:
                 object.__setattr__(self, name, field.astype(dtype, copy=False))
         self._check_slots()
         self._check_boxes()
+        self._check_segments()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,8 +119,8 @@ class SceneSet:
 
     def _check_slots(self) -> None:
         """Fields with a slot for each object must agree on M, and on which slots are padding."""
-        slotted = {name: array for name, array in self._arrays().items() if array is not None and array.ndim > 1}
-        del slotted["images"]
+        fields = {name: getattr(self, name) for name in ("boxes", "labels", "indices")}
+        slotted = {name: array for name, array in fields.items() if array is not None}
         rooms = {name: array.shape[1] for name, array in slotted.items()}
         if len(set(rooms.values())) > 1:
             listed = ", ".join(f"{name} for {room}" for name, room in rooms.items())
@@ -145,6 +148,18 @@ class SceneSet:
             box = tuple(self.boxes[scene, slot].tolist())
             raise DataError(f"boxes: {box} of scene {scene} is not allowed; the canvas has {width}x{height} pixels")
 
+    def _check_segments(self) -> None:
+        if self.segments is None:
+            return
+        if self.segments.shape != self.images.shape:
+            raise DataError(
+                f"segments: shape {self.segments.shape} is not allowed; it must be that of images {self.images.shape}"
+            )
+        most = self.segments.max(axis=(1, 2))
+        if self.counts is not None and (most > self.counts).any():
+            scene = int((most > self.counts).argmax())
+            raise DataError(f"segments: scene {scene} has object {most[scene]}, but its count is {self.counts[scene]}")
+
 
 # Shape after [N] (None: any), kinds of number, type that is kept, least and greatest value.
 _FIELDS: dict[str, tuple[tuple[int | None, ...], str, type, int, int]] = {
@@ -152,6 +167,7 @@ _FIELDS: dict[str, tuple[tuple[int | None, ...], str, type, int, int]] = {
     "boxes": ((None, 4), "uif", np.float32, 0, 65535),
     "labels": ((None,), "ui", np.int8, -1, 127),
     "indices": ((None,), "ui", np.int32, -1, 2**31 - 1),
+    "segments": ((None, None), "ui", np.uint8, 0, 255),
 }
 
 

@@ -97,6 +97,24 @@ def test_scenes_keep_the_rules(height, width, margin, gap, overlap, seed):
                     assert not grown[oy : oy + oh, ox : ox + ow].any()
 
 
+def test_segments_tell_digits_apart():
+    digits = blobs(40)
+    for fields in ({}, {"rotation": (-40, 40), "width_scale": (0.8, 1.5)}):
+        config = GeneratorConfig(max_digits=3, **fields)
+        scenes = generate(config, digits, [0, 1, 3, 2], np.random.default_rng(0), segments=True)
+        np.testing.assert_array_equal(scenes.segments > 0, scenes.images > 0)
+        for scene, count in enumerate(scenes.counts):
+            for slot in range(count):
+                rows, columns = np.nonzero(scenes.segments[scene] == slot + 1)
+                box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+                assert box == scenes.boxes[scene, slot].tolist()
+        if not fields:
+            masks = masks_of(scenes, digits, 2)
+            for slot in range(3):
+                np.testing.assert_array_equal(scenes.segments[2] == slot + 1, masks[slot] > 0)
+        assert generate(config, digits, [1], np.random.default_rng(0)).segments is None
+
+
 def test_pixels_may_interlock_where_boxes_may_not():
     corner = np.ones((8, 8), np.uint8)
     corner[1:, 1:] = 0  # an L, into which another of its kind fits

@@ -1,0 +1,91 @@
+"""Figures of training, from the rows of a run's metrics.csv."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e5e5",
+    "legend.frameon": False,
+    "savefig.dpi": 130,
+    "figure.constrained_layout.use": True,
+}
+"""matplotlib's settings for all figures of this project."""
+COUNT_COLOURS = {"all": "#222222", "0": "#8e8e93", "1": "#ff9500", "2": "#af52de", "3": "#00a5a5"}
+"""Of the true number of objects; none is the colour of a step."""
+
+Rows = Sequence[Mapping[str, float]]
+ACCURACY = "count_accuracy/"
+
+
+def training_curves(rows: Rows) -> Figure:
+    """Count accuracy by true count, and the loss and reconstruction, over the steps of a run.
+
+    Args:
+        rows: of metrics.csv, at least one.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6))
+        left, right = figure.subplots(1, 2)
+        steps = [row["step"] for row in rows]
+        for name in (name for name in rows[0] if name.startswith(ACCURACY)):
+            count = name.removeprefix(ACCURACY)
+            label = "all scenes" if count == "all" else f"{count} digit{'' if count == '1' else 's'}"
+            width = 2.0 if count == "all" else 1.2
+            left.plot(
+                steps, [100 * row[name] for row in rows], label=label, linewidth=width, color=COUNT_COLOURS.get(count), zorder=3
+            )
+        left.set(title="Held-out count accuracy by true count", xlabel="training step", ylabel="accuracy, %", ylim=(0, 102))
+        if left.lines:
+            left.legend(loc="lower right")
+        for name, label in (("train_loss", "training loss"), ("reconstruction/all", "held-out reconstruction")):
+            if name in rows[0]:
+                right.plot(steps, [row[name] for row in rows], label=label, zorder=3)
+        right.set(title="Negative ELBO and its reconstruction term", xlabel="training step", ylabel="nats per scene")
+        right.set_yscale("log")
+        _plain_ticks(right)
+        right.legend()
+        figure.suptitle("Training")
+        return figure
+
+
+def _plain_ticks(ax: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def seed_curves(runs: Mapping[int, Rows]) -> Figure:
+    """Error of the count over the steps of all runs.
+
+    Args:
+        runs: the rows of metrics.csv by seed.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4))
+        ax = figure.subplots()
+        colours = mpl.colormaps["viridis"]
+        for i, (seed, rows) in enumerate(runs.items()):
+            errors = [max(100 * (1 - row[ACCURACY + "all"]), 0.01) for row in rows]
+            colour = colours(i / max(len(runs), 2))
+            ax.plot([row["step"] for row in rows], errors, label=f"seed {seed}", color=colour, linewidth=1.1)
+        ax.axhline(2.0, color="#d70015", linewidth=0.9, linestyle="--")
+        ax.text(1.0, 2.0, "98 % right ", color="#d70015", transform=ax.get_yaxis_transform(), ha="right", va="bottom")
+        ax.set_yscale("log")
+        _plain_ticks(ax)
+        ax.set(xlabel="training step", ylabel="test scenes with a wrong count, %")
+        ax.legend(ncols=2, loc="upper right", fontsize=8)
+        figure.suptitle(f"The default recipe with {len(runs)} seeds")
+        return figure

@@ -1,0 +1,294 @@
+"""Whole evaluations: the measures fit together, data without labels is judged as far as it goes, and so do the scripts."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from air import evaluation, measures, mnist, pyro_scenes, report, runs, seeds, tables, test_sets
+from air.checkpoints import save_weights
+from air.config import AIRConfig, TrainingConfig
+from air.dataset import make_dataset
+from air.errors import AIRError, DataError, UsageError
+from air.evaluation_config import EvaluationConfig, SeedsConfig
+from air.generator import GeneratorConfig
+from air.scenes import SceneSet
+
+FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "bank_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, make_model):
+    """Digits, a small data set made of them, and a model of its canvas size as a run folder would have it."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    digits = mnist.load()
+    np.savez(
+        folder / "digits.npz", x_train=digits.train_images[:300], y_train=digits.train_labels[:300],
+        x_test=digits.test_images[:100], y_test=digits.test_labels[:100],
+    )  # fmt: skip
+    sizes = GeneratorConfig(images_per_count=30, validation_size=6, test_size=45)
+    make_dataset(folder / "data", sizes, folder / "digits.npz")
+    model = make_model(canvas_size=(50, 50), window_size=(10, 8))
+    output = model.controller.heads["presence"].layers[-1]
+    output.kernel.assign(20 * output.kernel)
+    output.bias.assign([0.5])
+    (folder / "model").mkdir()
+    save_weights(model, folder / "model" / "air.keras")
+    with open(folder / "model" / "metrics.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [("step", "seconds", "train_loss", "count_accuracy/all"), (5, 1, 300, 0.3), (9, 2, 200, 0.4)]
+        )
+    return folder
+
+
+def test_the_script(folder, run_script, tmp_path):
+    flags = [f for name, value in FEW.items() for f in (f"--{name.replace('_', '-')}", value)]
+    where = ("--data", folder / "data", "--mnist", folder / "digits.npz", "--out", "judged")
+    done = run_script("evaluation.py", folder / "model", *where, *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "count accuracy, deterministic" in done.stdout
+    assert "Written: judged/report.md" in done.stdout
+    result = json.loads((tmp_path / "judged" / "report.json").read_text())
+    measured = result["held_out"]
+    assert set(measured) == {"scenes", "reconstruction", "count", "boxes", "segmentation", "bounds", "z_what"}
+    assert measured["scenes"] == 40
+    assert np.sum(measured["count"]["deterministic"]["confusion"]) == 40
+    assert set(measured["bounds"]["importance"]["normal"]["geometric"]["by_samples"]) == {"1", "3"}
+    assert set(result["generalisation"]) == {
+        "three_digits", "three_digits_same_steps", "scaled", "rotated", "larger_canvas"
+    }  # fmt: skip
+    assert len(result["generalisation"]["three_digits"]["bounds"]["priors"]["frequency"]) == 5
+    assert result["pyro"]["scenes"] == 40
+    text = (tmp_path / "judged" / "report.md").read_text()
+    assert "nan" not in text
+    pictures = re.findall(r"\((figures/\w+\.png)\)", text)
+    assert {f"figures/{name}.png" for name in ("training", "confusion", "policy", "worst_boxes")} <= set(pictures)
+    for picture in pictures:
+        with Image.open(tmp_path / "judged" / picture) as image:
+            assert min(image.size) > 100
+
+
+def test_images_alone_are_judged_as_far_as_it_goes(folder, tmp_path):
+    SceneSet(SceneSet.load(folder / "data" / "test.npz").images[:8]).save(tmp_path / "images.npz")
+    config = EvaluationConfig(**{**FEW, "other_scenes": 0, "pyro_scenes": 0})
+    result = evaluation.evaluate(
+        folder / "model" / "air.keras", tmp_path / "out", config, data=tmp_path / "images.npz", mnist_path=folder / "digits.npz"
+    )
+    assert set(result["held_out"]) == {"scenes", "reconstruction", "bounds"}
+    assert "worst_reconstructions.png" in result["figures"]
+    assert "confusion.png" not in result["figures"]
+    assert "count accuracy" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_counts_alone(tiny_model, tiny_images):
+    images = np.rint(tiny_images * 255).astype(np.uint8)
+    found = measures.observe(tiny_model, images)
+    elbo = evaluation.bounds.elbo(tiny_model, images)
+    measured = measures.measure(tiny_model, SceneSet(images, found.counts), found, elbo=elbo)
+    assert set(measured) == {"scenes", "reconstruction", "count", "bounds"}
+    assert measured["count"]["deterministic"]["accuracy"] == 1.0
+    assert "importance" not in measured["bounds"]
+
+
+def test_a_perfect_answer_has_perfect_scores(tiny_model, folder):
+    scenes = test_sets.with_segments(SceneSet.load(folder / "data" / "test.npz"), mnist.load(folder / "digits.npz"))
+    steps = 3
+    boxes = np.pad(scenes.boxes, ((0, 0), (0, 1), (0, 0)))
+    presence = (np.arange(steps) < scenes.counts[:, None]).astype(float)
+    z_what = np.where(presence[..., None] > 0, np.eye(10)[np.pad(scenes.labels, ((0, 0), (0, 1)))], 0)
+    found = measures.Observations(
+        scenes.counts, presence, boxes, boxes, scenes.segments, z_what, np.zeros(len(scenes), np.float32)
+    )
+    elbo = evaluation.bounds.Elbo(*(np.zeros(shape) for shape in ((45, 2), (45, 4), 45, 45)))
+    bank = evaluation.probes.Objects(np.repeat(np.eye(10), 9, axis=0), np.repeat(np.arange(10), 9))
+    measured = measures.measure(tiny_model, scenes, found, elbo=elbo, bank=bank)
+    for kind in ("deterministic", "sampled"):
+        assert measured["count"][kind]["accuracy"] == 1.0
+    for kind in ("object", "window"):
+        assert (measured["boxes"][kind]["ap"], measured["boxes"][kind]["mean_iou"]) == (1.0, 1.0)
+    assert measured["segmentation"] == {"ari": 1.0, "scenes": 15, "ari_all": 1.0}
+    assert (measured["z_what"]["knn"], measured["z_what"]["linear"]) == (1.0, 1.0)
+
+
+def test_sampled_counts_have_their_probabilities():
+    presence = np.tile([0.9, 0.6, 0.1], (20000, 1))
+    drawn = np.bincount(measures.sampled_counts(presence), minlength=4) / 20000
+    np.testing.assert_allclose(drawn, [0.1, 0.3, 0.5, 0.1], atol=0.02)
+
+
+def test_more_steps_go_on_where_the_others_end(tiny_model, tiny_images):
+    wider = measures.with_steps(tiny_model, 5)
+    ours, theirs = tiny_model.infer(tiny_images), wider.infer(tiny_images)
+    np.testing.assert_allclose(theirs.z_what[:, :3], ours.z_what, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(theirs.presence[:, :3], ours.presence, rtol=1e-4)
+    np.testing.assert_allclose(wider.count_prior, [*tiny_model.count_prior.numpy(), 0, 0])
+    fewer = measures.with_steps(tiny_model, 1)
+    assert fewer.count_prior.shape == (2,)
+
+
+def test_segments_that_follow_from_indices_are_the_generators_own(folder):
+    digits = mnist.load(folder / "digits.npz")
+    for kind in test_sets.generalisation(9, (50, 50), digits, max_steps=3):
+        made = kind.make()
+        derived = test_sets.with_segments(SceneSet(made.images, made.counts, made.boxes, made.labels, made.indices), digits)
+        if kind.name.startswith("three"):
+            np.testing.assert_array_equal(derived.segments, made.segments)
+        else:
+            assert derived.segments is None  # scaled or rotated digits are not those of the file
+    unlabelled = SceneSet(made.images)
+    assert test_sets.with_segments(unlabelled, digits) is unlabelled
+
+
+def test_pyro_scenes_keep_the_rules():
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[:, 4:24, 8:20] = 200
+    scenes = pyro_scenes.generate(images, np.array([4, 5, 6]), [0, 1, 2] * 40, np.random.default_rng(0))
+    assert scenes.counts.tolist() == [0, 1, 2] * 40
+    heights = scenes.boxes[scenes.counts > 0][:, 0, 3]
+    assert 20 / 1.7 < heights.min() < heights.mean() < heights.max() < 20 / 0.9
+    assert heights.mean() == pytest.approx(20 / 1.3 + 1, abs=0.7)  # the edge of a shrunk bar is a pixel wide
+    assert set(np.unique(scenes.labels)) == {-1, 4, 5, 6}
+    for scene, count in enumerate(scenes.counts):
+        assert set(np.unique(scenes.segments[scene])) <= set(range(count + 1))
+        assert ((scenes.segments[scene] > 0) == (scenes.images[scene] > 0)).all()
+        for x, y, width, height in scenes.boxes[scene, :count].astype(int):
+            assert scenes.images[scene, y : y + height, x : x + width].any()
+    # Sums above 255 are drawn again, which 200 + 200 would be.
+    assert scenes.images.max() <= 255
+    assert (scenes.boxes[:, 0, :2] == 0).all(axis=1).sum() < 50
+
+
+def test_pyro_scenes_need_room():
+    with pytest.raises(UsageError, match=r"canvas_size: \(50, 28\)"):
+        pyro_scenes.generate(np.ones((1, 28, 28), np.uint8), np.zeros(1), [1], np.random.default_rng(0), (50, 28))
+
+
+def test_a_canvas_without_room_is_reported(tiny_model, folder):
+    kind = test_sets.pyro(3, tiny_model.config.canvas_size, mnist.load(folder / "digits.npz"))
+    result = evaluation._judge_kind(tiny_model, kind, EvaluationConfig(**FEW), None)
+    assert "must be more than 28 pixels" in result["not_possible"]
+    assert "not possible" in report._other_table([{"title": kind.title, **result}])
+
+
+def test_scenes_that_do_not_fit(folder, tmp_path):
+    digits = mnist.load(folder / "digits.npz")
+    with pytest.raises(DataError, match="scenes of 50x50 pixels do not fit the model, which sees 20x24"):
+        test_sets.load(folder / "data", (20, 24), 5, 5, digits)
+    with pytest.raises(DataError, match=r"test\.npz: no such file"):
+        test_sets.load(tmp_path, (50, 50), 5, 5, digits)
+    assert test_sets.load(folder / "data" / "test.npz", (50, 50), 5, 5, digits).bank is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (["nowhere"], 1, "nowhere: no such file or folder"),
+        (["{folder}/model", "--data", "nowhere"], 1, "nowhere: no such file or folder"),
+        (["{folder}/digits.npz", "--data", "{folder}/data"], 1, "not a .keras file"),
+        (["--samples", "0"], 2, "samples: 0 is not allowed"),
+        (["--scenes", "many"], 2, "scenes"),
+        (["model", "--nonsense"], 2, "--nonsense"),
+        (["seeds", "--n", "0"], 2, "n: 0 is not allowed"),
+        (["seeds", "--data", "nowhere"], 1, "nowhere: no such data"),
+    ],
+)
+def test_mistakes_end_in_one_line(folder, run_script, flags, status, message):
+    done = run_script("evaluation.py", *(flag.format(folder=folder) for flag in flags))
+    assert done.returncode == status
+    assert done.stderr.startswith("evaluation.py: error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_names_both_reports(run_script):
+    assert "evaluation.py seeds" in run_script("evaluation.py", "--help").stdout
+    assert "--score-every" in run_script("evaluation.py", "seeds", "--help").stdout
+
+
+def test_tables_align():
+    text = tables.table(("a", "long"), [("first", "1"), ("b", "22222")])
+    assert text.splitlines() == ["| a     |  long |", "| ----- | ----: |", "| first |     1 |", "| b     | 22222 |"]
+
+
+def write_run(out, seed, rows, recipe):
+    folder = runs.RunFolder.create(out / f"seed_{seed}")
+    folder.record(AIRConfig(), recipe, data="multi_mnist")
+    for step, accuracy in rows:
+        folder.metrics.append(
+            {
+                "step": step, "seconds": 10.0 + step, "compile_seconds": 8.0, "scoring_seconds": step / 10,
+                "count_accuracy/all": accuracy, "count_accuracy/0": 1.0, "count_accuracy/2": accuracy,
+            }
+        )  # fmt: skip
+
+
+@pytest.fixture
+def trained(folder, tmp_path):
+    """Three runs: one reaches 98 %, one doesn't, one stopped early."""
+    config = SeedsConfig(n=3, iterations=100, score_every=50)
+    rows = {0: [(50, 0.97), (100, 0.99)], 1: [(50, 0.3), (100, 0.4)], 2: [(50, 0.985)]}
+    for seed, scored in rows.items():
+        write_run(tmp_path / "out", seed, scored, seeds._recipe(seed, config))
+    return tmp_path / "out", config
+
+
+def test_every_seed_is_reported(trained, folder, monkeypatch, capsys):
+    out, config = trained
+    calls = []
+
+    def fail(command, **options):
+        calls.append(command)
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(seeds.subprocess, "run", fail)
+    text = seeds.report(out, config, folder / "data")
+    assert len(calls) == 1  # two runs are finished
+    assert calls[0][2:4] == ["--run", str(out / "seed_2")]
+    assert "Seed 2 failed" in capsys.readouterr().err
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    table = {line[0]: line[1:] for line in lines[2:]}
+    assert table["0"][:4] == ["100", "100.0", "8.0", "99.00%"]
+    assert table["1"][:4] == ["never", "never", "8.0", "40.00%"]
+    assert table["2 (stopped at 50)"][:4] == ["50", "55.0", "8.0", "98.50%"]
+    assert table["**median**"][:4] == ["100", "100.0", "8.0", "98.50%"]
+    assert table["**worst**"][:4] == ["never", "never", "8.0", "40.00%"]
+    assert "2 of 3 runs reached 98 %" in text
+    saved = json.loads((out / "seeds.json").read_text())
+    assert [run["steps_to_goal"] for run in saved["runs"]] == [100, None, 50]
+    assert (out / "seeds.png").stat().st_size > 1000
+
+
+def test_runs_of_another_recipe_are_refused(trained, folder):
+    out, config = trained
+    with pytest.raises(DataError, match="another recipe"):
+        seeds.report(out, config.replace(iterations=200), folder / "data")
+
+
+def test_an_interruption_is_passed_on(trained, folder, monkeypatch):
+    out, config = trained
+    monkeypatch.setattr(seeds.subprocess, "run", lambda *a, **k: type("Done", (), {"returncode": 130}))
+    with pytest.raises(KeyboardInterrupt):
+        seeds.report(out, config, folder / "data")
+
+
+def test_no_run_at_all(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(seeds.subprocess, "run", lambda *a, **k: type("Done", (), {"returncode": 2}))
+    with pytest.raises(AIRError, match="no run came as far"):
+        seeds.report(tmp_path / "out", SeedsConfig(n=2, iterations=50), folder / "data")
+
+
+def test_seeds_are_trained_as_users_train(folder, run_script, tmp_path):
+    flags = ("--data", folder / "data", "--n", 1, "--iterations", 4, "--score-every", 2, "--scenes", 10)
+    done = run_script("evaluation.py", "seeds", *flags)
+    assert done.returncode == 0, done.stderr
+    saved = json.loads((tmp_path / "air_seeds" / "seeds.json").read_text())
+    assert (saved["scenes"], saved["runs"][0]["steps"], saved["runs"][0]["complete"]) == (10, 4, True)
+    _, training, record = runs.RunFolder(tmp_path / "air_seeds" / "seed_0").read()
+    assert training == TrainingConfig(seed=0, iterations=4, validate_every=2, validation_scenes=10)
+    assert record["held_out"].endswith("test.npz")
+    again = run_script("evaluation.py", "seeds", *flags)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == done.stdout
