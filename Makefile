@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help train test evaluate lint clean
+.PHONY: help train test demo embeddings evaluate lint clean
 
 help:
 	@echo "make train      make the data and train AIR with the default recipe"
 	@echo "make test       run the tests"
+	@echo "make demo       draw digits and watch AIR attend to them"
+	@echo "make embeddings export z_what for TensorBoard's projector"
 	@echo "make evaluate   judge the model in model/"
 	@echo "make lint       check style"
 
@@ -17,6 +19,12 @@ train: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest $(ARGS)
+
+demo: $(VENV)/installed
+	$(RUN) demo.py $(ARGS)
+
+embeddings: $(VENV)/installed
+	$(RUN) embeddings.py $(ARGS)
 
 evaluate: $(VENV)/installed
 	$(RUN) evaluation.py model $(ARGS)

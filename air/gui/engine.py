@@ -1,0 +1,337 @@
+"""The thread that loads the model and calls it, so that the window never waits.
+
+    engine = Engine(Path("model"), notify=lambda: None)
+    engine.start()
+    engine.look(version, image)          # replaces a picture that still waits
+    engine.wait(version, seconds=0.01)
+    engine.take_seen()
+
+Every answer carries the picture that it is about.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from air import checkpoints, cli, recognition
+from air.config import AIRConfig
+from air.errors import AIRError, DataError
+from air.gui import pictures
+
+DREAMS = 20  # tries to dream of something: an empty scene is possible too, but dull
+
+
+class Seen(NamedTuple):
+    """A picture and what the model makes of it: T steps, canvas H x W, Z latent dimensions."""
+
+    version: int  # of the picture
+    image: np.ndarray  # [H, W] uint8
+    scene: Any  # `air.model.Scenes` of NumPy arrays without the batch axis
+    loss: float  # cross-entropy of the reconstruction, nats
+    milliseconds: float  # that the model took
+    labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a bank
+    confidences: tuple[float, ...]  # of these
+    sampled: bool = False  # drawn from the posterior rather than its means
+    edited: bool = False  # z_what was changed by hand
+
+
+class Status(NamedTuple):
+    state: str  # "loading", "ready" or "failed"
+    text: str  # what is going on, or what went wrong
+
+
+class _Request(NamedTuple):
+    """A picture to look at, or the one in `seen` to paint again with other z_what [T, Z]."""
+
+    version: int
+    image: np.ndarray
+    seed: int | None = None
+    seen: Seen | None = None
+    z_what: np.ndarray | None = None
+
+
+def config_of(path: Path) -> AIRConfig:
+    """The configuration of the model that `air.load` would load, without TensorFlow.
+
+    Raises:
+        DataError: if there is no such model, or none that is intact.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such model; give a .keras file, a run folder or a folder with {checkpoints.WEIGHTS}")
+    if path.is_file() or (path / checkpoints.WEIGHTS).is_file():
+        return checkpoints.read_config(path if path.is_file() else path / checkpoints.WEIGHTS)
+    for _, checkpoint in reversed(checkpoints.checkpoints(path)):
+        with contextlib.suppress(DataError):  # `air.load` skips it too
+            return checkpoints.read_config(checkpoint)
+    raise DataError(f"{path}: has neither {checkpoints.WEIGHTS} nor an intact checkpoint; give a run folder or a .keras file")
+
+
+class Engine:
+    """A model in a thread of its own.
+
+    Args:
+        path: see `air.load`.
+        notify: called from the thread whenever there is news.
+    """
+
+    def __init__(self, path: Path, notify: Callable[[], None]) -> None:
+        self.path, self.notify = path, notify
+        self.status = Status("loading", "Loading TensorFlow")
+        self.model: Any = None
+        self.bank: recognition.Bank | None = None
+        self.bank_note = ""  # why digits are not recognised
+        self.busy_since: float | None = None
+        self._news = threading.Condition()
+        self._request: _Request | None = None
+        self._dream: int | None = None  # seed of a scene to dream
+        self._seen: Seen | None = None
+        self._dreamed: np.ndarray | None = None
+        self._answered = -1  # version of the last answer
+        self._closing = False
+        self._bank_is_settled = False
+        # Not daemons: Python would kill them at its end, and within TensorFlow's C++ that aborts the process.
+        self._thread = threading.Thread(target=self._run, name="model")
+        self._extras = threading.Thread(target=self._load_extras, name="extras")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Asks the thread to end; doesn't wait for it."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Waits until the closed engine's threads have ended; False if that takes longer."""
+        for thread in (self._thread, self._extras):
+            if thread.is_alive():
+                thread.join(seconds)
+        return not (self._thread.is_alive() or self._extras.is_alive())
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status.state == "ready"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is asked and not answered yet."""
+        return self._request is not None or self._dream is not None or self.busy_since is not None
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def look(self, version: int, image: np.ndarray, seed: int | None = None) -> None:
+        """Asks for the attention to a picture [H, W] uint8: posterior means, or a sample by `seed`."""
+        self._ask(_Request(version, image, seed))
+
+    def paint(self, seen: Seen, z_what: np.ndarray) -> None:
+        """Asks for the scene of `seen` with other z_what [T, Z]."""
+        self._ask(_Request(seen.version, seen.image, seen=seen, z_what=z_what))
+
+    def dream(self, seed: int) -> None:
+        """Asks for a scene from the prior, see `take_dreamed`."""
+        with self._news:
+            self._dream = seed
+            self._news.notify_all()
+
+    def wait(self, version: int, seconds: float) -> bool:
+        """Waits until a picture is answered; False if that takes longer."""
+        with self._news:
+            return self._news.wait_for(lambda: self._answered >= version or self.status.state == "failed", seconds)
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Waits until nothing is asked; False if that takes longer."""
+        with self._news:
+            return self._news.wait_for(lambda: not self.is_busy or self.status.state == "failed", seconds)
+
+    def wait_until_settled(self, seconds: float) -> bool:
+        """Waits until the model is ready and it is known whether digits can be recognised; False if that fails."""
+        with self._news:
+            self._news.wait_for(lambda: self._bank_is_settled or self.status.state == "failed", seconds)
+        return self._bank_is_settled
+
+    def take_seen(self) -> Seen | None:
+        """The newest answer, once."""
+        with self._news:
+            seen, self._seen = self._seen, None
+            return seen
+
+    def take_dreamed(self) -> np.ndarray | None:
+        """The dreamed scene, [H, W] uint8, once."""
+        with self._news:
+            dreamed, self._dreamed = self._dreamed, None
+            return dreamed
+
+    def _ask(self, request: _Request) -> None:
+        with self._news:
+            self._request = request  # the latest wins
+            self._news.notify_all()
+
+    def _run(self) -> None:
+        try:
+            self._load()
+            if not self._closing:
+                self._extras.start()
+            while self._serve():
+                pass
+        except AIRError as error:
+            self._fail(str(error))
+        except BaseException as error:  # whatever it is, the window has to live on and say so
+            self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+
+    def _fail(self, text: str) -> None:
+        with self._news:
+            self.busy_since = self._request = self._dream = None
+        self._set_status("failed", text)
+
+    def _set_status(self, state: str, text: str) -> None:
+        with self._news:
+            self.status = Status(state, text)
+            self._news.notify_all()
+        if not self._closing:
+            self.notify()
+
+    def _load(self) -> None:
+        with cli.quiet_import():
+            from air import model  # noqa: F401
+        for text, step in (("Loading the model", self._load_model), ("Compiling", self._compile)):
+            if not self._closing:
+                self._set_status("loading", text)
+                step()
+        self._set_status("ready", "Ready")
+
+    def _load_model(self) -> None:
+        self.model = checkpoints.load(self.path)
+
+    def _compile(self) -> None:
+        import tensorflow as tf
+
+        from air.images import cross_entropy
+
+        model, config = self.model, self.model.config
+        image = tf.TensorSpec([1, *config.canvas_size], tf.float32)
+        seed = tf.TensorSpec([2], tf.int32)
+        z_what = tf.TensorSpec([1, config.max_steps, config.z_what_size], tf.float32)
+        z_where = tf.TensorSpec([1, config.max_steps, 3], tf.float32)
+        present = tf.TensorSpec([1, config.max_steps], tf.float32)
+
+        @tf.function(input_signature=[image], jit_compile=True, autograph=False)
+        def means(image: tf.Tensor) -> Any:
+            scenes = model(image)
+            return scenes, cross_entropy(image, scenes.reconstruction)
+
+        # These two are not compiled, which would take longer than they ever save.
+        @tf.function(input_signature=[image, seed], autograph=False)
+        def sample(image: tf.Tensor, seed: tf.Tensor) -> Any:
+            scenes = model.draw(image, seed)
+            return scenes, cross_entropy(image, scenes.reconstruction)
+
+        @tf.function(input_signature=[image, z_what, z_where, present], autograph=False)
+        def paint(image: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Any:
+            scenes = model.decode(z_what, z_where, present)
+            return scenes, cross_entropy(image, scenes.reconstruction)
+
+        self._means, self._sample, self._paint = means, sample, paint
+        for _ in range(3):
+            self._answer(_Request(-1, np.zeros(config.canvas_size, np.uint8)))
+
+    def _serve(self) -> bool:
+        """Waits for a request and answers it; False when the engine is closed."""
+        with self._news:
+            self._news.wait_for(lambda: self._closing or self._request is not None or self._dream is not None)
+            if self._closing:
+                return False
+            request, self._request = self._request, None
+            dream, self._dream = self._dream, None
+            self.busy_since = time.monotonic()
+        seen = None if request is None else self._answer(request)
+        dreamed = None if dream is None else self._dream_scene(dream)
+        with self._news:
+            self.busy_since = None
+            if seen is not None:
+                self._seen, self._answered = seen, seen.version
+            if dreamed is not None:
+                self._dreamed = dreamed
+            self._news.notify_all()
+        self.notify()
+        return True
+
+    def _answer(self, request: _Request) -> Seen:
+        start = time.perf_counter()
+        image = np.float32(request.image[None]) / 255.0
+        if request.seen is not None:
+            scene = request.seen.scene
+            present = np.float32(np.arange(len(scene.presence)) < scene.count)
+            z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
+            answer = self._paint(image, request.z_what[None], z_where[None], present[None])
+        elif request.seed is not None:
+            answer = self._sample(image, np.array([request.seed, 0], np.int32))
+        else:
+            answer = self._means(image)
+        scenes, loss = answer
+        scene = type(scenes)(*(tensor.numpy()[0] for tensor in scenes))
+        milliseconds = 1000 * (time.perf_counter() - start)
+        if request.seen is not None:
+            scene = scene._replace(presence=request.seen.scene.presence)
+        labels, confidences = (), ()
+        if self.bank is not None and scene.count:
+            labels, confidences = (tuple(field.tolist()) for field in self.bank.predict(scene.z_what[: scene.count]))
+        sampled = request.seed is not None or (request.seen is not None and request.seen.sampled)
+        return Seen(
+            request.version, request.image, scene, float(loss[0]), milliseconds, labels, confidences,
+            sampled, request.seen is not None,
+        )  # fmt: skip
+
+    def _dream_scene(self, seed: int) -> np.ndarray:
+        for attempt in range(DREAMS):
+            images, scenes = self.model.generate(1, seed=seed + attempt)
+            if scenes.count[0]:
+                break
+        return np.rint(255 * images[0]).astype(np.uint8)
+
+    def _load_extras(self) -> None:
+        """What can wait until the model is ready: see `_load_bank`, and the tracing of what is seldom used."""
+        self._load_bank()
+        if self._closing:
+            return
+        config = self.model.config
+        blank = np.zeros((1, *config.canvas_size), np.float32)
+        scenes, _ = self._sample(blank, np.zeros(2, np.int32))
+        z_where = np.ones((1, config.max_steps, 3), np.float32)
+        self._paint(blank, scenes.z_what, z_where, np.zeros((1, config.max_steps), np.float32))
+
+    def _load_bank(self) -> None:
+        """Loads the bank beside the model or, where there is none, makes one of the data that the run was trained on."""
+        path = recognition.bank_path(self.path)
+        try:
+            if path.is_file():
+                bank = recognition.Bank.load(path)
+                bank.check(self.model)
+            else:
+                bank = self._make_bank(path)
+            self.bank, self.bank_note = bank, ""
+        except AIRError as error:
+            self.bank_note = f"Digits are not recognised: {error}"
+        except Exception as error:  # recognition is an extra; nothing in it may end the demo
+            self.bank_note = f"Digits are not recognised: {type(error).__name__}: {error}"
+        with self._news:
+            self._bank_is_settled = True
+            self._news.notify_all()
+        if not self._closing:
+            self.notify()
+
+    def _make_bank(self, path: Path) -> recognition.Bank:
+        from air.scenes import SceneSet
+
+        data = pictures.data_folder(self.path) if self.path.is_dir() else None
+        if data is None:
+            raise AIRError(f"there is no {path}; make it with: python -m air.recognition {self.path}")
+        self.bank_note = "Learning to recognise digits"
+        return recognition.build(self.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))

@@ -1,0 +1,71 @@
+"""The window's layout at any size, for any canvas and any number of steps."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from air.gui.layout import DESIGN_SIZE, LEAST_SIZE, arrange
+
+SIZES = ((150, 110), (200, 400), (320, 240), (640, 480), (700, 1200), DESIGN_SIZE, (1920, 1080), (3840, 2160), (5000, 300))
+CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024, 1024), (1024, 4))
+
+
+def rectangles(layout):
+    parts = [layout.drawn, layout.painted, layout.header, layout.status, layout.count, *layout.cards, *layout.tools.values()]
+    return [part for part in parts if part is not None]
+
+
+def check(size, canvas_size, steps):
+    layout = arrange(size, canvas_size, steps)
+    assert layout is not None
+    for part in rectangles(layout):
+        assert part.width >= 1
+        assert part.height >= 1
+    for canvas in (layout.drawn, layout.painted):
+        assert canvas.left >= 0
+        assert canvas.top >= 0
+        assert canvas.right <= size[0]
+        assert canvas.bottom <= size[1]
+    assert layout.drawn.size == layout.painted.size
+    for a, b in itertools.combinations(rectangles(layout), 2):
+        assert not a.colliderect(b), (a, b)
+    zoom = layout.drawn.width / canvas_size[1]
+    if zoom >= 4:
+        assert layout.drawn.size == (round(zoom) * canvas_size[1], round(zoom) * canvas_size[0])
+    assert len(layout.cards) in (0, steps)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("canvas_size", CANVASES)
+@pytest.mark.parametrize("steps", [1, 3, 16])
+def test_everything_has_its_place(size, canvas_size, steps):
+    check(size, canvas_size, steps)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.integers(LEAST_SIZE[0], 4000), st.integers(LEAST_SIZE[1], 3000)),
+    st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
+    st.integers(1, 16),
+)
+def test_everything_has_its_place_anywhere(size, canvas_size, steps):
+    check(size, canvas_size, steps)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (149, 500), (500, 109)])
+def test_nothing_fits(size):
+    assert arrange(size, (50, 50), 3) is None
+
+
+@pytest.mark.parametrize("size", [DESIGN_SIZE, (1920, 1080), (2560, 1440), (3840, 2160)])
+@pytest.mark.parametrize("steps", [1, 3, 6, 16])
+def test_usual_windows_have_everything(size, steps):
+    layout = arrange(size, (50, 50), steps)
+    assert layout.header
+    assert layout.status
+    assert layout.tools
+    assert len(layout.cards) == steps
+    assert layout.drawn.height > 0.45 * size[1]
+    assert all(min(card.size) > 50 * layout.unit for card in layout.cards)

@@ -1,0 +1,132 @@
+"""Writes the drawings in this folder: digits as a person draws them with a mouse.
+
+    python tests/strokes/make.py                 # the twenty drawings
+    python tests/strokes/make.py --seed 7 --out elsewhere   # others by the same hand
+
+Each digit is a few strokes through points set by eye, drawn as smooth curves at a hand's uneven speed, slanted, stretched and
+moved at random, with a slow wobble and a tremor, and sampled at a mouse's rate in whole screen pixels.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+# Strokes of each digit through points x,y in hundredths of a box, from its upper left corner.
+DIGITS = {
+    0: ["58,2 25,10 4,42 10,80 42,99 80,84 96,46 82,12 50,3"],
+    1: ["62,0 55,32 48,68 42,100"],
+    2: [
+        "6,24 26,4 62,2 84,22 72,50 40,76 6,97",
+        "6,97 50,95 98,98",
+    ],
+    3: [
+        "8,10 42,0 80,12 74,36 36,48",
+        "36,48 82,58 90,82 50,100 6,90",
+    ],
+    4: [
+        "18,2 8,30 6,54 40,57 86,50",
+        "80,6 76,40 72,72 68,100",
+    ],
+    5: [
+        "26,4 20,24 15,44 50,40 84,58 80,86 44,100 6,88",
+        "26,4 60,5 92,2",
+    ],
+    6: ["74,0 40,18 14,50 10,80 38,99 74,90 82,66 56,54 22,68 12,80"],
+    7: [
+        "6,10 45,7 90,4",
+        "90,4 72,34 54,66 40,100",
+    ],
+    8: ["78,14 46,1 18,18 34,42 70,60 80,84 46,100 14,84 30,60 64,40 80,16"],
+    9: [
+        "80,22 50,3 16,18 20,44 52,50 78,28",
+        "80,14 76,50 66,80 58,100",
+    ],
+}
+ASPECT = {0: 0.78, 1: 0.45, 2: 0.80, 3: 0.72, 4: 0.80, 5: 0.78, 6: 0.66, 7: 0.78, 8: 0.66, 9: 0.66}
+PAIRS = ((1, 4), (2, 7), (3, 0), (5, 8), (6, 1), (7, 9), (8, 3), (9, 2), (0, 5), (4, 6))
+CANVAS, SCREEN = 50, 450  # pixels along a side of the canvas, and of its picture on the screen
+HEIGHTS = (17.0, 21.5)  # of a digit in canvas pixels; MNIST's are 20 high, or 20 wide and lower
+RATE = 60  # samples a second
+
+
+def curve(knots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[n, 2] samples of a smooth curve through knots [k, 2], denser where a hand slows down: at the ends and in bends."""
+    padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
+    t = np.linspace(0, 1, 24, endpoint=False)[:, None]
+    pieces = [_catmull_rom(*padded[i : i + 4], t) for i in range(len(knots) - 1)]
+    fine = np.concatenate([*pieces, knots[-1:]])
+    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(fine, axis=0).T))])
+    seconds = length[-1] / rng.uniform(1.8, 3.2) + 0.08
+    time = np.linspace(0, 1, max(int(RATE * seconds), 4))
+    at = (0.35 * time + 0.65 * time**2 * (3 - 2 * time)) * length[-1]
+    return np.stack([np.interp(at, length, fine[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _catmull_rom(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, t: np.ndarray) -> np.ndarray:
+    return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3)
+
+
+def digit(which: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Strokes [n, 2] of one digit in canvas pixels, around (0, 0)."""
+    height = rng.uniform(*HEIGHTS)
+    size = height * np.array([ASPECT[which] * rng.uniform(0.85, 1.15), 1.0])
+    slant, angle = rng.normal(0.08, 0.10), rng.normal(0, 0.05)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    strokes = []
+    for points in DIGITS[which]:
+        knots = np.array([point.split(",") for point in points.split()], float) / 100
+        stroke = (curve(knots + rng.normal(0, 0.022, knots.shape), rng) - 0.5) * size
+        stroke[:, 0] -= slant * stroke[:, 1]
+        wobble = sum(
+            rng.normal(0, 0.22, 2) * np.sin(k * np.linspace(0, np.pi, len(stroke))[:, None] + rng.uniform(0, 6.3, 2))
+            for k in (1, 2, 3)
+        )
+        strokes.append(stroke @ turn.T + wobble + rng.normal(0, 0.05, stroke.shape))
+    return strokes
+
+
+def scene(digits: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]:
+    """Strokes [n, 2] of digits that don't touch, in canvas pixels."""
+    while True:
+        placed: list[list[np.ndarray]] = []
+        for which in digits:
+            strokes = digit(which, rng)
+            points = np.concatenate(strokes)
+            low, high = 3.0 - points.min(0), CANVAS - 3.0 - points.max(0)
+            corner = rng.uniform(low, high)
+            placed.append([stroke + corner for stroke in strokes])
+        if len(placed) == 1 or _gap(*(np.concatenate(strokes) for strokes in placed)) > 6.0:
+            return [stroke for strokes in placed for stroke in strokes]
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> float:
+    """The least distance between the centres of two digits' strokes, in canvas pixels."""
+    return float(np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)).min())
+
+
+def script(digits: tuple[int, ...], rng: np.random.Generator) -> list[dict]:
+    """The lines of a drawing's script, see `air.gui.script`."""
+    lines = []
+    for stroke in scene(digits, rng):
+        screen = np.rint(stroke * SCREEN / CANVAS) / SCREEN  # a mouse stops at whole screen pixels
+        lines.append({"stroke": [[round(x, 4), round(y, 4)] for x, y in screen.tolist()]})
+    return [*lines, {"frame": "digits_" + "_".join(map(str, digits))}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(arguments.seed)
+    for digits in (*((which,) for which in DIGITS), *PAIRS):
+        name = "digits_" + "_".join(map(str, digits))
+        lines = [json.dumps(line) for line in script(digits, rng)]
+        (arguments.out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
