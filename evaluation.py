@@ -15,8 +15,9 @@ from typing import Annotated
 import tyro
 
 from air import cli
+from air.config import DEFAULT_DATA
 from air.errors import DataError
-from air.evaluation_config import DEFAULT_DATA, EvaluationConfig, SeedsConfig
+from air.evaluation_config import EvaluationConfig, SeedsConfig
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 

@@ -64,12 +64,12 @@ def frame_steps(start: int, iterations: int, frames: int = FRAMES) -> list[int]:
 def write_gif(path: Path, frames: list[Image.Image]) -> None:
     """Writes frames of one size as a GIF that repeats; leaves out every second one until the file is under 3 MB."""
 
+    palette = _palette()
+
     def write(temporary: Path) -> None:
         kept = frames
         while True:
             durations = [MILLISECONDS * len(frames) // len(kept)] * (len(kept) - 1) + [PAUSE]
-            # One palette for all frames, from the last: its colours don't flicker then, and the frames compress better.
-            palette = kept[-1].quantize(64, method=Image.Quantize.MEDIANCUT)
             coded = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept]
             coded[0].save(temporary, save_all=True, append_images=coded[1:], duration=durations, loop=0, optimize=True)
             if temporary.stat().st_size <= LARGEST or len(kept) < 3:
@@ -78,3 +78,12 @@ def write_gif(path: Path, frames: list[Image.Image]) -> None:
 
     if frames:
         write_atomically(path, write)
+
+
+def _palette() -> Image.Image:
+    """Greys and the colours of the steps: all that is in the frames, and one palette for all, so that nothing flickers."""
+    fixed = [drawing.BACKGROUND, *drawing.COLOURS]
+    greys = [(grey, grey, grey) for grey in np.linspace(0, 255, 64 - len(fixed)).astype(int).tolist()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for rgb in (*fixed, *greys) for value in rgb])
+    return palette

@@ -9,6 +9,7 @@ This file loads neither TensorFlow nor Keras, so that command lines answer at on
 
 import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,6 +25,9 @@ from typing_extensions import Self
 
 from air.errors import ConfigError
 from air.schedules import Schedule
+
+DEFAULT_DATA = Path("multi_mnist")
+"""The folder of scenes that is made when it is missing."""
 
 SMALLEST = 1.2e-38  # anything above 0 but below this is 0 in float32
 

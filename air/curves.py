@@ -24,12 +24,14 @@ STYLE = {
 COUNT_COLOURS = {"all": "#222222", "0": "#8e8e93", "1": "#ff9500", "2": "#af52de", "3": "#00a5a5"}
 """Of the true number of objects; none is the colour of a step."""
 
+LEAST_ERROR = 0.005  # %, where a logarithmic axis shows that no count was wrong
+
 Rows = Sequence[Mapping[str, float]]
 ACCURACY = "count_accuracy/"
 
 
 def training_curves(rows: Rows) -> Figure:
-    """Count accuracy by true count, and the loss and reconstruction, over the steps of a run.
+    """Wrong counts by true count, and the loss and reconstruction, over the steps of a run.
 
     Args:
         rows: of metrics.csv, at least one.
@@ -42,12 +44,13 @@ def training_curves(rows: Rows) -> Figure:
             count = name.removeprefix(ACCURACY)
             label = "all scenes" if count == "all" else f"{count} digit{'' if count == '1' else 's'}"
             width = 2.0 if count == "all" else 1.2
-            left.plot(
-                steps, [100 * row[name] for row in rows], label=label, linewidth=width, color=COUNT_COLOURS.get(count), zorder=3
-            )
-        left.set(title="Held-out count accuracy by true count", xlabel="training step", ylabel="accuracy, %", ylim=(0, 102))
+            errors = [max(100 * (1 - row[name]), LEAST_ERROR) for row in rows]
+            left.plot(steps, errors, label=label, linewidth=width, color=COUNT_COLOURS.get(count), zorder=3)
+        left.set(title="Wrong counts of held-out scenes, by true count", xlabel="training step", ylabel="% of scenes")
+        left.set(yscale="log", ylim=(LEAST_ERROR, 100))
+        left.yaxis.set_major_formatter(lambda value, _: "0" if value <= LEAST_ERROR else f"{value:g}")
         if left.lines:
-            left.legend(loc="lower right")
+            left.legend(loc="upper right")
         for name, label in (("train_loss", "training loss"), ("reconstruction/all", "held-out reconstruction")):
             if name in rows[0]:
                 right.plot(steps, [row[name] for row in rows], label=label, zorder=3)

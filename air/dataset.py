@@ -15,19 +15,19 @@ Every fifth test digit rather than the first 2,000, as the two halves of MNIST's
 writers, and the first is known to be easier.
 """
 
-import contextlib
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from air import mnist
-from air.errors import DataError, UsageError
+from air.config import DEFAULT_DATA
+from air.errors import DataError
+from air.files import replacing_folder
 from air.generator import Digits, GeneratorConfig, generate
 from air.scenes import SceneSet
 
@@ -57,7 +57,7 @@ def make_dataset(
         DataError: for digits or a background that can't be read, and a folder that can't be written.
     """
     config = GeneratorConfig() if config is None else config
-    with _replacing_folder(output, overwrite) as folder:
+    with replacing_folder(output, overwrite, _OWN_FILES, "a data set") as folder:
         digits = _split_digits(mnist_path)
 
         def scenes(split: str, counts: np.ndarray, stream: int) -> SceneSet:
@@ -77,62 +77,60 @@ def make_dataset(
         (folder / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
 
 
+def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: str | os.PathLike[str] | None = None) -> None:
+    """Makes the default data set, with a progress bar, where it is missing.
+
+    Args:
+        path: where the data should be.
+        canvas_size: of the scenes to make.
+        mnist_path: see `air.mnist.load`.
+
+    Raises:
+        DataError: if another path than the default one is missing, or the data can't be made.
+    """
+    if path.exists():
+        return
+    if path != DEFAULT_DATA:
+        raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
+    config = GeneratorConfig(canvas_size=canvas_size)
+    with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
+        make_dataset(path, config, mnist_path, progress=bar.update)
+
+
+def read(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
+    """Reads a file of scenes for a model; raises DataError also if their size is not that of the model's canvas."""
+    scenes = SceneSet.load(path)
+    height, width = scenes.canvas_size
+    if scenes.canvas_size != canvas_size:
+        raise DataError(
+            f"{path}: scenes of {height}x{width} pixels do not fit the model's canvas_size of "
+            f"{canvas_size[0]}x{canvas_size[1]}; a model for them is trained with --canvas-size {height} {width}"
+        )
+    return scenes
+
+
 def _even_counts(size: int, config: GeneratorConfig, stream: int) -> np.ndarray:
     """[size] numbers of digits from 0 to the most, each as often as the others, shuffled."""
     rng = np.random.default_rng([config.seed, stream])
     return rng.permutation(np.arange(size) % (config.max_digits + 1))
 
 
+def held_out_indices(digits: mnist.MNIST) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the MNIST test digits of which validation scenes are made, and of those for test scenes."""
+    indices = np.arange(len(digits.test_images))
+    return indices[indices % 5 == 0], indices[indices % 5 != 0]
+
+
 def _split_digits(path: str | os.PathLike[str] | None) -> dict[str, Digits]:
     source = mnist.load(path)
-    indices = np.arange(len(source.test_images))
+    validation, test = held_out_indices(source)
     try:
         digits = {"train": Digits.from_images(source.train_images, source.train_labels)}
-        for split, which in (("validation", indices[indices % 5 == 0]), ("test", indices[indices % 5 != 0])):
+        for split, which in (("validation", validation), ("test", test)):
             digits[split] = Digits.from_images(source.test_images[which], source.test_labels[which], which)
     except DataError as error:
         raise DataError(f"{path or mnist.BUNDLED}: {error}") from None
     return digits
-
-
-@contextlib.contextmanager
-def _replacing_folder(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
-    """A new folder that takes the place of `output` when all went well, and vanishes otherwise."""
-    target = Path(os.path.realpath(output))
-    _check_replaceable(target, output, overwrite)
-    token = secrets.token_hex(4)
-    partial, old = target.with_name(f".{target.name}.{token}"), target.with_name(f".{target.name}.{token}.old")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        if target.exists():
-            os.rename(target, old)
-        try:
-            os.rename(partial, target)
-        except OSError:
-            if old.exists():
-                os.rename(old, target)
-            raise
-    except FileExistsError:
-        raise DataError(f"output: {output} can't be written ({target.parent} is not a folder)") from None
-    except OSError as error:
-        raise DataError(f"output: {output} can't be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_replaceable(target: Path, output: str | os.PathLike[str], overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise UsageError(f"output: {output} exists already; name another folder, or add --overwrite")
-    if not target.is_dir():
-        raise UsageError(f"output: {output} is not a folder; only a folder can be overwritten")
-    strangers = sorted(entry.name for entry in target.iterdir() if not _OWN_FILES.fullmatch(entry.name))
-    if strangers:
-        raise UsageError(f"output: {output} holds {strangers[0]!r}, which is not a data set's; only data sets are overwritten")
 
 
 def draw_preview(scenes: SceneSet, path: str | os.PathLike[str], columns: int = 10) -> None:

@@ -1,20 +1,18 @@
 """Judging a model on held-out scenes: while it trains, and thoroughly afterwards."""
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from air import bounds, checkpoints, measures, mnist, probes, runs, test_sets
+from air import bounds, checkpoints, dataset, measures, mnist, probes, runs, test_sets
+from air.config import DEFAULT_DATA
 from air.errors import UsageError
-from air.evaluation_config import DEFAULT_DATA, EvaluationConfig
+from air.evaluation_config import EvaluationConfig
 from air.images import cross_entropy
 from air.model import AIRModel
+from air.progress import stage
 from air.scenes import SceneSet
 
 RECONSTRUCTED = 1000  # scenes are enough for a mean reconstruction; inferring a count alone is many times cheaper
@@ -76,7 +74,7 @@ def evaluate(
     config = config or EvaluationConfig()
     model = checkpoints.load(path)
     size = model.config.canvas_size
-    test_sets.ensure(data, size, mnist_path)
+    dataset.ensure(data, size, mnist_path)
     digits = mnist.load(mnist_path)
     held_out = test_sets.load(data, size, config.scenes, config.bank_scenes, digits)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ def evaluate(
         result["pyro"] = {"title": kind.title, **_judge_kind(model, kind, config, bank, config.importance_scenes)}
     result["versions"] = runs.versions()
     if config.figures:
-        with _stage("Figures", 0):
+        with stage("Figures", 0):
             rows = runs.MetricsFile(path / "metrics.csv").rows() if path.is_dir() else []
             result["figures"] = report.draw(out / "figures", model, held_out.test, found, measured, rows, config.seed)
     result["seconds"] = time.perf_counter() - began
@@ -137,16 +135,16 @@ def _judge(
     importance_scenes: int,
     bank: probes.Objects | None,
 ) -> tuple[measures.Observations, dict[str, Any]]:
-    with _stage(f"Inferring {title}", len(scenes)) as advance:
+    with stage(f"Inferring {title}", len(scenes)) as advance:
         found = measures.observe(model, scenes.images, advance)
-    with _stage(f"ELBO of {title}", len(scenes)) as advance:
+    with stage(f"ELBO of {title}", len(scenes)) as advance:
         elbo = bounds.elbo(model, scenes.images, config.seed, advance)
     weights = None
     if importance_scenes:
         images = scenes.images[:importance_scenes]
-        with _stage(f"{config.samples}-sample bound of {title}", len(images)) as advance:
+        with stage(f"{config.samples}-sample bound of {title}", len(images)) as advance:
             weights = bounds.importance_samples(model, images, config.samples, config.seed, advance)
-    with _stage(f"Measuring {title}", 0):
+    with stage(f"Measuring {title}", 0):
         return found, measures.measure(model, scenes, found, elbo=elbo, weights=weights, bank=bank, seed=config.seed)
 
 
@@ -154,14 +152,6 @@ def _bank(model: AIRModel, scenes: SceneSet | None) -> probes.Objects | None:
     """Labelled objects of training scenes; None where there are no labels."""
     if scenes is None or scenes.counts is None or scenes.boxes is None or scenes.labels is None:
         return None
-    with _stage("Inferring training scenes", len(scenes)) as advance:
+    with stage("Inferring training scenes", len(scenes)) as advance:
         found = measures.observe(model, scenes.images, advance)
     return probes.matched_objects(found.counts, found.windows, found.z_what, scenes)
-
-
-@contextlib.contextmanager
-def _stage(title: str, scenes: int) -> Iterator[Callable[[int], Any]]:
-    """A progress bar of scenes, or just the title where their number is 0; it leaves no line behind."""
-    form = "{desc} {n}/{total} {bar:20} {remaining} left" if scenes else "{desc} ..."
-    with tqdm(total=scenes, desc=title, bar_format=form, file=sys.stderr, leave=False, disable=None) as bar:
-        yield bar.update

@@ -1,13 +1,11 @@
 """What an evaluation measures, and on how much; loads neither TensorFlow nor Keras."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from air.config import Config, Count
 
-DEFAULT_DATA = Path("multi_mnist")
 Size = Annotated[int, Field(ge=0)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from air import checkpoints, test_sets
+from air import checkpoints, dataset
 from air.config import AIRConfig, TrainingConfig
 from air.curves import ACCURACY, seed_curves
 from air.errors import AIRError, DataError
@@ -53,7 +53,7 @@ def report(out: Path, config: SeedsConfig, data: Path) -> str:
         AIRError: if the data can't be used, or a run in `out` has another configuration.
     """
     held_out = data / "test.npz"
-    test_sets.ensure(data, AIRConfig().canvas_size, None)
+    dataset.ensure(data, AIRConfig().canvas_size, None)
     if not held_out.is_file():
         raise DataError(f"{held_out}: no such file; its scenes are scored")
     scenes = min(config.scenes, len(SceneSet.load(held_out)))
@@ -72,9 +72,15 @@ def report(out: Path, config: SeedsConfig, data: Path) -> str:
 
 
 def _recipe(seed: int, config: SeedsConfig) -> TrainingConfig:
-    """The default recipe, but for what `config` asks for."""
-    iterations = config.iterations or TrainingConfig().iterations
-    return TrainingConfig(seed=seed, iterations=iterations, validate_every=config.score_every, validation_scenes=config.scenes)
+    """The default recipe, but for what `config` asks for; a shortened run is the recipe's beginning, learning rate included."""
+    default = TrainingConfig()
+    return default.replace(
+        seed=seed,
+        iterations=config.iterations or default.iterations,
+        learning_rate=default.learning_rate.over(default.iterations),
+        validate_every=config.score_every,
+        validation_scenes=config.scenes,
+    )
 
 
 def _train(folder: Path, recipe: TrainingConfig, data: Path) -> None:
@@ -90,7 +96,7 @@ def _train(folder: Path, recipe: TrainingConfig, data: Path) -> None:
         flags = ["--resume", folder]
     else:
         flags = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz"]
-        for name in ("seed", "iterations", "validate_every", "validation_scenes"):
+        for name in ("seed", "iterations", "learning_rate", "validate_every", "validation_scenes"):
             flags += [f"--{name.replace('_', '-')}", getattr(recipe, name)]
     status = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], stdout=subprocess.DEVNULL).returncode
     if status == 130:

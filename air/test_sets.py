@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from air import dataset, mnist, pyro_scenes
-from air.errors import DataError
-from air.evaluation_config import DEFAULT_DATA
 from air.generator import Digits, GeneratorConfig, generate
 from air.scenes import SceneSet
 
@@ -22,21 +19,6 @@ class HeldOut(NamedTuple):
 
     test: SceneSet
     bank: SceneSet | None  # training scenes, whose objects teach the classifiers of z_what
-
-
-def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: Path | None) -> None:
-    """Makes the default data set where it is missing.
-
-    Raises:
-        DataError: if another path is missing.
-    """
-    if path.exists():
-        return
-    if path != DEFAULT_DATA:
-        raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
-    config = GeneratorConfig(canvas_size=canvas_size)
-    with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
-        dataset.make_dataset(path, config, mnist_path, progress=bar.update)
 
 
 def load(path: Path, canvas_size: tuple[int, int], scenes: int, bank: int, digits: mnist.MNIST | None) -> HeldOut:
@@ -53,18 +35,10 @@ def load(path: Path, canvas_size: tuple[int, int], scenes: int, bank: int, digit
         DataError: if there are no such scenes, or they have another canvas size.
     """
     is_folder = path.is_dir()
-    test = _load(path / "test.npz" if is_folder else path, canvas_size).select(slice(scenes))
+    test = dataset.read(path / "test.npz" if is_folder else path, canvas_size).select(slice(scenes))
     train = path / "train.npz"
-    bank_set = _load(train, canvas_size).select(slice(bank)) if is_folder and bank and train.exists() else None
+    bank_set = dataset.read(train, canvas_size).select(slice(bank)) if is_folder and bank and train.exists() else None
     return HeldOut(with_segments(test, digits) if digits else test, bank_set)
-
-
-def _load(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
-    scenes = SceneSet.load(path)
-    if scenes.canvas_size != canvas_size:
-        sizes = [f"{height}x{width}" for height, width in (scenes.canvas_size, canvas_size)]
-        raise DataError(f"{path}: scenes of {sizes[0]} pixels do not fit the model, which sees {sizes[1]}")
-    return scenes
 
 
 def with_segments(scenes: SceneSet, digits: mnist.MNIST) -> SceneSet:

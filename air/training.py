@@ -8,21 +8,18 @@ from types import FrameType
 from typing import Any
 
 import keras
-from tqdm import tqdm
 
 from air import checkpoints, dataset
 from air.animation import Animation
 from air.callbacks import Checkpoints, FiniteLoss, Progress, Validation
-from air.config import AIRConfig, TrainingConfig
+from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
-from air.generator import GeneratorConfig
 from air.learning_rate import LearningRate
 from air.model import AIRModel
 from air.runs import RunFolder
 from air.scenes import SceneSet, pipeline
 from air.summaries import Summaries
 
-DEFAULT_DATA = Path("multi_mnist")
 PICTURED = 8  # scenes in the pictures for TensorBoard
 MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
 
@@ -167,27 +164,11 @@ def load_data(
     Raises:
         DataError: if there are no such scenes, or they have another canvas size.
     """
-    if path == DEFAULT_DATA and not path.exists():
-        config = GeneratorConfig(canvas_size=canvas_size)
-        with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
-            dataset.make_dataset(path, config, mnist, progress=bar.update)
-    if not path.exists():
-        raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
+    dataset.ensure(path, canvas_size, mnist)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
-    train_set = _load_scenes(path / "train.npz" if path.is_dir() else path, canvas_size)
-    return train_set, _load_scenes(held_out, canvas_size) if held_out else None
-
-
-def _load_scenes(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
-    scenes = SceneSet.load(path)
-    height, width = scenes.canvas_size
-    if scenes.canvas_size != canvas_size:
-        raise DataError(
-            f"{path}: scenes of {height}x{width} pixels do not fit canvas_size {canvas_size}; "
-            f"use --canvas-size {height} {width}"
-        )
-    return scenes
+    train_set = dataset.read(path / "train.npz" if path.is_dir() else path, canvas_size)
+    return train_set, dataset.read(held_out, canvas_size) if held_out else None
 
 
 def _report(step: int, training: TrainingConfig, folder: RunFolder, interrupted: bool) -> None:

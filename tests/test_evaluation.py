@@ -175,7 +175,7 @@ def test_a_canvas_without_room_is_reported(tiny_model, folder):
 
 def test_scenes_that_do_not_fit(folder, tmp_path):
     digits = mnist.load(folder / "digits.npz")
-    with pytest.raises(DataError, match="scenes of 50x50 pixels do not fit the model, which sees 20x24"):
+    with pytest.raises(DataError, match="scenes of 50x50 pixels do not fit the model's canvas_size of 20x24"):
         test_sets.load(folder / "data", (20, 24), 5, 5, digits)
     with pytest.raises(DataError, match=r"test\.npz: no such file"):
         test_sets.load(tmp_path, (50, 50), 5, 5, digits)
@@ -287,7 +287,11 @@ def test_seeds_are_trained_as_users_train(folder, run_script, tmp_path):
     saved = json.loads((tmp_path / "air_seeds" / "seeds.json").read_text())
     assert (saved["scenes"], saved["runs"][0]["steps"], saved["runs"][0]["complete"]) == (10, 4, True)
     _, training, record = runs.RunFolder(tmp_path / "air_seeds" / "seed_0").read()
-    assert training == TrainingConfig(seed=0, iterations=4, validate_every=2, validation_scenes=10)
+    default = TrainingConfig()
+        rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
+        assert training == default.replace(
+            seed=0, iterations=4, learning_rate=rate, validate_every=2, validation_scenes=10
+        )
     assert record["held_out"].endswith("test.npz")
     again = run_script("evaluation.py", "seeds", *flags)
     assert (again.returncode, again.stderr) == (0, "")

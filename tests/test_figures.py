@@ -92,7 +92,7 @@ def test_curves(tmp_path):
     ]
     figure = curves.training_curves(rows)
     assert [line.get_label() for line in figure.axes[0].lines] == ["all scenes", "1 digit"]
-    assert figure.axes[0].lines[0].get_ydata()[1] == pytest.approx(98)
+    assert figure.axes[0].lines[0].get_ydata()[1] == pytest.approx(2)
     rgb(figure, tmp_path)
     rgb(curves.training_curves([{"step": 10, "train_loss": 5.0}]), tmp_path)  # a run on scenes without counts
     figure = curves.seed_curves({0: rows, 3: rows[:2]})
