@@ -288,10 +288,8 @@ def test_seeds_are_trained_as_users_train(folder, run_script, tmp_path):
     assert (saved["scenes"], saved["runs"][0]["steps"], saved["runs"][0]["complete"]) == (10, 4, True)
     _, training, record = runs.RunFolder(tmp_path / "air_seeds" / "seed_0").read()
     default = TrainingConfig()
-        rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
-        assert training == default.replace(
-            seed=0, iterations=4, learning_rate=rate, validate_every=2, validation_scenes=10
-        )
+    rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
+    assert training == default.replace(seed=0, iterations=4, learning_rate=rate, validate_every=2, validation_scenes=10)
     assert record["held_out"].endswith("test.npz")
     again = run_script("evaluation.py", "seeds", *flags)
     assert (again.returncode, again.stderr) == (0, "")
