@@ -1,5 +1,6 @@
-"""Averages of per-scene quantities, split by the true number of objects."""
+"""Averages of per-scene quantities, split by the true number of objects, and the norm of gradients."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -42,3 +43,17 @@ class GroupedMean(keras.metrics.Metric):
             quantity: {name: float(sums[g, q] / scenes[g]) for g, name in enumerate(names) if scenes[g]}
             for q, quantity in enumerate(self.quantities)
         }
+
+
+def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The Euclidean norm of all elements of all tensors, a scalar.
+
+    Same as `tf.linalg.global_norm`, whose sums XLA may not reorder and so not vectorise on a CPU: a product with a vector of
+    ones takes a sixth of the time, which is a tenth of a whole training step.
+    """
+
+    def sum_of_squares(tensor: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(tf.square(tensor), [-1, tensor.shape[-1]])
+        return tf.reduce_sum(tf.linalg.matvec(rows, tf.ones(rows.shape[-1])))
+
+    return tf.sqrt(tf.add_n([sum_of_squares(tensor) for tensor in tensors]))

@@ -20,7 +20,7 @@ from air import distributions, presence, transformer
 from air.config import AIRConfig
 from air.images import as_float, check_images, cross_entropy
 from air.learning_rate import LearningRate
-from air.metrics import GroupedMean
+from air.metrics import GroupedMean, global_norm
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder
 from air.schedules import Schedule
 
@@ -141,11 +141,11 @@ class AIRModel(keras.Model):
         posterior = self.controller(images)
         seeds = [None] * 4 if seed is None else tf.unstack(tf.random.split(seed, 4))
         probability = tf.sigmoid(posterior.presence_logits)
-        threshold = 0.5 if seed is None else tf.random.stateless_uniform(tf.shape(probability), seeds[0])
+        threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), seeds[0])
         present = presence.discrete(probability, threshold)
-        z_where = _z_where(_draw(posterior.scale, seeds[1]), _draw(posterior.shift, seeds[2]))
+        z_where = _z_where(distributions.draw(posterior.scale, seeds[1]), distributions.draw(posterior.shift, seeds[2]))
         windows = transformer.crop(images, z_where, self.config.window_size)
-        z_what = _draw(self.encoder(windows), seeds[3])
+        z_what = distributions.draw(self.encoder(windows), seeds[3])
         return self.decode(z_what, z_where, present)._replace(presence=tf.math.cumprod(probability, axis=1))
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
@@ -198,14 +198,14 @@ class AIRModel(keras.Model):
             c.stop_threshold,
             seeds[0],
         )
-        z_where = _z_where(_draw(posterior.scale, seeds[1]), _draw(posterior.shift, seeds[2]))
+        z_where = _z_where(distributions.draw(posterior.scale, seeds[1]), distributions.draw(posterior.shift, seeds[2]))
         what = self.encoder(transformer.crop(images, z_where, c.window_size))
-        logits = self.decoder(_draw(what, seeds[3]))
+        logits = self.decoder(distributions.draw(what, seeds[3]))
         if training and not c.decoder_noise.is_zero:
-            logits += c.decoder_noise(step) * tf.random.stateless_normal(tf.shape(logits), seeds[4])
+            logits += c.decoder_noise(step) * distributions.standard_normal(tf.shape(logits), seeds[4])
         # Presence multiplies the window, not the canvas, because the window is smaller.
         windows = tf.sigmoid(logits) * (z_pres.z_pres * z_pres.attending)[..., None, None]
-        canvas = tf.reduce_sum(transformer.render(windows, z_where, c.canvas_size), axis=1)
+        canvas = transformer.paint(windows, z_where, c.canvas_size)
 
         losses = Losses(
             total=tf.zeros([]),
@@ -230,7 +230,7 @@ class AIRModel(keras.Model):
             losses, z_pres, z_where = self.objective(images, self._seed(self.step))
             loss = tf.reduce_mean(losses.total)
         gradients = tape.gradient(loss, self.trainable_variables)
-        norm = tf.linalg.global_norm(gradients)
+        norm = global_norm(gradients)
         clipped = norm
         if self.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -361,7 +361,7 @@ class AIRModel(keras.Model):
             "z_what": (c.z_what_prior_mean, c.z_what_prior_variance, c.z_what_size),
         }
         drawn = {
-            name: mean + variance**0.5 * tf.random.stateless_normal([scenes, c.max_steps, size], key)
+            name: mean + variance**0.5 * distributions.standard_normal([scenes, c.max_steps, size], key)
             for key, (name, (mean, variance, size)) in zip(seeds[1:], prior.items(), strict=True)
         }
         present = tf.sequence_mask(counts, c.max_steps, tf.float32)
@@ -388,10 +388,6 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
         (images,) = images
     counts = tf.fill(tf.shape(images)[:1], -1) if counts is None else tf.cast(counts, tf.int32)
     return as_float(images), counts
-
-
-def _draw(distribution: distributions.tfd.Distribution, seed: tf.Tensor | None) -> tf.Tensor:
-    return distribution.mean() if seed is None else distribution.sample(seed=seed)
 
 
 def _z_where(scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:

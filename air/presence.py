@@ -29,7 +29,7 @@ def concrete(logits: tf.Tensor, prior_logits: tf.Tensor, temperature: tf.Tensor,
         threshold: of the running sum of 1 - z_pres, in (0, 1).
         seed: [2] integers.
     """
-    logit = distributions.concrete_logit(logits, temperature).sample(seed=seed)
+    logit = distributions.draw_concrete_logit(logits, temperature, seed)
     z_pres = tf.sigmoid(logit)
     absence = tf.cumsum(1.0 - z_pres, axis=1)
     attending = tf.cast(absence < threshold, tf.float32)

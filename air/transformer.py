@@ -43,12 +43,18 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
     Returns:
         [batch, steps, canvas_height, canvas_width].
     """
-    height, width = window.shape[-2:]
-    scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
-    inverse = 1.0 / scale
-    rows = _weights(_centres(canvas_size[0]), inverse, -shift_y * inverse, height)
-    columns = _weights(_centres(canvas_size[1]), inverse, -shift_x * inverse, width)
+    rows, columns = _render_weights(window, z_where, canvas_size)
     return tf.matmul(tf.matmul(rows, window), columns, transpose_b=True)
+
+
+def paint(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
+    """The sum of all steps' `render`, [batch, canvas_height, canvas_width], without making each step's own canvas."""
+    rows, columns = _render_weights(window, z_where, canvas_size)
+    height, width = canvas_size
+    contracted = window.shape[1] * window.shape[3]  # the columns of all windows side by side: one product sums over the steps
+    rows = tf.reshape(tf.transpose(tf.matmul(rows, window), [0, 2, 1, 3]), [-1, height, contracted])
+    columns = tf.reshape(tf.transpose(columns, [0, 2, 1, 3]), [-1, width, contracted])
+    return tf.matmul(rows, columns, transpose_b=True)
 
 
 def boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
@@ -63,6 +69,16 @@ def boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
 def _centres(size: int) -> tf.Tensor:
     """Coordinates of the pixels' centres, from edge -1 to edge 1."""
     return (2.0 * tf.range(size, dtype=tf.float32) + 1.0) / size - 1.0
+
+
+def _render_weights(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Weights of rows and columns [batch, steps, canvas, window] that read a window at every pixel of the canvas."""
+    height, width = window.shape[-2:]
+    scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
+    inverse = 1.0 / scale
+    rows = _weights(_centres(canvas_size[0]), inverse, -shift_y * inverse, height)
+    columns = _weights(_centres(canvas_size[1]), inverse, -shift_x * inverse, width)
+    return rows, columns
 
 
 def _weights(target: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, source_size: int) -> tf.Tensor:

@@ -29,9 +29,9 @@ class Arguments:
     """Configurations to time."""
     batch_sizes: tuple[int, ...] = (64,)
     """Scenes in a batch."""
-    steps: int = 200
+    steps: int = 500
     """Training steps in a repeat."""
-    repeats: int = 7
+    repeats: int = 5
     """Timed repeats, after one that is not counted."""
     out: Path | None = None
     """JSON file for the figures."""

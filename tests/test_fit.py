@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from air.checkpoints import load, save_weights
 from air.learning_rate import LearningRate
-from air.metrics import GroupedMean
+from air.metrics import GroupedMean, global_norm
 from air.model import AIRModel
 
 COUNTS = np.arange(8) % 4
@@ -303,3 +303,9 @@ def test_a_step_compiled_with_xla_is_the_same_step(make_model, tiny_images):
     assert norm == pytest.approx(1e-2, rel=1e-3)
     error = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(plain["change"], compiled["change"], strict=True)))
     assert error < 0.05 * norm
+
+
+def test_global_norm_is_tensorflows():
+    rng = np.random.default_rng(0)
+    tensors = [tf.constant(rng.normal(size=shape), tf.float32) for shape in [(7,), (30, 5), (3, 3, 2, 4), (1, 1)]]
+    assert float(global_norm(tensors)) == pytest.approx(float(tf.linalg.global_norm(tensors)), rel=1e-6)

@@ -171,3 +171,11 @@ def test_a_box_is_where_a_window_is_rendered(scale, shift_x, shift_y):
     assert abs(columns.max() + 1 - (x + width)) <= 1.6
     assert abs(rows.min() - y) <= 1.6
     assert abs(rows.max() + 1 - (y + height)) <= 1.6
+
+
+def test_paint_is_the_sum_of_all_renders():
+    rng = np.random.default_rng(3)
+    windows = rng.random((4, 3, 7, 5), np.float32)
+    z_where = np.concatenate([rng.uniform(0.2, 0.9, (4, 3, 1)), rng.uniform(-1, 1, (4, 3, 2))], -1).astype(np.float32)
+    renders = transformer.render(windows, z_where, (20, 24)).numpy()
+    np.testing.assert_allclose(transformer.paint(windows, z_where, (20, 24)), renders.sum(axis=1), atol=1e-5)
