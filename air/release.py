@@ -1,0 +1,104 @@
+"""Makes a folder such as model/ of a finished run: weights, configuration, scores, and the bank of labelled objects.
+
+python training.py --run release
+python -m air.release release --data multi_mnist --output model
+
+air.keras      the weights, without the optimiser's state
+config.json    the run's own
+metrics.csv    the run's own
+metrics.json   the command of the run, and the scores that `evaluation.py` gives the weights
+bank.npz       labelled objects by which the demo recognises digits
+"""
+
+import dataclasses
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from air import checkpoints, cli
+from air.config import DEFAULT_DATA
+from air.files import replacing_folder
+from air.runs import RunFolder
+
+Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
+OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|bank\.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    run: tyro.conf.Positional[Path_]
+    """Run folder; its newest checkpoint is taken."""
+    data: Path_ = DEFAULT_DATA
+    """Data folder that judges the weights, and whose training scenes make the bank."""
+    output: Path_ = Path("model")
+    """Folder to write."""
+    overwrite: bool = False
+    """Replace that folder."""
+
+
+def scores(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures of an evaluation's report that fit in a few lines."""
+    held_out = report["held_out"]
+    return {
+        "scenes": held_out["scenes"],
+        "count_accuracy": held_out["count"]["deterministic"]["accuracy"],
+        "count_accuracy_interval_95": held_out["count"]["deterministic"]["interval"],
+        "count_accuracy_by_count": held_out["count"]["deterministic"]["by_count"],
+        "count_accuracy_sampled": held_out["count"]["sampled"]["accuracy"],
+        "object_boxes_ap50": held_out["boxes"]["object"]["ap50"],
+        "object_boxes_mean_iou": held_out["boxes"]["object"]["mean_iou"],
+        "attention_windows_mean_iou": held_out["boxes"]["window"]["mean_iou"],
+        "foreground_ari": held_out["segmentation"]["ari"],
+        "reconstruction_nats": held_out["reconstruction"]["mean"],
+        "elbo_nats": held_out["bounds"]["elbo"]["cross_entropy"]["frequency"]["mean"],
+        "z_what_5nn_accuracy": held_out["z_what"]["knn"],
+        "z_what_linear_probe_accuracy": held_out["z_what"]["linear"],
+    }
+
+
+def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Writes the folder, as a whole or not at all, and returns the content of metrics.json.
+
+    Raises:
+        AIRError: if the run or the data can't be used, or the folder exists and must not be replaced.
+    """
+    from air import evaluation, recognition
+    from air.evaluation_config import EvaluationConfig
+    from air.scenes import SceneSet
+
+    folder = RunFolder(run)
+    _, training, record = folder.read()
+    step, model = checkpoints.newest_checkpoint(run)
+    with replacing_folder(output, overwrite, OWN_FILES, "a released model") as target:
+        checkpoints.save_weights(model, target / "air.keras")
+        checkpoints.write_json(target / "config.json", record)
+        if folder.metrics.path.exists():
+            (target / "metrics.csv").write_bytes(folder.metrics.path.read_bytes())
+        recognition.build(model, SceneSet.load(data / "train.npz")).save(target / "bank.npz")
+        with tempfile.TemporaryDirectory() as report_folder:
+            report = evaluation.evaluate(target, Path(report_folder), EvaluationConfig(figures=False), data=data)
+        metrics = {
+            "command": record["command"],
+            "seed": training.seed,
+            "steps": step,
+            "judged_by": f"python evaluation.py {output}",
+            "scores": scores(report),
+            "versions": record["versions"],
+        }
+        checkpoints.write_json(target / "metrics.json", metrics)
+    return metrics
+
+
+def main() -> None:
+    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    with cli.quiet_import():
+        metrics = release(arguments.run, arguments.data, arguments.output, arguments.overwrite)
+    for name, value in metrics["scores"].items():
+        print(f"{name:32} {value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
