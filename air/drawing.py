@@ -35,7 +35,7 @@ def canvas(image: np.ndarray, boxes: Sequence[Sequence[float]] = (), zoom: int =
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(boxes):
         corners = [zoom * x, zoom * y, zoom * (x + width) - 1, zoom * (y + height) - 1]
-        draw.rectangle(corners, outline=colour(step), width=max(zoom // 2, 1))
+        draw.rectangle(corners, outline=colour(step), width=_line(zoom))
     return picture
 
 
@@ -63,9 +63,14 @@ def strip(images: np.ndarray, scenes: "Scenes", zoom: int = 4) -> np.ndarray:
         picture.paste(canvas(scenes.reconstruction[i], boxes, zoom), (left, gap + rows[1]))
         for step in range(count):
             window = _grey(scenes.windows[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
-            ImageDraw.Draw(window).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=max(zoom // 2, 1))
+            ImageDraw.Draw(window).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
             picture.paste(window, (left + step * (cell + gap), gap + rows[2]))
     return np.asarray(picture)
+
+
+def _line(zoom: int) -> int:
+    """Width of an outline, thick enough to survive a viewer's thumbnail."""
+    return max(3 * zoom // 4, 1)
 
 
 def _grey(image: np.ndarray, zoom: int) -> Image.Image:

@@ -68,8 +68,9 @@ def _show(ax: Axes, image: np.ndarray, boxes: Sequence[Sequence[float]] = (), fi
 
 
 def _varied(counts: np.ndarray, most: int) -> np.ndarray:
-    """Positions of scenes with as many different counts as there are, ordered by count."""
+    """Positions of scenes with as many different counts as there are, but for a rare count's, ordered by count."""
     groups = [np.flatnonzero(counts == count) for count in np.unique(counts)]
+    groups = [group for group in groups if 100 * len(group) >= len(counts)]
     # The more objects, the more there is to see.
     shares = np.arange(1, len(groups) + 1) if len(groups) > 1 else np.ones(1)
     sizes = np.maximum((most * shares / shares.sum()).astype(int), 1)

@@ -75,7 +75,7 @@ class RunFolder:
     def record(self, model: AIRConfig, training: TrainingConfig, **more: Any) -> None:
         """Writes config.json and the snapshot of the source."""
         content = {
-            "command": " ".join(sys.argv),
+            "command": " ".join(["python", *sys.argv]),
             "model": model.to_dict(),
             "training": training.to_dict(),
             **more,

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 import keras
+import numpy as np
 
 from air import checkpoints, dataset
 from air.animation import Animation
@@ -20,7 +21,7 @@ from air.runs import RunFolder
 from air.scenes import SceneSet, pipeline
 from air.summaries import Summaries
 
-PICTURED = 8  # scenes in the pictures for TensorBoard
+PICTURED = 4  # scenes in TensorBoard's pictures: its cards are narrow
 MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
 
 
@@ -115,8 +116,8 @@ def train(
     begin = int(model.step.numpy())
     compile_model(model, training)
     batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
-    pictured = (held_out or data).images[:PICTURED]
-    summaries = Summaries(folder.summary, training, next(iter(batches))[0], pictured, begin)
+    pictured = _pictured(held_out or data)
+    summaries = Summaries(folder.summary, training, next(iter(batches))[0], pictured[:PICTURED], begin)
     callbacks = [FiniteLoss(folder.path, begin), summaries]
     if held_out is not None:
         scored = held_out.select(slice(training.validation_scenes))
@@ -131,6 +132,12 @@ def train(
             model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
     _report(int(model.step.numpy()), training, folder, interruption.happened)
     return not interruption.happened
+
+
+def _pictured(scenes: SceneSet) -> np.ndarray:
+    """Images worth looking at: those with objects, where that is known and there are any."""
+    shown = scenes.images if scenes.counts is None else scenes.images[scenes.counts > 0]
+    return shown if len(shown) else scenes.images
 
 
 def compile_model(model: AIRModel, training: TrainingConfig) -> None:
