@@ -87,22 +87,22 @@ def draw_latents(model: AIRModel, images: tf.Tensor, posterior: Posterior, seed:
         posterior: the controller's answer to these images.
         seed: [2] integers.
     """
-    c = model.config
+    c, now = model.config, model.config.at(tf.convert_to_tensor(model.step))
     seeds = tf.unstack(tf.random.split(seed, 3))
     scale, shift = posterior.scale.sample(seed=seeds[0]), posterior.shift.sample(seed=seeds[1])
     z_where = tf.concat([tf.sigmoid(scale), tf.tanh(shift)], axis=-1)
     what = model.encoder(transformer.crop(images, z_where, c.window_size))
     z_what = what.sample(seed=seeds[2])
     ratios = [
-        _log_ratio(scale, posterior.scale, c.scale_prior_mean, c.scale_prior_variance),
-        _log_ratio(shift, posterior.shift, c.shift_prior_mean, c.shift_prior_variance),
-        _log_ratio(z_what, what, c.z_what_prior_mean, c.z_what_prior_variance),
+        _log_ratio(scale, posterior.scale, now.scale_prior_mean, now.scale_prior_variance),
+        _log_ratio(shift, posterior.shift, now.shift_prior_mean, now.shift_prior_variance),
+        _log_ratio(z_what, what, now.z_what_prior_mean, now.z_what_prior_variance),
     ]
     return Latents(z_where, z_what, what, tf.add_n(ratios))
 
 
-def _log_ratio(sample: tf.Tensor, posterior: Any, mean: float, variance: float) -> tf.Tensor:
-    prior = distributions.tfd.Normal(tf.constant(mean), tf.sqrt(variance))
+def _log_ratio(sample: tf.Tensor, posterior: Any, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+    prior = distributions.tfd.Normal(mean, tf.sqrt(variance))
     return tf.reduce_sum(prior.log_prob(sample) - posterior.log_prob(sample), axis=-1)
 
 
@@ -140,7 +140,7 @@ def elbo(model: AIRModel, images: np.ndarray, seed: int = 0, progress: Callable[
 @functools.partial(tf.function, jit_compile=True)
 def elbo_parts(model: AIRModel, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
     """`elbo` of one batch [batch, H, W] in [0, 1], as tensors."""
-    c = model.config
+    c, now = model.config, model.config.at(tf.convert_to_tensor(model.step))
     posterior = model.controller(images)
     latents = draw_latents(model, images, posterior, seed)
     log_q = log_count_posterior(posterior.presence_logits)
@@ -157,9 +157,9 @@ def elbo_parts(model: AIRModel, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
         ],
         axis=1,
     )  # fmt: skip
-    where_kl = distributions.gaussian_kl(posterior.scale, c.scale_prior_mean, c.scale_prior_variance)
-    where_kl += distributions.gaussian_kl(posterior.shift, c.shift_prior_mean, c.shift_prior_variance)
-    what_kl = distributions.gaussian_kl(latents.what, c.z_what_prior_mean, c.z_what_prior_variance)
+    where_kl = distributions.gaussian_kl(posterior.scale, now.scale_prior_mean, now.scale_prior_variance)
+    where_kl += distributions.gaussian_kl(posterior.shift, now.shift_prior_mean, now.shift_prior_variance)
+    what_kl = distributions.gaussian_kl(latents.what, now.z_what_prior_mean, now.z_what_prior_variance)
     return Elbo(log_likelihood, log_q, tf.reduce_sum(attending * where_kl, axis=1), tf.reduce_sum(attending * what_kl, axis=1))
 
 

@@ -10,6 +10,7 @@ This file loads neither TensorFlow nor Keras, so that command lines answer at on
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -87,8 +88,8 @@ def _one_line(error: ValidationError, cls: type) -> str:
     return f"{field}: {shown} is not allowed; {message[0].lower()}{message[1:]}"
 
 
-def _scheduled(minimum: float, *, above: bool = False, open_ended: bool = False) -> Any:
-    """The type of a scalar that may be annealed, all of whose values are at least `minimum` (or above it).
+def _scheduled(minimum: float = -math.inf, *, above: bool = False, below: float = math.inf, open_ended: bool = False) -> Any:
+    """The type of a scalar that may be annealed, whose values are at least `minimum` (or above it) and below `below`.
 
     An `open_ended` one may leave out how many steps its change takes.
     """
@@ -98,6 +99,8 @@ def _scheduled(minimum: float, *, above: bool = False, open_ended: bool = False)
         if schedule.minimum < minimum or (above and schedule.minimum < minimum + SMALLEST):
             limit = ", so give it a limit" if schedule.kind == "exponential" and schedule.limit is None else ""
             raise ValueError(f"values must be {'above' if above else 'at least'} {minimum:g}{limit}")
+        if schedule.maximum >= below:
+            raise ValueError(f"values must be below {below:g}")
         if schedule.is_open_ended and not open_ended:
             raise ValueError(f"a {schedule.kind} schedule needs its steps here")
         return schedule
@@ -111,9 +114,10 @@ def _scheduled(minimum: float, *, above: bool = False, open_ended: bool = False)
 Count = Annotated[int, Field(ge=1)]
 Size = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
 Units = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
-Variance = Annotated[float, Field(gt=0)]
+Scalar = _scheduled()
 NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
+Fraction = _scheduled(0.0, above=True, below=1.0)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
 
 
@@ -160,23 +164,23 @@ class AIRConfig(Config):
     decoder_noise: NonNegative = _constant(0.0)
     """Standard deviation of the Normal noise added to the decoder's logits while training."""
 
-    scale_prior_mean: float = -1.0
+    scale_prior_mean: Scalar = _constant(-1.0)
     """Mean of the prior of the pre-sigmoid scale."""
-    scale_prior_variance: Variance = 0.05
+    scale_prior_variance: Positive = _constant(0.05)
     """Variance of the prior of the pre-sigmoid scale."""
-    shift_prior_mean: float = 0.0
+    shift_prior_mean: Scalar = _constant(0.0)
     """Mean of the prior of the pre-tanh shift."""
-    shift_prior_variance: Variance = 1.0
+    shift_prior_variance: Positive = _constant(1.0)
     """Variance of the prior of the pre-tanh shift."""
-    z_what_prior_mean: float = 0.0
+    z_what_prior_mean: Scalar = _constant(0.0)
     """Mean of the prior of z_what."""
-    z_what_prior_variance: Variance = 1.0
+    z_what_prior_variance: Positive = _constant(1.0)
     """Variance of the prior of z_what."""
     z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=60.0, limit=1e-2)
     """Prior odds that a step attends to an object."""
     temperature: Positive = _constant(1.0)
     """Temperature of the Concrete z_pres."""
-    stop_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    stop_threshold: Fraction = _constant(0.99)
     """A scene stops when the running sum of 1 - z_pres reaches this (ACT)."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
@@ -204,6 +208,10 @@ class AIRConfig(Config):
             )
         return self
 
+    def at(self, step: Any) -> SimpleNamespace:
+        """The values of all fields that may be annealed, at a training step: float32 scalar tensors."""
+        return SimpleNamespace(**{name: getattr(self, name)(step) for name in self.scheduled_fields})
+
     @property
     def scheduled_fields(self) -> tuple[str, ...]:
         """The names of the fields that may be annealed."""
@@ -219,7 +227,7 @@ class TrainingConfig(Config):
     """Scenes in a batch."""
     learning_rate: LearningRate = Schedule("cosine", 3e-3, final=5e-5)
     """Learning rate of Adam; a schedule without steps lasts the whole run."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Positive = _constant(1.0)
     """Global norm to which gradients are clipped."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes initialisation, order of the data and all random draws of a run."""

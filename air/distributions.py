@@ -35,9 +35,9 @@ def draw(posterior: tfd.Normal, seed: tf.Tensor | None) -> tf.Tensor:
     return posterior.loc + posterior.scale * standard_normal(tf.shape(posterior.loc), seed)
 
 
-def gaussian_kl(posterior: tfd.Normal, prior_mean: float, prior_variance: float) -> tf.Tensor:
+def gaussian_kl(posterior: tfd.Normal, prior_mean: tf.Tensor | float, prior_variance: tf.Tensor | float) -> tf.Tensor:
     """KL(posterior || Normal(prior_mean, prior_variance)) in nats, summed over the last axis."""
-    prior = tfd.Normal(tf.constant(prior_mean), tf.sqrt(prior_variance))
+    prior = tfd.Normal(tf.convert_to_tensor(prior_mean, tf.float32), tf.sqrt(tf.cast(prior_variance, tf.float32)))
     return tf.reduce_sum(tfd.kl_divergence(posterior, prior), axis=-1)
 
 

@@ -87,7 +87,7 @@ class AIRModel(keras.Model):
             trainable=False,
         )
         self.statistics = GroupedMean(self._quantities(), groups=c.max_steps + 1)
-        self.clip_norm = None
+        self.clip_norm: Schedule | None = None
         self.build((None, *c.canvas_size))
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
@@ -102,7 +102,7 @@ class AIRModel(keras.Model):
         optimizer: Any = None,
         *,
         learning_rate: Any = 1e-3,
-        clip_norm: float | None = 1.0,
+        clip_norm: float | str | Schedule | None = 1.0,
         jit_compile: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -111,11 +111,11 @@ class AIRModel(keras.Model):
         Args:
             optimizer: any Keras optimiser; Adam with `learning_rate` when None.
             learning_rate: number, `Schedule` or its text form, or a Keras learning-rate schedule.
-            clip_norm: global norm to which gradients are clipped; None for no clipping.
+            clip_norm: global norm to which gradients are clipped, likewise; None for no clipping.
             jit_compile: compile the training step with XLA.
             **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
         """
-        self.clip_norm = clip_norm
+        self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
         if isinstance(learning_rate, (str, Schedule)):
             learning_rate = LearningRate(learning_rate)
         optimizer = keras.optimizers.Adam(learning_rate) if optimizer is None else optimizer
@@ -188,36 +188,41 @@ class AIRModel(keras.Model):
         Returns:
             The losses, z_pres, and z_where [batch, steps, 3].
         """
-        c, step = self.config, tf.convert_to_tensor(self.step)
+        c = self.config
+        now = c.at(tf.convert_to_tensor(self.step))
         seeds = tf.unstack(tf.random.split(seed, 5))
         posterior = self.controller(images)
         z_pres = presence.concrete(
             posterior.presence_logits,
-            tf.math.log(c.z_pres_prior_odds(step)),
-            c.temperature(step),
-            c.stop_threshold,
+            tf.math.log(now.z_pres_prior_odds),
+            now.temperature,
+            now.stop_threshold,
             seeds[0],
         )
         z_where = _z_where(distributions.draw(posterior.scale, seeds[1]), distributions.draw(posterior.shift, seeds[2]))
         what = self.encoder(transformer.crop(images, z_where, c.window_size))
         logits = self.decoder(distributions.draw(what, seeds[3]))
         if training and not c.decoder_noise.is_zero:
-            logits += c.decoder_noise(step) * distributions.standard_normal(tf.shape(logits), seeds[4])
+            logits += now.decoder_noise * distributions.standard_normal(tf.shape(logits), seeds[4])
         # Presence multiplies the window, not the canvas, because the window is smaller.
         windows = tf.sigmoid(logits) * (z_pres.z_pres * z_pres.attending)[..., None, None]
         canvas = transformer.paint(windows, z_where, c.canvas_size)
+
+        def kl(name: str, latent: distributions.tfd.Normal) -> tf.Tensor:
+            mean, variance = getattr(now, f"{name}_prior_mean"), getattr(now, f"{name}_prior_variance")
+            return distributions.gaussian_kl(latent, mean, variance)
 
         losses = Losses(
             total=tf.zeros([]),
             reconstruction=cross_entropy(images, canvas),
             z_pres_kl=z_pres.kl * z_pres.running,
-            scale_kl=z_pres.attending * distributions.gaussian_kl(posterior.scale, c.scale_prior_mean, c.scale_prior_variance),
-            shift_kl=z_pres.attending * distributions.gaussian_kl(posterior.shift, c.shift_prior_mean, c.shift_prior_variance),
-            z_what_kl=z_pres.attending * distributions.gaussian_kl(what, c.z_what_prior_mean, c.z_what_prior_variance),
+            scale_kl=z_pres.attending * kl("scale", posterior.scale),
+            shift_kl=z_pres.attending * kl("shift", posterior.shift),
+            z_what_kl=z_pres.attending * kl("z_what", what),
         )
-        weights = {name: getattr(c, f"{name}_weight")(step) for name in Losses._fields if name.endswith("_kl")}
-        kl = tf.add_n([weight * getattr(losses, name) for name, weight in weights.items()])
-        losses = losses._replace(total=losses.reconstruction + tf.reduce_sum(kl, axis=1))
+        weights = {name: getattr(now, f"{name}_weight") for name in Losses._fields if name.endswith("_kl")}
+        weighted = tf.add_n([weight * getattr(losses, name) for name, weight in weights.items()])
+        losses = losses._replace(total=losses.reconstruction + tf.reduce_sum(weighted, axis=1))
         return losses, z_pres, z_where
 
     def loss_of(self, images: tf.Tensor) -> tf.Tensor:
@@ -233,8 +238,9 @@ class AIRModel(keras.Model):
         norm = global_norm(gradients)
         clipped = norm
         if self.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-            clipped = tf.minimum(norm, self.clip_norm)
+            limit = self.clip_norm(tf.convert_to_tensor(self.step))
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+            clipped = tf.minimum(norm, limit)
         self.optimizer.apply(gradients, self.trainable_variables)
         self.step.assign_add(1)
         count = self._record(losses, z_pres, z_where, counts, norm, clipped)
@@ -258,7 +264,8 @@ class AIRModel(keras.Model):
         if not self.compiled:
             return None
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
-        return {"optimizer": optimizer, "clip_norm": self.clip_norm, "jit_compile": self.jit_compile}
+        clip_norm = None if self.clip_norm is None else str(self.clip_norm)
+        return {"optimizer": optimizer, "clip_norm": clip_norm, "jit_compile": self.jit_compile}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{**config, "optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
@@ -355,10 +362,11 @@ class AIRModel(keras.Model):
             counts = tf.random.stateless_categorical(log_prior, scenes, seeds[0], dtype=tf.int32)[0]
         else:
             counts = tf.fill([scenes], count)
+        now = c.at(self.step)
         prior = {
-            "scale": (c.scale_prior_mean, c.scale_prior_variance, 1),
-            "shift": (c.shift_prior_mean, c.shift_prior_variance, 2),
-            "z_what": (c.z_what_prior_mean, c.z_what_prior_variance, c.z_what_size),
+            "scale": (now.scale_prior_mean, now.scale_prior_variance, 1),
+            "shift": (now.shift_prior_mean, now.shift_prior_variance, 2),
+            "z_what": (now.z_what_prior_mean, now.z_what_prior_variance, c.z_what_size),
         }
         drawn = {
             name: mean + variance**0.5 * distributions.standard_normal([scenes, c.max_steps, size], key)

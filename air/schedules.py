@@ -153,6 +153,15 @@ class Schedule:
             return self.limit or 0.0
         return self.initial
 
+    @property
+    def maximum(self) -> float:
+        """The greatest value that the schedule takes; infinite for an exponential rise without a limit."""
+        if self.kind in ("linear", "cosine"):
+            return max(self.initial, self.final)
+        if self.kind == "exponential" and self.factor > 1:
+            return math.inf if self.limit is None else self.limit
+        return self.initial
+
     def __call__(self, step: Any) -> Any:
         """The value at a training step: float32 tensor of the shape of `step`."""
         from keras import ops  # here, so that configurations can be read without loading TensorFlow

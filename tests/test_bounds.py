@@ -61,9 +61,9 @@ def test_elbo_is_that_of_brute_force(tiny_model, floats):
     kl = sum(
         distributions.gaussian_kl(d, mean, variance).numpy().astype(float)
         for d, mean, variance in (
-            (posterior.scale, c.scale_prior_mean, c.scale_prior_variance),
-            (posterior.shift, c.shift_prior_mean, c.shift_prior_variance),
-            (latents.what, c.z_what_prior_mean, c.z_what_prior_variance),
+            (posterior.scale, c.scale_prior_mean.initial, c.scale_prior_variance.initial),
+            (posterior.shift, c.shift_prior_mean.initial, c.shift_prior_variance.initial),
+            (latents.what, c.z_what_prior_mean.initial, c.z_what_prior_variance.initial),
         )
     )
     expected = np.zeros((len(floats), 2))
@@ -109,9 +109,9 @@ def test_log_weights_are_log_ratios_of_densities(tiny_model, floats):
     shift = np.arctanh(z_where[..., 1:])
     expected = 0
     for value, q, mean, variance in (
-        (scale, posterior.scale, c.scale_prior_mean, c.scale_prior_variance),
-        (shift, posterior.shift, c.shift_prior_mean, c.shift_prior_variance),
-        (latents.z_what.numpy(), latents.what, c.z_what_prior_mean, c.z_what_prior_variance),
+        (scale, posterior.scale, c.scale_prior_mean.initial, c.scale_prior_variance.initial),
+        (shift, posterior.shift, c.shift_prior_mean.initial, c.shift_prior_variance.initial),
+        (latents.z_what.numpy(), latents.what, c.z_what_prior_mean.initial, c.z_what_prior_variance.initial),
     ):
         ratio = stats.norm.logpdf(value, mean, variance**0.5) - stats.norm.logpdf(value, q.loc.numpy(), q.scale.numpy())
         expected = expected + ratio.sum(axis=-1)

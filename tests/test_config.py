@@ -105,8 +105,8 @@ def test_json_round_trip_of_unusual_schedules(text):
         (AIRConfig, "decoder_bias", "dark", "number"),
         (AIRConfig, "decoder_noise", -0.1, "at least 0"),
         (AIRConfig, "scale_prior_mean", float("-inf"), "finite"),
-        (AIRConfig, "scale_prior_variance", 0.0, "greater than 0"),
-        (AIRConfig, "z_what_prior_variance", -1.0, "greater than 0"),
+        (AIRConfig, "scale_prior_variance", 0.0, "above 0"),
+        (AIRConfig, "z_what_prior_variance", -1.0, "above 0"),
         (AIRConfig, "z_pres_prior_odds", 0, "above 0"),
         (AIRConfig, "z_pres_prior_odds", "linear(1, 0, steps=10)", "above 0"),
         (AIRConfig, "z_pres_prior_odds", "exponential(1, factor=0.1, every=3, limit=0)", "above 0"),
@@ -115,14 +115,14 @@ def test_json_round_trip_of_unusual_schedules(text):
         (AIRConfig, "temperature", "linear(1, 0.5)", "needs its steps"),
         (AIRConfig, "temperature", "__import__('os')", "neither a number nor a schedule"),
         (AIRConfig, "temperature", True, "neither a number nor a schedule"),
-        (AIRConfig, "stop_threshold", 0.0, "greater than 0"),
-        (AIRConfig, "stop_threshold", 1.0, "less than 1"),
+        (AIRConfig, "stop_threshold", 0.0, "above 0"),
+        (AIRConfig, "stop_threshold", 1.0, "below 1"),
         (AIRConfig, "z_what_kl_weight", -1, "at least 0"),
         (TrainingConfig, "iterations", 0, "equal to 1"),
         (TrainingConfig, "batch_size", -64, "equal to 1"),
         (TrainingConfig, "learning_rate", 0, "above 0"),
         (TrainingConfig, "learning_rate", "cosine(1e-3, -1e-3)", "above 0"),
-        (TrainingConfig, "clip_norm", 0.0, "greater than 0"),
+        (TrainingConfig, "clip_norm", 0.0, "above 0"),
         (TrainingConfig, "seed", -1, "equal to 0"),
         (TrainingConfig, "seed", 2**31, str(2**31)),
         (TrainingConfig, "xla", "perhaps", "boolean"),
@@ -243,6 +243,11 @@ def test_the_original_preset_has_the_published_numbers():
         "z_what_size": 50,
         "activation": "softplus",
         "decoder_bias": 0.0,
+    }
+    assert {name: getattr(model, name) for name in published} == published
+    scheduled = {
+        "decoder_noise": 0.3,
+        "temperature": 1.0,
         "scale_prior_mean": -1.0,
         "scale_prior_variance": 0.05,
         "shift_prior_mean": 0.0,
@@ -250,11 +255,6 @@ def test_the_original_preset_has_the_published_numbers():
         "z_what_prior_mean": 0.0,
         "z_what_prior_variance": 1.0,
         "stop_threshold": 0.99,
-    }
-    assert {name: getattr(model, name) for name in published} == published
-    scheduled = {
-        "decoder_noise": 0.3,
-        "temperature": 1.0,
         "z_pres_kl_weight": 1.0,
         "scale_kl_weight": 1.0,
         "shift_kl_weight": 1.0,
@@ -265,6 +265,6 @@ def test_the_original_preset_has_the_published_numbers():
     odds = model.z_pres_prior_odds
     assert odds == Schedule("exponential", initial=1e4, factor=0.1, every=3000, limit=1e-9, start=0)
     assert training.batch_size == 64
-    assert training.clip_norm == 1.0
+    assert training.clip_norm == Schedule.parse(1.0)
     assert training.learning_rate == Schedule("constant", 1e-4)
     assert training.iterations == 300 * 59_000 // 64

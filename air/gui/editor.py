@@ -1,5 +1,7 @@
 """Changing z_what of an object by hand."""
 
+import math
+
 import numpy as np
 
 from air.config import AIRConfig
@@ -27,7 +29,8 @@ class Editor:
 
     @property
     def limits(self) -> tuple[float, float]:
-        mean, deviation = self.config.z_what_prior_mean, self.config.z_what_prior_variance**0.5
+        settled = self.config.at(math.inf)
+        mean, deviation = float(settled.z_what_prior_mean), float(settled.z_what_prior_variance) ** 0.5
         return mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
 
     @property

@@ -1,0 +1,73 @@
+"""The weights in model/: that they are what they claim to be, on scenes made anew."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import air
+from air import mnist
+from air.config import AIRConfig, TrainingConfig
+from air.generator import Digits, GeneratorConfig, generate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return json.loads((ROOT / "model/metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model():
+    return air.load(ROOT / "model")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """300 scenes of MNIST test digits that are in no file."""
+    digits = mnist.load()
+    chosen = Digits.from_images(digits.test_images, digits.test_labels)
+    return generate(GeneratorConfig(), chosen, np.arange(300) % 3, np.random.default_rng(99))
+
+
+def test_it_is_the_default_recipe(model, metrics):
+    assert model.config == AIRConfig()
+    record = json.loads((ROOT / "model/config.json").read_text())
+    assert TrainingConfig.from_dict(record["training"]).replace(seed=0, validate_every=500) == TrainingConfig()
+    assert int(model.step.numpy()) == metrics["steps"] == TrainingConfig().iterations
+
+
+def test_it_is_small(model):
+    assert (ROOT / "model/air.keras").stat().st_size <= 17e6
+    assert getattr(model, "optimizer", None) is None
+
+
+def test_it_counts_locates_and_repaints_new_scenes(model, scenes):
+    inferred = model.infer(scenes.images)
+    assert np.mean(inferred.count == scenes.counts) >= 0.98
+    images = scenes.images / 255.0
+    assert np.sum((images - inferred.reconstruction) ** 2) < 0.15 * np.sum(images**2)
+    single = (scenes.counts == 1) & (inferred.count == 1)
+    centre = inferred.boxes[single, 0, :2] + inferred.boxes[single, 0, 2:] / 2
+    true_centre = scenes.boxes[single, 0, :2] + scenes.boxes[single, 0, 2:] / 2
+    assert np.median(np.linalg.norm(centre - true_centre, axis=1)) < 1.5  # pixels
+
+
+def test_it_dreams_as_many_objects_as_it_saw(model):
+    images, dreamt = model.generate(200, seed=0)
+    assert images.shape == (200, 50, 50)
+    shares = np.bincount(dreamt.count, minlength=4) / 200
+    np.testing.assert_allclose(shares[:3], 1 / 3, atol=0.12)
+    assert images[dreamt.count == 0].max() == 0.0
+    assert (images[dreamt.count > 0].max(axis=(1, 2)) > 0.2).mean() > 0.9
+
+
+def test_the_readme_states_its_scores(metrics):
+    readme = (ROOT / "README.md").read_text()
+    scores = metrics["scores"]
+    for name in ("count_accuracy", "count_accuracy_sampled", "z_what_5nn_accuracy", "z_what_linear_probe_accuracy"):
+        assert f"{100 * scores[name]:.2f} %" in readme, name
+    for name in ("object_boxes_ap50", "object_boxes_mean_iou", "foreground_ari"):
+        assert f"{scores[name]:.3f}" in readme, name
