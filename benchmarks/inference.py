@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 CALLS = 2000
 DRAWING, IDLE = 4.0, 6.0  # seconds
 TIMEOUT = 300.0
