@@ -19,7 +19,7 @@ def gaussian(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
 
 
 def standard_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Standard Normal numbers; the same ones for the same seed ([2] integers), compiled or not."""
+    """Standard Normal numbers; the same for the same seed ([2] integers), but others when compiled by XLA than when not."""
     return tf.random.stateless_normal(shape, seed, alg=ALGORITHM)
 
 

@@ -33,9 +33,12 @@ def count_scores(model: AIRModel, scenes: SceneSet, batch_size: int = 250) -> di
     counts, nats = [], []
     for start in range(0, len(scenes), batch_size):
         images = scenes.images[start : start + batch_size].astype(np.float32) / 255.0
-        counts.append(model.count(images).numpy())
         if start < RECONSTRUCTED:
-            nats.append(cross_entropy(images, model(images).reconstruction).numpy())
+            inferred = model(images)
+            counts.append(inferred.count.numpy())
+            nats.append(cross_entropy(images, inferred.reconstruction).numpy())
+        else:
+            counts.append(model.count(images).numpy())
     scores = {"reconstruction/all": float(np.concatenate(nats).mean())}
     if scenes.counts is not None:
         right = np.concatenate(counts) == scenes.counts

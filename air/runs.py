@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from air.checkpoints import write_json
+from air.checkpoints import write_atomically, write_json
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError
 
@@ -135,10 +135,17 @@ class MetricsFile:
     def rewind(self, step: int) -> dict[str, float]:
         """Drops the rows after a step, which a resumed run writes again, and returns the last one that stays."""
         kept = [row for row in self.rows() if row["step"] <= step]
-        self.path.unlink(missing_ok=True)
-        for row in kept:
-            self.append({**row, "step": int(row["step"])})
-        return kept[-1] if kept else {}
+        if not kept:
+            self.path.unlink(missing_ok=True)
+            return {}
+
+        def write(temporary: Path) -> None:
+            temporary.unlink()  # `append` begins a new file with the names of the columns
+            for row in kept:
+                MetricsFile(temporary).append({**row, "step": int(row["step"])})
+
+        write_atomically(self.path, write)
+        return kept[-1]
 
 
 def _free_names() -> Iterator[Path]:
