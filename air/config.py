@@ -118,6 +118,7 @@ Scalar = _scheduled()
 NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
 Fraction = _scheduled(0.0, above=True, below=1.0)
+Share = _scheduled(0.0, below=1.0 + 1e-9)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
 
 
@@ -138,6 +139,9 @@ class AIRConfig(Config):
     max_steps: Annotated[int, Field(ge=1, le=16)] = 3
     """Most objects that the model can attend to in one scene."""
 
+    controller_input: Literal["canvas", "latents", "residual"] = "canvas"
+    """What the controller sees at every step: the canvas, the canvas and the latents of the step before, or the canvas less
+    what the steps so far explain."""
     lstm_units: Count = 256
     """Units of the controller's LSTM."""
     head_units: Units = (64,)
@@ -151,6 +155,8 @@ class AIRConfig(Config):
     cnn_pools: Units = (1, 1)
     """Width of the max-pooling after each convolution, 1 for none; as many as filters."""
 
+    refiner_units: Units = ()
+    """Hidden layers of the network that corrects z_where after a first glimpse there; empty: no such glimpse."""
     encoder_units: Units = (512, 256)
     """Hidden layers of the glimpse encoder."""
     decoder_units: Units = (256, 512)
@@ -163,6 +169,11 @@ class AIRConfig(Config):
     """Initial bias of the decoder's logits: below 0, an untrained window is dark."""
     decoder_noise: NonNegative = _constant(0.0)
     """Standard deviation of the Normal noise added to the decoder's logits while training."""
+
+    likelihood: Literal["cross_entropy", "normal"] = "cross_entropy"
+    """Of the pixels given the canvas."""
+    likelihood_deviation: Positive = _constant(0.3)
+    """Standard deviation of the Normal likelihood."""
 
     scale_prior_mean: Scalar = _constant(-1.0)
     """Mean of the prior of the pre-sigmoid scale."""
@@ -178,10 +189,23 @@ class AIRConfig(Config):
     """Variance of the prior of z_what."""
     z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=60.0, limit=1e-2)
     """Prior odds that a step attends to an object."""
+    learn_count_prior_after: Annotated[int, Field(ge=0)] | None = None
+    """Training step from which on the prior of the count is learned, by following the inferred counts; never when None."""
+
+    presence: Literal["concrete", "nvil", "enumerated"] = "concrete"
+    """How z_pres is learned: relaxed, by its score function, or by summing over every count."""
     temperature: Positive = _constant(1.0)
-    """Temperature of the Concrete z_pres."""
+    """Temperature of the Concrete z_pres; concrete only."""
     stop_threshold: Fraction = _constant(0.99)
-    """A scene stops when the running sum of 1 - z_pres reaches this (ACT)."""
+    """A scene stops when the running sum of 1 - z_pres reaches this (ACT); concrete only."""
+    baseline_units: Units = (256, 128)
+    """Hidden layers of the baseline; nvil only."""
+    centre_signal: bool = True
+    """Subtract a running average from the learning signal; nvil only."""
+    normalise_signal: bool = False
+    """Divide the learning signal by its running deviation where that is above 1; nvil only."""
+    count_exploration: Share = _constant(0.1)
+    """Share of a uniform distribution in the posterior of the count while training; enumerated only."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of z_pres in the loss; 1 is the ELBO."""
@@ -227,6 +251,8 @@ class TrainingConfig(Config):
     """Scenes in a batch."""
     learning_rate: LearningRate = Schedule("cosine", 3e-3, final=5e-5)
     """Learning rate of Adam; a schedule without steps lasts the whole run."""
+    baseline_learning_rate: LearningRate = _constant(1e-3)
+    """Learning rate of the baseline's own Adam, likewise; nvil only."""
     clip_norm: Positive = _constant(1.0)
     """Global norm to which gradients are clipped."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -1,5 +1,7 @@
 """Pictures as a model takes them, and how likely it finds them."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,3 +50,18 @@ def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
     """
     canvas = tf.clip_by_value(canvas, *PROBABILITY_RANGE)
     return -tf.reduce_sum(images * tf.math.log(canvas) + (1.0 - images) * tf.math.log1p(-canvas), axis=(-2, -1))
+
+
+def normal_log_prob(images: tf.Tensor, canvas: tf.Tensor, deviation: tf.Tensor | float) -> tf.Tensor:
+    """log Normal(images; canvas, deviation^2) in nats, summed over the pixels of each scene, see `cross_entropy`."""
+    pixels = images.shape[-1] * images.shape[-2]
+    squares = tf.reduce_sum(tf.square(images - canvas), axis=(-2, -1))
+    return -squares / (2 * deviation**2) - pixels * (tf.math.log(deviation) + 0.5 * math.log(2 * math.pi))
+
+
+LIKELIHOODS: dict[str, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "cross_entropy": lambda images, canvas, deviation: -cross_entropy(images, canvas),
+    "normal": normal_log_prob,
+}
+"""log p(x | canvas) by images, canvas and deviation: the pixel cross-entropy, which isn't normalised over grey values, and
+the paper's Normal, the only one with a deviation."""

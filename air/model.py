@@ -1,4 +1,4 @@
-"""Attend, Infer, Repeat (Eslami et al., 2016) as a Keras model, with a Concrete z_pres and ACT-style stopping.
+"""Attend, Infer, Repeat (Eslami et al., 2016) as a Keras model.
 
     model = AIRModel(AIRConfig())
     model.compile(learning_rate=1e-3)
@@ -7,53 +7,30 @@
 
 An inference network q(z | x) attends to one object a step: z_pres says whether there is another object, z_where where it is,
 z_what what it looks like. The decoder paints each object from its z_what into the window z_where of an empty canvas. The loss
-is the negative ELBO in nats (section 2 of the paper), with pixel cross-entropy as the likelihood.
+is the negative ELBO in nats (section 2 of the paper).
+
+`air.attention` has the inference network's steps, `air.estimators` the ways to learn the discrete z_pres.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from air import distributions, presence, transformer
+from air import bounds, distributions, presence
+from air.attention import Attention, Networks, attend
 from air.config import AIRConfig
-from air.images import as_float, check_images, cross_entropy
+from air.estimators import Estimate, make_estimator
+from air.generative import Scenes, compose, draw_prior
+from air.images import LIKELIHOODS, as_float, check_images
 from air.learning_rate import LearningRate
 from air.metrics import GroupedMean, global_norm
-from air.networks import Controller, GlimpseDecoder, GlimpseEncoder
+from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
+from air.objective import Losses, negative_elbo, propose
 from air.schedules import Schedule
 
-SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
-
-
-class Scenes(NamedTuple):
-    """What AIR makes of a batch of scenes: B scenes, T steps, canvas H x W, windows h x w, Z latent dimensions.
-
-    Steps that attend to nothing are included; `presence` and `count` tell them. The objects of a scene are its first `count`
-    steps.
-    """
-
-    count: Any  # [B] int32, inferred number of objects
-    presence: Any  # [B, T] probability that the step attends to an object
-    scale: Any  # [B, T] half the side of the attention window, canvas units
-    shift: Any  # [B, T, 2] its centre (x, y), canvas units
-    boxes: Any  # [B, T, 4] the attention window (x, y, width, height), pixels
-    z_what: Any  # [B, T, Z]
-    windows: Any  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
-    objects: Any  # [B, T, H, W] the same on a canvas of its own, 0 for absent objects
-    reconstruction: Any  # [B, H, W] all objects on one canvas, in [0, 1]
-
-
-class Losses(NamedTuple):
-    """The negative ELBO of each scene and its parts, in nats."""
-
-    total: tf.Tensor  # [batch], weighted with the configured weights
-    reconstruction: tf.Tensor  # [batch]
-    z_pres_kl: tf.Tensor  # [batch, steps], masked
-    scale_kl: tf.Tensor  # [batch, steps], masked
-    shift_kl: tf.Tensor  # [batch, steps], masked
-    z_what_kl: tf.Tensor  # [batch, steps], masked
+LEAST_PRIOR = 1e-6  # of a count that was never inferred in training; 0 would make bounds -inf
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -74,9 +51,13 @@ class AIRModel(keras.Model):
         self.seed = seed
         c = self.config
         cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-        self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, name="controller")
+        latents = 3 + c.z_what_size if c.controller_input == "latents" else 0
+        self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=latents, name="controller")
+        self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(c.window_size, c.decoder_units, c.activation, c.decoder_bias, name="decoder")
+        self.estimator = make_estimator(c)
+        self.baseline_optimizer: keras.optimizers.Optimizer | None = None
         # Kept by the model, not only by its optimiser, so that a model without an optimiser still knows its annealing.
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
         # Running average of the inferred counts: the prior over n that makes the trained model a generative one.
@@ -93,6 +74,8 @@ class AIRModel(keras.Model):
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         c = self.config
         self.controller.build((None, *c.canvas_size))
+        if self.refiner is not None:
+            self.refiner.build((None, c.max_steps, *c.window_size))
         self.encoder.build((None, c.max_steps, *c.window_size))
         self.decoder.build((None, c.max_steps, c.z_what_size))
         self.built = True
@@ -102,6 +85,7 @@ class AIRModel(keras.Model):
         optimizer: Any = None,
         *,
         learning_rate: Any = 1e-3,
+        baseline_learning_rate: Any = 1e-3,
         clip_norm: float | str | Schedule | None = 1.0,
         jit_compile: bool = True,
         **kwargs: Any,
@@ -111,14 +95,18 @@ class AIRModel(keras.Model):
         Args:
             optimizer: any Keras optimiser; Adam with `learning_rate` when None.
             learning_rate: number, `Schedule` or its text form, or a Keras learning-rate schedule.
+            baseline_learning_rate: likewise, of the baseline's own Adam, if the estimator of z_pres has a baseline.
             clip_norm: global norm to which gradients are clipped, likewise; None for no clipping.
             jit_compile: compile the training step with XLA.
             **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
         """
         self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
-        if isinstance(learning_rate, (str, Schedule)):
-            learning_rate = LearningRate(learning_rate)
-        optimizer = keras.optimizers.Adam(learning_rate) if optimizer is None else optimizer
+        optimizer = keras.optimizers.Adam(_rate(learning_rate)) if optimizer is None else optimizer
+        if self.estimator.trainable_variables:
+            if self.baseline_optimizer is None:
+                self.baseline_optimizer = keras.optimizers.Adam(name="baseline_adam")
+                self.baseline_optimizer.build(self.estimator.trainable_variables)
+            self.baseline_optimizer.learning_rate = _rate(baseline_learning_rate)
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
@@ -137,21 +125,25 @@ class AIRModel(keras.Model):
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers; None for posterior means and rounded z_pres.
         """
-        images = as_float(images)
-        posterior = self.controller(images)
-        seeds = [None] * 4 if seed is None else tf.unstack(tf.random.split(seed, 4))
-        probability = tf.sigmoid(posterior.presence_logits)
+        seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
+        attention = self.attend(as_float(images), seeds[1])
+        probability = tf.sigmoid(attention.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), seeds[0])
         present = presence.discrete(probability, threshold)
-        z_where = _z_where(distributions.draw(posterior.scale, seeds[1]), distributions.draw(posterior.shift, seeds[2]))
-        windows = transformer.crop(images, z_where, self.config.window_size)
-        z_what = distributions.draw(self.encoder(windows), seeds[3])
-        return self.decode(z_what, z_where, present)._replace(presence=tf.math.cumprod(probability, axis=1))
+        scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, self.config.canvas_size)
+        return scenes._replace(presence=tf.math.cumprod(probability, axis=1))
+
+    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, samples: int = 1) -> Attention:
+        """What the inference network makes of images [batch, canvas_height, canvas_width] in [0, 1], see `attention.attend`."""
+        return attend(Networks(self.controller, self.refiner, self.encoder, self.decoder), self.config, images, seed, samples)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
-        """The inferred number of objects alone, [batch] int32, without looking at any of them."""
-        present = presence.discrete(tf.sigmoid(self.controller(images).presence_logits))
-        return tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
+        """The inferred number of objects alone, [batch] int32, looking at them only where the controller has to."""
+        if self.config.controller_input == "canvas":
+            logits = self.controller(images).presence_logits
+        else:
+            logits = self.attend(images, None).presence_logits
+        return tf.cast(tf.reduce_sum(presence.discrete(tf.sigmoid(logits)), axis=1), tf.int32)
 
     def decode(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Scenes:
         """Paints scenes from their latents.
@@ -161,69 +153,38 @@ class AIRModel(keras.Model):
             z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
             present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
         """
-        windows = tf.sigmoid(self.decoder(z_what))
-        objects = transformer.render(windows, z_where, self.config.canvas_size) * present[..., None, None]
-        return Scenes(
-            count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
-            presence=present,
-            scale=z_where[..., 0],
-            shift=z_where[..., 1:],
-            boxes=transformer.boxes(z_where, self.config.canvas_size),
-            z_what=z_what,
-            windows=windows,
-            objects=objects,
-            reconstruction=tf.clip_by_value(tf.reduce_sum(objects, axis=1), 0.0, 1.0),
-        )
+        return compose(self.decoder(z_what), z_what, z_where, present, self.config.canvas_size)
 
-    def objective(
-        self, images: tf.Tensor, seed: tf.Tensor, training: bool = True
-    ) -> tuple[Losses, presence.Presence, tf.Tensor]:
+    def objective(self, images: tf.Tensor, seed: tf.Tensor, training: bool = True) -> tuple[Losses, Estimate, Attention]:
         """One-sample estimate of the negative ELBO, differentiable with respect to the weights.
 
         Args:
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers.
-            training: add the decoder's noise.
+            training: add the decoder's noise, and all else that only training does.
 
         Returns:
-            The losses, z_pres, and z_where [batch, steps, 3].
+            The losses, the estimate of what depends on z_pres, and the steps' attention.
         """
-        c = self.config
-        now = c.at(tf.convert_to_tensor(self.step))
-        seeds = tf.unstack(tf.random.split(seed, 5))
-        posterior = self.controller(images)
-        z_pres = presence.concrete(
-            posterior.presence_logits,
-            tf.math.log(now.z_pres_prior_odds),
-            now.temperature,
-            now.stop_threshold,
-            seeds[0],
-        )
-        z_where = _z_where(distributions.draw(posterior.scale, seeds[1]), distributions.draw(posterior.shift, seeds[2]))
-        what = self.encoder(transformer.crop(images, z_where, c.window_size))
-        logits = self.decoder(distributions.draw(what, seeds[3]))
-        if training and not c.decoder_noise.is_zero:
-            logits += now.decoder_noise * distributions.standard_normal(tf.shape(logits), seeds[4])
-        # Presence multiplies the window, not the canvas, because the window is smaller.
-        windows = tf.sigmoid(logits) * (z_pres.z_pres * z_pres.attending)[..., None, None]
-        canvas = transformer.paint(windows, z_where, c.canvas_size)
+        attending, presence_seed, noise = tf.unstack(tf.random.split(seed, 3))
+        attention = self.attend(images, attending)
+        now = self.config.at(tf.convert_to_tensor(self.step))
+        proposal, kl = propose(self.config, now, images, attention, self.prior_logits(), noise if training else None)
+        estimate = self.estimator.estimate(proposal, now, presence_seed, training)
+        return negative_elbo(now, proposal, kl, estimate), estimate, attention
 
-        def kl(name: str, latent: distributions.tfd.Normal) -> tf.Tensor:
-            mean, variance = getattr(now, f"{name}_prior_mean"), getattr(now, f"{name}_prior_variance")
-            return distributions.gaussian_kl(latent, mean, variance)
+    def count_frequencies(self) -> tf.Tensor:
+        """How often the model inferred each count in training, at least 1e-6: [steps + 1]."""
+        return tf.maximum(self.count_prior, LEAST_PRIOR)
 
-        losses = Losses(
-            total=tf.zeros([]),
-            reconstruction=cross_entropy(images, canvas),
-            z_pres_kl=z_pres.kl * z_pres.running,
-            scale_kl=z_pres.attending * kl("scale", posterior.scale),
-            shift_kl=z_pres.attending * kl("shift", posterior.shift),
-            z_what_kl=z_pres.attending * kl("z_what", what),
-        )
-        weights = {name: getattr(now, f"{name}_weight") for name in Losses._fields if name.endswith("_kl")}
-        weighted = tf.add_n([weight * getattr(losses, name) for name, weight in weights.items()])
-        losses = losses._replace(total=losses.reconstruction + tf.reduce_sum(weighted, axis=1))
-        return losses, z_pres, z_where
+    def prior_logits(self) -> tf.Tensor:
+        """The prior log-odds that a step attends to an object if all before it do, at this training step: [steps]."""
+        c, step = self.config, tf.convert_to_tensor(self.step)
+        fixed = tf.fill([c.max_steps], tf.math.log(c.z_pres_prior_odds(step)))
+        if c.learn_count_prior_after is None:
+            return fixed
+        learned = presence.step_logits(tf.math.log(self.count_frequencies()))
+        return tf.where(step < c.learn_count_prior_after, fixed, learned)
 
     def loss_of(self, images: tf.Tensor) -> tf.Tensor:
         """The loss of the next training step, were these its images: scalar."""
@@ -231,28 +192,31 @@ class AIRModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
+        model, baseline = self._learners()
         with tf.GradientTape() as tape:
-            losses, z_pres, z_where = self.objective(images, self._seed(self.step))
+            losses, estimate, attention = self.objective(images, self._seed(self.step))
             loss = tf.reduce_mean(losses.total)
-        gradients = tape.gradient(loss, self.trainable_variables)
+        gradients, baseline_gradients = tape.gradient(loss, (model, baseline))
         norm = global_norm(gradients)
         clipped = norm
         if self.clip_norm is not None:
             limit = self.clip_norm(tf.convert_to_tensor(self.step))
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
             clipped = tf.minimum(norm, limit)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        self.optimizer.apply(gradients, model)
+        if baseline:
+            self.baseline_optimizer.apply(baseline_gradients, baseline)
         self.step.assign_add(1)
-        count = self._record(losses, z_pres, z_where, counts, norm, clipped)
+        count = self._record(losses, estimate.z_pres, attention.z_where, counts, norm, clipped)
         seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
         self.count_prior.assign_add(0.01 * (seen - self.count_prior))
         return self._logs()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
-        losses, z_pres, z_where = self.objective(images, self._seed(-1), training=False)
-        z_pres = z_pres._replace(z_pres=tf.sigmoid(self.controller(images).presence_logits))
-        self._record(losses, z_pres, z_where, counts, tf.zeros([]), tf.zeros([]))
+        losses, _, attention = self.objective(images, self._seed(-1), training=False)
+        z_pres = tf.sigmoid(self.attend(images, None).presence_logits)
+        self._record(losses, z_pres, attention.z_where, counts, tf.zeros([]), tf.zeros([]))
         return self._logs()
 
     @property
@@ -269,7 +233,13 @@ class AIRModel(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{**config, "optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
-        self.optimizer.build(self.trainable_variables)
+        self.optimizer.build(self._learners()[0])
+
+    def _learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
+        """The variables that learn from the ELBO, and those of a baseline, which learns at a rate of its own."""
+        baseline = self.estimator.trainable_variables
+        known = {id(variable) for variable in baseline}
+        return [variable for variable in self.trainable_variables if id(variable) not in known], baseline
 
     def _quantities(self) -> tuple[str, ...]:
         by_step = ("z_pres", "scale", "z_pres_kl", "scale_kl", "shift_kl", "z_what_kl")
@@ -281,14 +251,14 @@ class AIRModel(keras.Model):
     def _record(
         self,
         losses: Losses,
-        z_pres: presence.Presence,
+        z_pres: tf.Tensor,
         z_where: tf.Tensor,
         true_count: tf.Tensor,
         norm: tf.Tensor,
         clipped: tf.Tensor,
     ) -> tf.Tensor:
         """Adds a batch to the statistics, in the order of `_quantities`, and returns the inferred counts."""
-        count = tf.reduce_sum(presence.discrete(z_pres.z_pres), axis=1)
+        count = tf.reduce_sum(presence.discrete(z_pres), axis=1)
         right = tf.cast(tf.equal(tf.cast(count, tf.int32), true_count), tf.float32)
         scene = [
             losses.total,
@@ -298,7 +268,7 @@ class AIRModel(keras.Model):
             norm + tf.zeros_like(count),
             clipped + tf.zeros_like(count),
         ]
-        by_step = [z_pres.z_pres, z_where[..., 0], *losses[2:]]
+        by_step = [z_pres, z_where[..., 0], *losses[2:]]
         self.statistics.update_state(tf.concat([tf.stack(scene, axis=1), *by_step], axis=1), true_count)
         return tf.cast(count, tf.int32)
 
@@ -356,26 +326,56 @@ class AIRModel(keras.Model):
             raise ValueError(f"scenes: {scenes} is not allowed; it must be 1 or more")
         if count is not None and not 0 <= count <= c.max_steps:
             raise ValueError(f"count: {count} is not allowed; it must be from 0 to max_steps = {c.max_steps}")
-        seeds = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int32), 4))
+        seeds = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int32)))
         if count is None:
-            log_prior = tf.math.log(self.count_prior + 1e-20)[None]
+            log_prior = tf.math.log(self.count_frequencies())[None]
             counts = tf.random.stateless_categorical(log_prior, scenes, seeds[0], dtype=tf.int32)[0]
         else:
             counts = tf.fill([scenes], count)
-        now = c.at(self.step)
-        prior = {
-            "scale": (now.scale_prior_mean, now.scale_prior_variance, 1),
-            "shift": (now.shift_prior_mean, now.shift_prior_variance, 2),
-            "z_what": (now.z_what_prior_mean, now.z_what_prior_variance, c.z_what_size),
-        }
-        drawn = {
-            name: mean + variance**0.5 * distributions.standard_normal([scenes, c.max_steps, size], key)
-            for key, (name, (mean, variance, size)) in zip(seeds[1:], prior.items(), strict=True)
-        }
         present = tf.sequence_mask(counts, c.max_steps, tf.float32)
-        painted = self.decode(drawn["z_what"], _z_where(drawn["scale"], drawn["shift"]), present)
+        painted = self.decode(*draw_prior(c, c.at(self.step), scenes, seeds[1]), present)
         painted = Scenes(*(tensor.numpy() for tensor in painted))
         return painted.reconstruction, painted
+
+    def log_prob_bound(
+        self,
+        images: Any,
+        samples: int = 100,
+        *,
+        seed: int = 0,
+        likelihood: str | None = None,
+        count_prior: Any = None,
+    ) -> np.ndarray:
+        """A lower bound of log p(x) of each scene, in nats: the importance-weighted bound (Burda et al., 2016).
+
+        It is of the discrete model, the one that `infer` uses, and rises with the number of samples; with one it is a sample
+        of the ELBO.
+
+        Args:
+            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1].
+            samples: of the latents of each scene.
+            seed: of the draws.
+            likelihood: "cross_entropy" or "normal"; the configured one when None.
+            count_prior: [max_steps + 1] probabilities of each count; the frequencies inferred in training when None.
+
+        Returns:
+            [batch] float64.
+
+        Raises:
+            DataError: for images of another shape, type or range.
+            ValueError: for an impossible number of samples, likelihood or prior.
+        """
+        likelihood = self.config.likelihood if likelihood is None else likelihood
+        if samples < 1:
+            raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
+        prior = np.asarray(self.count_frequencies() if count_prior is None else count_prior, np.float64)
+        if prior.shape != (self.config.max_steps + 1,) or not (prior > 0).all():
+            raise ValueError(f"count_prior: {prior} is not allowed; it must be {self.config.max_steps + 1} numbers above 0")
+        images = check_images(images, self.config.canvas_size)
+        weights = bounds.importance_samples(self, images, samples, seed)
+        return bounds.importance_bound(weights.log_weights(likelihood, prior / prior.sum()), samples)
 
     @tf.function(reduce_retracing=True)
     def _deterministic(self, images: tf.Tensor) -> Scenes:
@@ -398,6 +398,6 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return as_float(images), counts
 
 
-def _z_where(scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """(scale, shift_x, shift_y) in canvas units from the unbounded [..., 1] and [..., 2]."""
-    return tf.concat([tf.sigmoid(tf.clip_by_value(scale, *SCALE_LOGIT_RANGE)), tf.tanh(shift)], axis=-1)
+def _rate(learning_rate: Any) -> Any:
+    """A learning rate as Keras' optimisers take it."""
+    return LearningRate(learning_rate) if isinstance(learning_rate, (str, Schedule)) else learning_rate

@@ -19,6 +19,13 @@ class Posterior(NamedTuple):
     presence_logits: tf.Tensor  # [batch, steps] log-odds
 
 
+class State(NamedTuple):
+    """The LSTM's state."""
+
+    cell: tf.Tensor  # [batch, lstm_units]
+    output: tf.Tensor  # [batch, lstm_units]
+
+
 def _mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.Layer]:
     return [keras.layers.Dense(n, activation=activation, name=f"{name}_{i}") for i, n in enumerate(units)]
 
@@ -38,7 +45,7 @@ class Controller(keras.layers.Layer):
     """The recurrent network that decides where each step looks and whether it sees an object.
 
     An LSTM sees the canvas (flattened, or after a small CNN) at every step; a head for each parameter of the posterior
-    reads its output. The canvas is the same at every step, so its projection to the gates is computed once.
+    reads its output. Where the canvas is the same at every step, its projection to the gates is computed once.
 
     Args:
         steps: number of steps T.
@@ -48,6 +55,7 @@ class Controller(keras.layers.Layer):
         cnn_kernels: widths of their kernels, in pixels.
         cnn_strides: their strides, in pixels.
         cnn_pools: widths of the max-poolings after them, 1 for none.
+        latent_size: size of the latents of the step before, if the LSTM sees them; 0 if not.
     """
 
     def __init__(
@@ -59,10 +67,11 @@ class Controller(keras.layers.Layer):
         cnn_kernels: Sequence[int] = (),
         cnn_strides: Sequence[int] = (),
         cnn_pools: Sequence[int] = (),
+        latent_size: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.steps, self.lstm_units, self.head_units = steps, lstm_units, tuple(head_units)
+        self.steps, self.lstm_units, self.head_units, self.latent_size = steps, lstm_units, tuple(head_units), latent_size
         self.cnn_filters, self.cnn_kernels = tuple(cnn_filters), tuple(cnn_kernels)
         self.cnn_strides, self.cnn_pools = tuple(cnn_strides), tuple(cnn_pools)
         self.cnn: list[keras.layers.Layer] = []
@@ -77,6 +86,8 @@ class Controller(keras.layers.Layer):
         self.recurrent_gates = keras.layers.Dense(
             4 * lstm_units, use_bias=False, kernel_initializer="orthogonal", name="recurrent_gates"
         )
+        if latent_size:
+            self.latent_gates = keras.layers.Dense(4 * lstm_units, use_bias=False, name="latent_gates")
         sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
         self.heads = {
             name: keras.Sequential([*_mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n)], name=name)
@@ -90,27 +101,57 @@ class Controller(keras.layers.Layer):
             shape = layer.compute_output_shape(shape)
         self.input_gates.build((None, shape[1] * shape[2] * shape[3]))
         self.recurrent_gates.build((None, self.lstm_units))
+        if self.latent_size:
+            self.latent_gates.build((None, self.latent_size))
         for head in self.heads.values():
             head.build((None, self.lstm_units))
         super().build(input_shape)
 
     def call(self, canvas: tf.Tensor) -> Posterior:
-        """Args: canvas: [batch, height, width] in [0, 1]."""
-        from_canvas = self.input_gates(self.flatten(_run(self.cnn, canvas[..., None])))
-        cell = output = tf.zeros([tf.shape(canvas)[0], self.lstm_units], canvas.dtype)
+        """All steps at once, each seeing the same canvas and no latents: [batch, height, width] in [0, 1]."""
+        from_canvas, state = self.read(canvas), self.initial_state(tf.shape(canvas)[0])
         outputs = []
         for _ in range(self.steps):
-            gates = from_canvas + self.recurrent_gates(output) if outputs else from_canvas
-            write, forget, candidate, read = tf.split(gates, 4, axis=-1)
-            # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
-            cell = tf.sigmoid(forget + 1.0) * cell + tf.sigmoid(write) * tf.tanh(candidate)
-            output = tf.sigmoid(read) * tf.tanh(cell)
+            output, state = self.advance(from_canvas, None, state)
             outputs.append(output)
-        features = tf.reshape(tf.stack(outputs, axis=1), [-1, self.lstm_units])
+        return self.answer(tf.stack(outputs, axis=1))
+
+    def initial_state(self, batch: tf.Tensor) -> State:
+        nothing = tf.zeros([batch, self.lstm_units])
+        return State(nothing, nothing)
+
+    def read(self, canvas: tf.Tensor) -> tf.Tensor:
+        """What a canvas [batch, height, width] adds to the gates: [batch, 4 * lstm_units]."""
+        return self.input_gates(self.flatten(_run(self.cnn, canvas[..., None])))
+
+    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State) -> tuple[tf.Tensor, State]:
+        """One step of the LSTM.
+
+        Args:
+            from_canvas: [batch, 4 * lstm_units], of `read`.
+            latents: [batch, latent_size] of the step before; None for none.
+            state: after the step before.
+
+        Returns:
+            Its output [batch, lstm_units], and its state.
+        """
+        gates = from_canvas + self.recurrent_gates(state.output)
+        if latents is not None:
+            gates += self.latent_gates(latents)
+        write, forget, candidate, read = tf.split(gates, 4, axis=-1)
+        # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
+        cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
+        output = tf.sigmoid(read) * tf.tanh(cell)
+        return output, State(cell, output)
+
+    def answer(self, outputs: tf.Tensor) -> Posterior:
+        """The posterior of as many steps as there are outputs, [batch, steps, lstm_units]."""
+        steps = outputs.shape[1]
+        features = tf.reshape(outputs, [-1, self.lstm_units])
 
         def head(name: str) -> tf.Tensor:
             answer = self.heads[name](features)
-            return tf.reshape(answer, [-1, self.steps, answer.shape[-1]])
+            return tf.reshape(answer, [-1, steps, answer.shape[-1]])
 
         return Posterior(
             scale=gaussian(head("scale_mean"), _log_variance(head("scale_log_variance"))),
@@ -119,8 +160,50 @@ class Controller(keras.layers.Layer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        fields = ("steps", "lstm_units", "head_units", "cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")
+        fields = ("steps", "lstm_units", "head_units", "cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools", "latent_size")
         return {**super().get_config(), **{name: getattr(self, name) for name in fields}}
+
+
+class Correction(NamedTuple):
+    """How a posterior of z_where is changed, at every step."""
+
+    scale: tf.Tensor  # [batch, steps, 1] added to the mean of the pre-sigmoid scale
+    shift: tf.Tensor  # [batch, steps, 2] of the mean, in window units
+    scale_log_variance: tf.Tensor  # [batch, steps, 1] added
+    shift_log_variance: tf.Tensor  # [batch, steps, 2] added
+
+
+@keras.saving.register_keras_serializable(package="air")
+class Refiner(keras.layers.Layer):
+    """Says from a window how the attention should move; before training, not at all.
+
+    Args:
+        units: hidden layers.
+        activation: of the hidden layers.
+    """
+
+    def __init__(self, units: Sequence[int], activation: str = "relu", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.activation = tuple(units), activation
+        self.hidden = _mlp(self.units, activation, "hidden")
+        self.correction = keras.layers.Dense(6, kernel_initializer="zeros", name="correction")
+
+    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
+        size = input_shape[-2] * input_shape[-1]
+        for layer in self.hidden:
+            layer.build((None, size))
+            size = layer.units
+        self.correction.build((None, size))
+        super().build(input_shape)
+
+    def call(self, window: tf.Tensor) -> Correction:
+        """Args: window: [batch, steps, height, width]."""
+        steps, height, width = window.shape[1:]
+        answer = self.correction(_run(self.hidden, tf.reshape(window, [-1, height * width])))
+        return Correction(*tf.split(tf.reshape(answer, [-1, steps, 6]), [1, 2, 1, 2], axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "activation": self.activation}
 
 
 @keras.saving.register_keras_serializable(package="air")

@@ -1,41 +1,12 @@
-"""z_pres: whether a step attends to an object, relaxed for training and discrete for inference."""
+"""The number of objects as a chain of yes and no: its distributions, and how one reads it from z_pres.
 
-from typing import NamedTuple
+The step t attends to an object with probability q_t = sigmoid(logit_t) if all steps before it do, and the first that does not
+ends the scene. So the number of objects n of T steps is distributed as (section 2.1 of the paper)
+
+    q(n) = (1 - q_{n+1}) prod_{t <= n} q_t,   and for n = T the product alone.
+"""
 
 import tensorflow as tf
-
-from air import distributions
-
-
-class Presence(NamedTuple):
-    """z_pres of all steps of a scene, and who counts in the objective.
-
-    A scene *stops* when its running sum of 1 - z_pres reaches the threshold, as in adaptive computation time (Graves, 2016).
-    """
-
-    z_pres: tf.Tensor  # [batch, steps] in [0, 1]
-    kl: tf.Tensor  # [batch, steps] nats, not masked
-    running: tf.Tensor  # [batch, steps] 1.0 where the scene had not stopped before the step
-    attending: tf.Tensor  # [batch, steps] 1.0 where the scene has not stopped after the step
-
-
-def concrete(logits: tf.Tensor, prior_logits: tf.Tensor, temperature: tf.Tensor, threshold: float, seed: tf.Tensor) -> Presence:
-    """Draws z_pres from its Concrete posterior.
-
-    Args:
-        logits: [batch, steps] posterior log-odds of presence.
-        prior_logits: scalar prior log-odds.
-        temperature: scalar above 0.
-        threshold: of the running sum of 1 - z_pres, in (0, 1).
-        seed: [2] integers.
-    """
-    logit = distributions.draw_concrete_logit(logits, temperature, seed)
-    z_pres = tf.sigmoid(logit)
-    absence = tf.cumsum(1.0 - z_pres, axis=1)
-    attending = tf.cast(absence < threshold, tf.float32)
-    running = tf.concat([tf.ones_like(attending[:, :1]), attending[:, :-1]], axis=1)
-    kl = distributions.concrete_kl(logit, logits, prior_logits, temperature)
-    return Presence(z_pres, kl, running, attending)
 
 
 def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor:
@@ -44,3 +15,45 @@ def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor
     With uniform random numbers as thresholds, it draws from Bernoulli distributions of mean `z_pres`.
     """
     return tf.math.cumprod(tf.cast(z_pres > threshold, tf.float32), axis=1)
+
+
+def log_count(logits: tf.Tensor) -> tf.Tensor:
+    """log q(n): [..., steps] log-odds of presence -> [..., steps + 1]."""
+    present = tf.cumsum(tf.math.log_sigmoid(logits), axis=-1)
+    absent = tf.math.log_sigmoid(-logits)
+    nothing = tf.zeros_like(absent[..., :1])
+    return tf.concat([nothing, present], axis=-1) + tf.concat([absent, nothing], axis=-1)
+
+
+def step_logits(log_prior: tf.Tensor) -> tf.Tensor:
+    """The log-odds of each step's presence that make up a distribution of the count, the inverse of `log_count`.
+
+    Args:
+        log_prior: [steps + 1] log p(n), finite.
+
+    Returns:
+        [steps]: log p(n >= t) - log p(n = t - 1) at step t.
+    """
+    more = tf.math.cumulative_logsumexp(log_prior, reverse=True)
+    return more[1:] - log_prior[:-1]
+
+
+def reached(logits: tf.Tensor) -> tf.Tensor:
+    """q(n >= t), how likely the step t attends to an object: [..., steps] log-odds -> [..., steps]."""
+    return tf.exp(tf.cumsum(tf.math.log_sigmoid(logits), axis=-1))
+
+
+def count_kl(logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
+    """KL(q(n) || p(n)) in nats, as the share of each step; the sum over the steps is the whole.
+
+    By the chain rule the share of step t is q(n >= t - 1), that the step is reached, times the KL of two Bernoulli variables.
+
+    Args:
+        logits: [batch, steps] log-odds of presence, if all steps before are present.
+        prior_logits: [steps], the prior's.
+    """
+    before = reached(logits)[:, :-1]
+    before = tf.concat([tf.ones_like(logits[:, :1]), before], axis=1)
+    yes = tf.sigmoid(logits) * (tf.math.log_sigmoid(logits) - tf.math.log_sigmoid(prior_logits))
+    no = tf.sigmoid(-logits) * (tf.math.log_sigmoid(-logits) - tf.math.log_sigmoid(-prior_logits))
+    return before * (yes + no)

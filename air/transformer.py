@@ -57,6 +57,12 @@ def paint(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -
     return tf.matmul(rows, columns, transpose_b=True)
 
 
+def accumulate(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
+    """The sums of the first 0, 1 ... steps' `render`, [batch, steps + 1, canvas_height, canvas_width]."""
+    objects = render(window, z_where, canvas_size)
+    return tf.cumsum(tf.pad(objects, [[0, 0], [1, 0], [0, 0], [0, 0]]), axis=1)
+
+
 def boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
     """The attention windows as (x, y, width, height) in canvas pixels, x and y at the upper left corner: [..., 4]."""
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)

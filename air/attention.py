@@ -1,0 +1,142 @@
+"""The inference network at work: step by step, where it looks, what it sees there, and how the decoder pictures that.
+
+The controller sees the canvas, which is the same at every step, so that all steps can be taken at once; or something of the
+step before as well, and then they are taken in turn:
+
+- "latents": z_where and z_what of the step before, as in the paper;
+- "residual": the canvas less what the steps so far explain, the paper's DAIR variant, for which a scene with one object more
+  is nothing new.
+
+z_pres of the step before is not an input: wherever a further step counts, it is 1.
+"""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from air import distributions, transformer
+from air.config import AIRConfig
+from air.distributions import gaussian, tfd
+from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner
+
+SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
+
+
+class Networks(NamedTuple):
+    """The trainable parts that attention takes."""
+
+    controller: Controller
+    refiner: Refiner | None
+    encoder: GlimpseEncoder
+    decoder: GlimpseDecoder
+
+
+class Attention(NamedTuple):
+    """What a batch of scenes looks like, step by step, as if every step took place."""
+
+    presence_logits: tf.Tensor  # [batch, steps] log-odds of an object, if all steps before have one
+    scale: tfd.Normal  # [batch, steps, 1] posterior of the pre-sigmoid scale
+    shift: tfd.Normal  # [batch, steps, 2] posterior of the pre-tanh shift
+    what: tfd.Normal  # [batch, steps, Z] posterior of z_what
+    where_logits: tf.Tensor  # [batch, steps, 3] sample of pre-sigmoid scale and pre-tanh shift
+    z_where: tf.Tensor  # [batch, steps, 3] the same as (scale, shift_x, shift_y), canvas units
+    z_what: tf.Tensor  # [batch, steps, Z] sample
+    window_logits: tf.Tensor  # [batch, steps, h, w] the decoder's answer
+
+
+def attend(networks: Networks, config: AIRConfig, images: tf.Tensor, seed: tf.Tensor | None, samples: int = 1) -> Attention:
+    """Attends to scenes.
+
+    Args:
+        networks: the model's.
+        config: the model's.
+        images: [batch, H, W] in [0, 1].
+        seed: [2] integers; None for posterior means.
+        samples: of each scene; with more than 1, they take the place of the scene in the batch.
+    """
+    seeds = [None] * 3 if seed is None else tf.unstack(tf.random.split(seed, 3))
+    rows = images if samples == 1 else tf.repeat(images, samples, axis=0)
+    if config.controller_input != "canvas":
+        return _attend_in_turn(networks, config, rows, seeds)
+    posterior = networks.controller(images)
+    if samples > 1:
+        posterior = Posterior(*(_map(lambda x: tf.repeat(x, samples, axis=0), [field]) for field in posterior))
+    return _look(networks, config, rows, posterior, seeds)
+
+
+def _attend_in_turn(networks: Networks, config: AIRConfig, images: tf.Tensor, seeds: list[tf.Tensor | None]) -> Attention:
+    by_step = [
+        [None] * config.max_steps if seed is None else tf.unstack(tf.random.split(seed, config.max_steps)) for seed in seeds
+    ]
+    controller = networks.controller
+    state, latents, residual = controller.initial_state(tf.shape(images)[0]), None, images
+    from_canvas = controller.read(images)
+    steps: list[Attention] = []
+    for keys in zip(*by_step, strict=True):
+        if steps and config.controller_input == "residual":
+            seen = steps[-1]
+            windows = tf.sigmoid(tf.stop_gradient(seen.window_logits))
+            residual -= transformer.paint(windows, tf.stop_gradient(seen.z_where), config.canvas_size)
+            from_canvas = controller.read(residual)
+        output, state = controller.advance(from_canvas, latents, state)
+        steps.append(_look(networks, config, images, controller.answer(output[:, None]), keys))
+        if config.controller_input == "latents":
+            latents = tf.concat([steps[-1].z_where, steps[-1].z_what], axis=-1)[:, 0]
+    return Attention(*(_map(lambda *parts: tf.concat(parts, axis=1), field) for field in zip(*steps, strict=True)))
+
+
+def _map(function: Callable[..., tf.Tensor], fields: Sequence[tf.Tensor | tfd.Normal]) -> tf.Tensor | tfd.Normal:
+    """A function of tensors, or of the means and of the deviations of Normals."""
+    if not isinstance(fields[0], tfd.Normal):
+        return function(*fields)
+    return tfd.Normal(function(*(normal.loc for normal in fields)), function(*(normal.scale for normal in fields)))
+
+
+def _look(
+    networks: Networks, config: AIRConfig, images: tf.Tensor, posterior: Posterior, seeds: list[tf.Tensor | None]
+) -> Attention:
+    """Looks where the controller says, at as many steps as it says."""
+    if networks.refiner is not None:
+        posterior = _refine(networks.refiner, config, images, posterior)
+    where = tf.concat([distributions.draw(posterior.scale, seeds[0]), distributions.draw(posterior.shift, seeds[1])], axis=-1)
+    z_where = as_z_where(where)
+    what = networks.encoder(transformer.crop(images, z_where, config.window_size))
+    z_what = distributions.draw(what, seeds[2])
+    logits = networks.decoder(z_what)
+    return Attention(posterior.presence_logits, posterior.scale, posterior.shift, what, where, z_where, z_what, logits)
+
+
+def _refine(refiner: Refiner, config: AIRConfig, images: tf.Tensor, posterior: Posterior) -> Posterior:
+    """Corrects z_where by what a first glimpse, at its posterior mean, shows.
+
+    A window's content tells how far off it is wherever it is, so the correction is in units of the window: this is what lets
+    a small network place windows more precisely than the controller, which sees the whole canvas.
+    """
+    scale, shift = posterior.scale, posterior.shift
+    z_where = as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
+    correction = refiner(transformer.crop(images, z_where, config.window_size))
+    steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
+    unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
+    scale = gaussian(scale.loc + correction.scale, 2.0 * tf.math.log(scale.scale) + correction.scale_log_variance)
+    shift = gaussian(shift.loc + unit * correction.shift, 2.0 * tf.math.log(shift.scale) + correction.shift_log_variance)
+    return Posterior(scale, shift, posterior.presence_logits)
+
+
+def latent_kl(attention: Attention, now: SimpleNamespace) -> dict[str, tf.Tensor]:
+    """The KLs of "scale", "shift" and "z_what" at every step, [batch, steps] nats each, as if every step took place.
+
+    Those of z_where are of its unbounded form, as a KL does not change under an invertible map. `now` has the configuration's
+    values at the model's step.
+    """
+    posteriors = {"scale": attention.scale, "shift": attention.shift, "z_what": attention.what}
+    return {
+        name: distributions.gaussian_kl(posterior, getattr(now, f"{name}_prior_mean"), getattr(now, f"{name}_prior_variance"))
+        for name, posterior in posteriors.items()
+    }
+
+
+def as_z_where(where: tf.Tensor) -> tf.Tensor:
+    """(scale, shift_x, shift_y) in canvas units from their unbounded form, [..., 3]."""
+    return tf.concat([tf.sigmoid(tf.clip_by_value(where[..., :1], *SCALE_LOGIT_RANGE)), tf.tanh(where[..., 1:])], axis=-1)
