@@ -1,0 +1,1 @@
+"""How fast everything is, beside what the machine could do: see `python -m benchmarks --help`."""
