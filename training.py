@@ -26,7 +26,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    preset: Literal["default", "original"] = "default"
+    preset: Literal["default", "original", "paper", "pyro"] = "default"
     """Where the other flags' defaults come from."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""

@@ -151,6 +151,7 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     model.compile(
         optimizer=optimizer,
         learning_rate=rate,
+        baseline_learning_rate=LearningRate(training.baseline_learning_rate.over(training.iterations)),
         clip_norm=training.clip_norm,
         jit_compile=training.xla,
         steps_per_execution=max(n for n in range(1, MAX_STEPS_PER_CALL + 1) if common % n == 0),
