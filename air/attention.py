@@ -8,18 +8,23 @@ step before as well, and then they are taken in turn:
   is nothing new.
 
 z_pres of the step before is not an input: wherever a further step counts, it is 1.
+
+An inferred scene may be looked at twice: neighbours reach into each other's windows, and once all objects are known, each can
+be placed and read without the others. This takes no training, as scenes of one object have taught how such a window looks.
 """
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from air import distributions, transformer
+from air import distributions, presence, transformer
 from air.config import AIRConfig
 from air.distributions import gaussian, tfd
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner
+
+Seeds = Sequence[tf.Tensor | None]  # of the draws of scale, shift and z_what; None for the mean
 
 SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
 
@@ -46,7 +51,15 @@ class Attention(NamedTuple):
     window_logits: tf.Tensor  # [batch, steps, h, w] the decoder's answer
 
 
-def attend(networks: Networks, config: AIRConfig, images: tf.Tensor, seed: tf.Tensor | None, samples: int = 1) -> Attention:
+def attend(
+    networks: Networks,
+    config: AIRConfig,
+    images: tf.Tensor,
+    seed: tf.Tensor | None,
+    *,
+    looks: int = 1,
+    samples: int = 1,
+) -> Attention:
     """Attends to scenes.
 
     Args:
@@ -54,37 +67,51 @@ def attend(networks: Networks, config: AIRConfig, images: tf.Tensor, seed: tf.Te
         config: the model's.
         images: [batch, H, W] in [0, 1].
         seed: [2] integers; None for posterior means.
+        looks: 2: look at each object again, in what the others leave unexplained of the canvas.
         samples: of each scene; with more than 1, they take the place of the scene in the batch.
     """
     seeds = [None] * 3 if seed is None else tf.unstack(tf.random.split(seed, 3))
-    rows = images if samples == 1 else tf.repeat(images, samples, axis=0)
-    if config.controller_input != "canvas":
-        return _attend_in_turn(networks, config, rows, seeds)
-    posterior = networks.controller(images)
+    canvas = images[:, None]
+    if config.controller_input == "canvas":
+        posterior = networks.controller(images)
+        if looks == 2:
+            canvas = _unexplained(canvas, _look(networks, config, canvas, posterior, [None] * 3), config)
+        if samples > 1:
+            canvas, *fields = (_map(lambda x: tf.repeat(x, samples, axis=0), [field]) for field in (canvas, *posterior))
+            posterior = Posterior(*fields)
+        return _look(networks, config, canvas, posterior, seeds)
     if samples > 1:
-        posterior = Posterior(*(_map(lambda x: tf.repeat(x, samples, axis=0), [field]) for field in posterior))
-    return _look(networks, config, rows, posterior, seeds)
+        canvas = tf.repeat(canvas, samples, axis=0)
+    posterior, attention = _attend_in_turn(networks, config, canvas, seeds)
+    if looks == 2:
+        return _look(networks, config, _unexplained(canvas, attention, config), posterior, seeds)
+    return attention
 
 
-def _attend_in_turn(networks: Networks, config: AIRConfig, images: tf.Tensor, seeds: list[tf.Tensor | None]) -> Attention:
+def _attend_in_turn(networks: Networks, config: AIRConfig, canvas: tf.Tensor, seeds: Seeds) -> tuple[Posterior, Attention]:
     by_step = [
         [None] * config.max_steps if seed is None else tf.unstack(tf.random.split(seed, config.max_steps)) for seed in seeds
     ]
-    controller = networks.controller
-    state, latents, residual = controller.initial_state(tf.shape(images)[0]), None, images
-    from_canvas = controller.read(images)
+    controller, residual, latents = networks.controller, canvas[:, 0], None
+    state, from_canvas = controller.initial_state(tf.shape(canvas)[0]), controller.read(residual)
+    posteriors: list[Posterior] = []
     steps: list[Attention] = []
     for keys in zip(*by_step, strict=True):
         if steps and config.controller_input == "residual":
-            seen = steps[-1]
-            windows = tf.sigmoid(tf.stop_gradient(seen.window_logits))
-            residual -= transformer.paint(windows, tf.stop_gradient(seen.z_where), config.canvas_size)
+            windows = tf.sigmoid(tf.stop_gradient(steps[-1].window_logits))
+            residual -= transformer.paint(windows, tf.stop_gradient(steps[-1].z_where), config.canvas_size)
             from_canvas = controller.read(residual)
         output, state = controller.advance(from_canvas, latents, state)
-        steps.append(_look(networks, config, images, controller.answer(output[:, None]), keys))
+        posteriors.append(controller.answer(output[:, None]))
+        steps.append(_look(networks, config, canvas, posteriors[-1], keys))
         if config.controller_input == "latents":
             latents = tf.concat([steps[-1].z_where, steps[-1].z_what], axis=-1)[:, 0]
-    return Attention(*(_map(lambda *parts: tf.concat(parts, axis=1), field) for field in zip(*steps, strict=True)))
+    return _join(Posterior, posteriors), _join(Attention, steps)
+
+
+def _join(kind: Any, steps: Sequence[NamedTuple]) -> Any:
+    """All steps in one, of fields [batch, 1, ...]."""
+    return kind(*(_map(lambda *parts: tf.concat(parts, axis=1), field) for field in zip(*steps, strict=True)))
 
 
 def _map(function: Callable[..., tf.Tensor], fields: Sequence[tf.Tensor | tfd.Normal]) -> tf.Tensor | tfd.Normal:
@@ -94,21 +121,26 @@ def _map(function: Callable[..., tf.Tensor], fields: Sequence[tf.Tensor | tfd.No
     return tfd.Normal(function(*(normal.loc for normal in fields)), function(*(normal.scale for normal in fields)))
 
 
-def _look(
-    networks: Networks, config: AIRConfig, images: tf.Tensor, posterior: Posterior, seeds: list[tf.Tensor | None]
-) -> Attention:
-    """Looks where the controller says, at as many steps as it says."""
+def _look(networks: Networks, config: AIRConfig, canvas: tf.Tensor, posterior: Posterior, seeds: Seeds) -> Attention:
+    """Looks where the controller says, at as many steps as it says, at a canvas [batch, 1 or steps, H, W]."""
     if networks.refiner is not None:
-        posterior = _refine(networks.refiner, config, images, posterior)
+        posterior = _refine(networks.refiner, config, canvas, posterior)
     where = tf.concat([distributions.draw(posterior.scale, seeds[0]), distributions.draw(posterior.shift, seeds[1])], axis=-1)
     z_where = as_z_where(where)
-    what = networks.encoder(transformer.crop(images, z_where, config.window_size))
+    what = networks.encoder(transformer.crop(canvas, z_where, config.window_size))
     z_what = distributions.draw(what, seeds[2])
     logits = networks.decoder(z_what)
     return Attention(posterior.presence_logits, posterior.scale, posterior.shift, what, where, z_where, z_what, logits)
 
 
-def _refine(refiner: Refiner, config: AIRConfig, images: tf.Tensor, posterior: Posterior) -> Posterior:
+def _unexplained(canvas: tf.Tensor, attention: Attention, config: AIRConfig) -> tf.Tensor:
+    """What every step's fellows leave of the canvas [batch, 1, H, W]: [batch, steps, H, W]."""
+    present = presence.reached(attention.presence_logits)[..., None, None]
+    objects = transformer.render(tf.sigmoid(attention.window_logits) * present, attention.z_where, config.canvas_size)
+    return tf.nn.relu(canvas - (tf.reduce_sum(objects, axis=1, keepdims=True) - objects))
+
+
+def _refine(refiner: Refiner, config: AIRConfig, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
     """Corrects z_where by what a first glimpse, at its posterior mean, shows.
 
     A window's content tells how far off it is wherever it is, so the correction is in units of the window: this is what lets
@@ -116,7 +148,7 @@ def _refine(refiner: Refiner, config: AIRConfig, images: tf.Tensor, posterior: P
     """
     scale, shift = posterior.scale, posterior.shift
     z_where = as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
-    correction = refiner(transformer.crop(images, z_where, config.window_size))
+    correction = refiner(transformer.crop(canvas, z_where, config.window_size))
     steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
     unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
     scale = gaussian(scale.loc + correction.scale, 2.0 * tf.math.log(scale.scale) + correction.scale_log_variance)

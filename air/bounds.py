@@ -146,7 +146,7 @@ def importance_samples(
 def _importance_parts(model: "AIRModel", samples: int, images: tf.Tensor, seed: tf.Tensor) -> Weights:
     now = model.config.at(tf.convert_to_tensor(model.step))
     seeds = tf.unstack(tf.random.split(seed, 2))
-    attention = model.attend(images, seeds[0], samples)
+    attention = model.attend(images, seeds[0], samples=samples)
     log_q = presence.log_count(attention.presence_logits)
     rows = tf.repeat(images, samples, axis=0)
     # One uniform number u draws n: the step t attends if u < q(n >= t).

@@ -155,8 +155,10 @@ class AIRConfig(Config):
     cnn_pools: Units = (1, 1)
     """Width of the max-pooling after each convolution, 1 for none; as many as filters."""
 
-    refiner_units: Units = ()
+    refiner_units: Units = (128,)
     """Hidden layers of the network that corrects z_where after a first glimpse there; empty: no such glimpse."""
+    looks: Literal[1, 2] = 2
+    """2: inference looks at each object again, in what the others leave unexplained of the canvas; training looks once."""
     encoder_units: Units = (512, 256)
     """Hidden layers of the glimpse encoder."""
     decoder_units: Units = (256, 512)
@@ -213,7 +215,7 @@ class AIRConfig(Config):
     """Weight of the KL of the scale in the loss; 1 is the ELBO."""
     shift_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of the shift in the loss; 1 is the ELBO."""
-    z_what_kl_weight: NonNegative = _constant(1.0)
+    z_what_kl_weight: NonNegative = _constant(1.5)
     """Weight of the KL of z_what in the loss; 1 is the ELBO."""
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ class EvaluationConfig(Config):
     """Samples of each scene for the importance-weighted bound."""
     importance_scenes: Count = 2000
     """Most test scenes for that bound, by far the costliest number of the report."""
-    bank_scenes: Size = 20000
+    bank_scenes: Size = 60000
     """Training scenes whose objects teach the classifiers of z_what; 0: leave them out."""
     other_scenes: Size = 2000
     """Scenes of each kind unlike the training scenes; 0: leave out generalisation."""

@@ -50,7 +50,7 @@ class GeneratorConfig(Config):
     """Height and width of a scene, in pixels."""
     max_digits: Digit = 2
     """Most digits in a scene of the training, validation and test files."""
-    images_per_count: Count = 20000
+    images_per_count: Count = 50000
     """Training scenes of each number of digits, from 0 to the most."""
     validation_size: Count = 1000
     """Validation scenes, evenly divided among the numbers of digits."""

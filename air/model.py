@@ -133,16 +133,18 @@ class AIRModel(keras.Model):
         scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, self.config.canvas_size)
         return scenes._replace(presence=tf.math.cumprod(probability, axis=1))
 
-    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, samples: int = 1) -> Attention:
+    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1) -> Attention:
         """What the inference network makes of images [batch, canvas_height, canvas_width] in [0, 1], see `attention.attend`."""
-        return attend(Networks(self.controller, self.refiner, self.encoder, self.decoder), self.config, images, seed, samples)
+        networks = Networks(self.controller, self.refiner, self.encoder, self.decoder)
+        looks = self.config.looks if looks is None else looks
+        return attend(networks, self.config, images, seed, looks=looks, samples=samples)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """The inferred number of objects alone, [batch] int32, looking at them only where the controller has to."""
         if self.config.controller_input == "canvas":
             logits = self.controller(images).presence_logits
         else:
-            logits = self.attend(images, None).presence_logits
+            logits = self.attend(images, None, looks=1).presence_logits
         return tf.cast(tf.reduce_sum(presence.discrete(tf.sigmoid(logits)), axis=1), tf.int32)
 
     def decode(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Scenes:
@@ -167,7 +169,7 @@ class AIRModel(keras.Model):
             The losses, the estimate of what depends on z_pres, and the steps' attention.
         """
         attending, presence_seed, noise = tf.unstack(tf.random.split(seed, 3))
-        attention = self.attend(images, attending)
+        attention = self.attend(images, attending, looks=1)
         now = self.config.at(tf.convert_to_tensor(self.step))
         proposal, kl = propose(self.config, now, images, attention, self.prior_logits(), noise if training else None)
         estimate = self.estimator.estimate(proposal, now, presence_seed, training)
@@ -215,7 +217,7 @@ class AIRModel(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
-        z_pres = tf.sigmoid(self.attend(images, None).presence_logits)
+        z_pres = tf.sigmoid(self.attend(images, None, looks=1).presence_logits)
         self._record(losses, z_pres, attention.z_where, counts, tf.zeros([]), tf.zeros([]))
         return self._logs()
 

@@ -18,7 +18,7 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
     """Reads attention windows from a canvas.
 
     Args:
-        canvas: [batch, canvas_height, canvas_width].
+        canvas: [batch, canvas_height, canvas_width], or one for every step: [batch, steps, canvas_height, canvas_width].
         z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units; scale above 0.
         window_size: height and width of a window, in pixels.
 
@@ -29,7 +29,8 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
     rows = _weights(_centres(window_size[0]), scale, shift_y, height)
     columns = _weights(_centres(window_size[1]), scale, shift_x, width)
-    return tf.matmul(tf.matmul(rows, canvas[:, None]), columns, transpose_b=True)
+    canvas = canvas[:, None] if canvas.shape.rank == 3 else canvas
+    return tf.matmul(tf.matmul(rows, canvas), columns, transpose_b=True)
 
 
 def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
