@@ -22,7 +22,7 @@ import tensorflow as tf
 from air import distributions, presence, transformer
 from air.config import AIRConfig
 from air.distributions import gaussian, tfd
-from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner
+from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
 
 Seeds = Sequence[tf.Tensor | None]  # of the draws of scale, shift and z_what; None for the mean
 
@@ -34,6 +34,7 @@ class Networks(NamedTuple):
 
     controller: Controller
     refiner: Refiner | None
+    refinement: tf.Tensor  # scalar: the share of the refiner's correction that is applied
     encoder: GlimpseEncoder
     decoder: GlimpseDecoder
 
@@ -124,7 +125,7 @@ def _map(function: Callable[..., tf.Tensor], fields: Sequence[tf.Tensor | tfd.No
 def _look(networks: Networks, config: AIRConfig, canvas: tf.Tensor, posterior: Posterior, seeds: Seeds) -> Attention:
     """Looks where the controller says, at as many steps as it says, at a canvas [batch, 1 or steps, H, W]."""
     if networks.refiner is not None:
-        posterior = _refine(networks.refiner, config, canvas, posterior)
+        posterior = _refine(networks, config, canvas, posterior)
     where = tf.concat([distributions.draw(posterior.scale, seeds[0]), distributions.draw(posterior.shift, seeds[1])], axis=-1)
     z_where = as_z_where(where)
     what = networks.encoder(transformer.crop(canvas, z_where, config.window_size))
@@ -140,7 +141,7 @@ def _unexplained(canvas: tf.Tensor, attention: Attention, config: AIRConfig) -> 
     return tf.nn.relu(canvas - (tf.reduce_sum(objects, axis=1, keepdims=True) - objects))
 
 
-def _refine(refiner: Refiner, config: AIRConfig, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
+def _refine(networks: Networks, config: AIRConfig, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
     """Corrects z_where by what a first glimpse, at its posterior mean, shows.
 
     A window's content tells how far off it is wherever it is, so the correction is in units of the window: this is what lets
@@ -148,11 +149,16 @@ def _refine(refiner: Refiner, config: AIRConfig, canvas: tf.Tensor, posterior: P
     """
     scale, shift = posterior.scale, posterior.shift
     z_where = as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
-    correction = refiner(transformer.crop(canvas, z_where, config.window_size))
+    correction = networks.refiner(transformer.crop(canvas, z_where, config.window_size))
     steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
     unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
-    scale = gaussian(scale.loc + correction.scale, 2.0 * tf.math.log(scale.scale) + correction.scale_log_variance)
-    shift = gaussian(shift.loc + unit * correction.shift, 2.0 * tf.math.log(shift.scale) + correction.shift_log_variance)
+
+    def correct(normal: tfd.Normal, move: tf.Tensor, widen: tf.Tensor) -> tfd.Normal:
+        log_variance = 2.0 * tf.math.log(normal.scale) + networks.refinement * widen
+        return gaussian(normal.loc + networks.refinement * move, clip_log_variance(log_variance))
+
+    scale = correct(scale, correction.scale, correction.scale_log_variance)
+    shift = correct(shift, unit * correction.shift, correction.shift_log_variance)
     return Posterior(scale, shift, posterior.presence_logits)
 
 

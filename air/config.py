@@ -118,7 +118,6 @@ Scalar = _scheduled()
 NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
 Fraction = _scheduled(0.0, above=True, below=1.0)
-Share = _scheduled(0.0, below=1.0 + 1e-9)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
 
 
@@ -157,6 +156,8 @@ class AIRConfig(Config):
 
     refiner_units: Units = (128,)
     """Hidden layers of the network that corrects z_where after a first glimpse there; empty: no such glimpse."""
+    refinement: NonNegative = Schedule("linear", 0.0, final=1.0, steps=2000)
+    """Share of that correction which is applied. From the first step on, it would draw several windows to one object."""
     looks: Literal[1, 2] = 2
     """2: inference looks at each object again, in what the others leave unexplained of the canvas; training looks once."""
     encoder_units: Units = (512, 256)
@@ -206,8 +207,8 @@ class AIRConfig(Config):
     """Subtract a running average from the learning signal; nvil only."""
     normalise_signal: bool = False
     """Divide the learning signal by its running deviation where that is above 1; nvil only."""
-    count_exploration: Share = _constant(0.1)
-    """Share of a uniform distribution in the posterior of the count while training; enumerated only."""
+    count_temperature: Positive = Schedule("linear", 4.0, final=1.0, steps=1500)
+    """Divides the log-odds of presence while training, which keeps every count likely for a while; enumerated only."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of z_pres in the loss; 1 is the ELBO."""
@@ -215,7 +216,7 @@ class AIRConfig(Config):
     """Weight of the KL of the scale in the loss; 1 is the ELBO."""
     shift_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of the shift in the loss; 1 is the ELBO."""
-    z_what_kl_weight: NonNegative = _constant(1.5)
+    z_what_kl_weight: NonNegative = _constant(1.75)
     """Weight of the KL of z_what in the loss; 1 is the ELBO."""
 
     @model_validator(mode="after")

@@ -138,18 +138,17 @@ class NVIL(keras.layers.Layer):
 class Enumerated(keras.layers.Layer):
     """Sums over every count: the discrete model's own ELBO, given one sample of z_where and z_what.
 
-    While training, the posterior of the count may be mixed with a uniform one, so that steps which the model does not believe
-    in yet go on learning.
+    Nothing is drawn, so nothing keeps the posterior of the count from becoming sure of itself while the windows are still
+    poor: then two of them share a digit for good. A temperature above 1, falling to 1, makes that take longer.
     """
 
     def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
-        """Args: now: the configuration's values at this step; seed: unused, for nothing is drawn."""
-        count = tf.exp(presence.log_count(proposal.logits))
-        if training:
-            count += now.count_exploration * (1.0 / count.shape[-1] - count)
+        """Args: now: the configuration's values at this step; seed: unused."""
+        logits = proposal.logits / now.count_temperature if training else proposal.logits
+        count = tf.exp(presence.log_count(logits))
         attending = tf.cumsum(count, axis=1, reverse=True)[:, 1:]
         reconstruction = -tf.reduce_sum(count * proposal.log_likelihoods(), axis=1)
-        kl = presence.count_kl(proposal.logits, proposal.prior_logits)
+        kl = presence.count_kl(logits, proposal.prior_logits)
         return Estimate(tf.sigmoid(proposal.logits), reconstruction, kl, attending, tf.zeros_like(reconstruction))
 
 

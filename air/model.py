@@ -126,7 +126,7 @@ class AIRModel(keras.Model):
             seed: [2] integers; None for posterior means and rounded z_pres.
         """
         seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
-        attention = self.attend(as_float(images), seeds[1])
+        attention = self.attend(images, seeds[1])
         probability = tf.sigmoid(attention.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), seeds[0])
         present = presence.discrete(probability, threshold)
@@ -135,9 +135,10 @@ class AIRModel(keras.Model):
 
     def attend(self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1) -> Attention:
         """What the inference network makes of images [batch, canvas_height, canvas_width] in [0, 1], see `attention.attend`."""
-        networks = Networks(self.controller, self.refiner, self.encoder, self.decoder)
+        refinement = self.config.refinement(tf.convert_to_tensor(self.step))
+        networks = Networks(self.controller, self.refiner, refinement, self.encoder, self.decoder)
         looks = self.config.looks if looks is None else looks
-        return attend(networks, self.config, images, seed, looks=looks, samples=samples)
+        return attend(networks, self.config, as_float(images), seed, looks=looks, samples=samples)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """The inferred number of objects alone, [batch] int32, looking at them only where the controller has to."""

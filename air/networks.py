@@ -36,7 +36,7 @@ def _run(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
     return x
 
 
-def _log_variance(x: tf.Tensor) -> tf.Tensor:
+def clip_log_variance(x: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(x, *LOG_VARIANCE_RANGE)
 
 
@@ -154,8 +154,8 @@ class Controller(keras.layers.Layer):
             return tf.reshape(answer, [-1, steps, answer.shape[-1]])
 
         return Posterior(
-            scale=gaussian(head("scale_mean"), _log_variance(head("scale_log_variance"))),
-            shift=gaussian(head("shift_mean"), _log_variance(head("shift_log_variance"))),
+            scale=gaussian(head("scale_mean"), clip_log_variance(head("scale_log_variance"))),
+            shift=gaussian(head("shift_mean"), clip_log_variance(head("shift_log_variance"))),
             presence_logits=head("presence")[..., 0],
         )
 
@@ -237,7 +237,7 @@ class GlimpseEncoder(keras.layers.Layer):
         steps, height, width = window.shape[1:]
         answer = self.parameters(_run(self.hidden, tf.reshape(window, [-1, height * width])))
         mean, log_variance = tf.split(tf.reshape(answer, [-1, steps, 2 * self.z_what_size]), 2, axis=-1)
-        return gaussian(mean, _log_variance(log_variance))
+        return gaussian(mean, clip_log_variance(log_variance))
 
     def get_config(self) -> dict[str, Any]:
         fields = ("units", "z_what_size", "activation")
