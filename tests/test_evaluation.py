@@ -129,6 +129,13 @@ def test_more_steps_go_on_where_the_others_end(tiny_model, tiny_images):
     assert fewer.count_prior.shape == (2,)
 
 
+def test_more_steps_look_as_closely(make_model, tiny_images):
+    model = make_model(refiner_units=(8,))
+    model.refiner.correction.bias.assign([0.5] * 6)  # an untrained one corrects nothing
+    wider = measures.with_steps(model, 4)
+    np.testing.assert_allclose(wider.infer(tiny_images).scale[:, :3], model.infer(tiny_images).scale, rtol=1e-4)
+
+
 def test_segments_that_follow_from_indices_are_the_generators_own(folder):
     digits = mnist.load(folder / "digits.npz")
     for kind in test_sets.generalisation(9, (50, 50), digits, max_steps=3):
