@@ -118,7 +118,7 @@ def measure(
         }
     if scenes.segments is not None and scenes.segments.any():
         measures["segmentation"] = _segmentation(scenes, found.segments)
-    measures["bounds"] = _bounds(elbo, weights, bounds.count_priors(model))
+    measures["bounds"] = summarise_bounds(elbo, weights, bounds.count_priors(model))
     if scenes.counts is not None and scenes.boxes is not None and scenes.labels is not None:
         objects = probes.matched_objects(found.counts, found.windows, found.z_what, scenes)
         measures["z_what"] = {
@@ -136,7 +136,14 @@ def _segmentation(scenes: SceneSet, segments: np.ndarray) -> dict[str, float]:
     return {"ari": float(index[several].mean()), "scenes": int(several.sum()), **result} if several.any() else result
 
 
-def _bounds(elbo: bounds.Elbo, weights: bounds.Weights | None, priors: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarise_bounds(elbo: bounds.Elbo, weights: bounds.Weights | None, priors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The bounds by likelihood and prior over the count, and the ELBO's terms: means over scenes, nats.
+
+    Args:
+        elbo: of the scenes.
+        weights: importance samples of the first of them; without them no importance-weighted bound.
+        priors: see `air.bounds.count_priors`.
+    """
     result: dict[str, Any] = {
         "priors": {name: prior.tolist() for name, prior in priors.items()},
         "terms": {

@@ -1,8 +1,11 @@
 """Named pairs of configurations."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from air.config import AIRConfig, TrainingConfig
+
+PresetName = Literal["default", "original", "paper", "pyro"]
 
 
 class Preset(NamedTuple):
@@ -58,9 +61,9 @@ def paper() -> Preset:
 def pyro() -> Preset:
     """The AIR example of Pyro (`examples/air`), with the options that its tutorial recommends.
 
-    Its z_where is (inverse scale, x, y) with the prior Normal((3, 0, 0), (0.2, 1, 1)), where x and y are in units of the inverse
-    scale; scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) have the same means and
-    deviations. Its baseline is an LSTM that sees the latents; ours sees the picture and answers for every step.
+    Its z_where is (inverse scale, x, y) with the prior Normal((3, 0, 0), (0.2, 1, 1)), where x and y are in units of the
+    inverse scale; scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) have the same means
+    and deviations. Its baseline is an LSTM that sees the latents; ours sees the picture and answers for every step.
     """
     model = AIRConfig(
         controller_input="latents",
@@ -85,4 +88,4 @@ def pyro() -> Preset:
     return Preset(model, TrainingConfig(iterations=200_000, batch_size=64, learning_rate=1e-4, baseline_learning_rate=0.1))
 
 
-PRESETS = {"default": default, "original": original, "paper": paper, "pyro": pyro}
+PRESETS: dict[PresetName, Callable[[], Preset]] = {"default": default, "original": original, "paper": paper, "pyro": pyro}
