@@ -2,6 +2,7 @@
 
     python evaluation.py model                  # or a run folder, or a .keras file: report.md, report.json and figures
     python evaluation.py seeds --n 10           # trains the default recipe with ten seeds, and reports each of them
+    python evaluation.py seeds --estimators concrete nvil enumerated            # and compares ways to learn z_pres
     python evaluation.py seeds --help
 
 A folder that is called seeds is written ./seeds.
@@ -15,9 +16,10 @@ from typing import Annotated
 import tyro
 
 from air import cli
-from air.config import DEFAULT_DATA
+from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
-from air.evaluation_config import EvaluationConfig, SeedsConfig
+from air.evaluation_config import EvaluationConfig, SeedsConfig, scored_often
+from air.presets import PRESETS, Preset, PresetName
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
@@ -39,9 +41,15 @@ class ModelArguments:
 class SeedsArguments:
     data: Path_ = DEFAULT_DATA
     """Folder with test.npz and train.npz; made when it is the default and missing."""
+    mnist: Path_ | None = None
+    """MNIST as an .npz of Keras' format or a folder of IDX files, if the scenes are not made of the bundled one."""
     out: Path_ = Path("air_seeds")
     """Folder for the runs and their report; runs that are finished are not trained again, unfinished ones go on."""
+    preset: PresetName = "default"
+    """Where the defaults of the recipe's flags come from."""
     seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
+    model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
 def judge_model(arguments: ModelArguments) -> None:
@@ -58,19 +66,30 @@ def judge_model(arguments: ModelArguments) -> None:
     print(f"Written: {arguments.out / 'report.md'}, report.json and {len(result.get('figures', []))} figures.")
 
 
+def read_seeds() -> SeedsArguments:
+    """The command line, whose defaults are those of its --preset."""
+    preset = cli.peek("--preset")
+    preset = preset if preset in PRESETS else "default"
+    recipe = scored_often(preset)
+    default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
+    text = "Trains a recipe with several seeds, and reports how soon and how well each learns to count."
+    return cli.parse(SeedsArguments, text, sys.argv[2:], default)
+
+
 def judge_seeds(arguments: SeedsArguments) -> None:
     from air import seeds
 
-    print(seeds.report(arguments.out, arguments.seeds, arguments.data))
+    recipe = Preset(arguments.model, arguments.training)
+    where = {"data": arguments.data, "mnist_path": arguments.mnist}
+    print(seeds.report(arguments.out, arguments.seeds, recipe=recipe, preset=arguments.preset, **where))
     print(f"Written: {arguments.out / 'seeds.md'}, seeds.json and seeds.png.")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["seeds"]:
-        text = "Trains the default recipe with several seeds, and reports how soon and how well each learns to count."
-        judge_seeds(cli.parse(SeedsArguments, text, sys.argv[2:]))
+        judge_seeds(read_seeds())
     else:
-        text = "Judges a model, with a report and figures. For several seeds of the recipe: evaluation.py seeds --help"
+        text = "Judges a model, with a report and figures. For several seeds of a recipe: evaluation.py seeds --help"
         judge_model(cli.parse(ModelArguments, text))
 
 

@@ -11,14 +11,14 @@ Makes the data set when there is none. TensorBoard shows the run while it goes o
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from air import cli
 from air.config import AIRConfig, TrainingConfig
 from air.errors import UsageError
-from air.presets import PRESETS
+from air.presets import PRESETS, PresetName
 from air.runs import RunFolder
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
@@ -26,7 +26,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    preset: Literal["default", "original", "paper", "pyro"] = "default"
+    preset: PresetName = "default"
     """Where the other flags' defaults come from."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""

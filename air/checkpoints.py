@@ -1,6 +1,7 @@
 """Saving and loading models: `.keras` files, and the checkpoints of a run."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -40,7 +41,17 @@ def write_atomically(path: Path, write: Any) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + "\n"))
+    """Writes a tree of JSON's types; JSON knows neither NaN nor infinity, which become null."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def _finite(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _finite(value) for name, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def save_weights(model: "AIRModel", path: Path) -> None:

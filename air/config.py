@@ -119,6 +119,7 @@ NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
 Fraction = _scheduled(0.0, above=True, below=1.0)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
+Presence = Literal["concrete", "nvil", "enumerated"]
 
 
 def _constant(value: float) -> Schedule:
@@ -195,7 +196,7 @@ class AIRConfig(Config):
     learn_count_prior_after: Annotated[int, Field(ge=0)] | None = None
     """Training step from which on the prior of the count is learned, by following the inferred counts; never when None."""
 
-    presence: Literal["concrete", "nvil", "enumerated"] = "concrete"
+    presence: Presence = "concrete"
     """How z_pres is learned: relaxed, by its score function, or by summing over every count."""
     temperature: Positive = _constant(1.0)
     """Temperature of the Concrete z_pres; concrete only."""

@@ -1,6 +1,7 @@
 """Figures of training, from the rows of a run's metrics.csv."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -23,6 +24,9 @@ STYLE = {
 """matplotlib's settings for all figures of this project."""
 COUNT_COLOURS = {"all": "#222222", "0": "#8e8e93", "1": "#ff9500", "2": "#af52de", "3": "#00a5a5"}
 """Of the true number of objects; none is the colour of a step."""
+
+ESTIMATOR_COLOURS = {"concrete": "#007aff", "nvil": "#ff9500", "enumerated": "#2e9e4f"}
+"""Of the estimators of z_pres."""
 
 LEAST_ERROR = 0.005  # %, where a logarithmic axis shows that no count was wrong
 
@@ -70,25 +74,44 @@ def _plain_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def seed_curves(runs: Mapping[int, Rows]) -> Figure:
-    """Error of the count over the steps of all runs.
+def seed_curves(runs: Mapping[str, Mapping[int, Rows]], title: str) -> Figure:
+    """Error of the count over the steps of all runs; several estimators in colours of their own, with their medians.
 
     Args:
-        runs: the rows of metrics.csv by seed.
+        runs: the rows of metrics.csv by estimator and seed.
+        title: of the figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 4))
         ax = figure.subplots()
-        colours = mpl.colormaps["viridis"]
-        for i, (seed, rows) in enumerate(runs.items()):
-            errors = [max(100 * (1 - row[ACCURACY + "all"]), 0.01) for row in rows]
-            colour = colours(i / max(len(runs), 2))
-            ax.plot([row["step"] for row in rows], errors, label=f"seed {seed}", color=colour, linewidth=1.1)
+        for name, by_seed in runs.items():
+            for i, (seed, rows) in enumerate(by_seed.items()):
+                if len(runs) > 1:
+                    style = {"color": ESTIMATOR_COLOURS[name], "linewidth": 0.7, "alpha": 0.4}
+                else:
+                    style = {"color": mpl.colormaps["viridis"](i / max(len(by_seed), 2)), "linewidth": 1.1}
+                    style["label"] = f"seed {seed}"
+                ax.plot([row["step"] for row in rows], [_error(row) for row in rows], **style)
+            if len(runs) > 1:
+                label = f"{name}, median of {len(by_seed)}"
+                ax.plot(*_median_error(by_seed.values()), color=ESTIMATOR_COLOURS[name], linewidth=2.2, label=label, zorder=3)
         ax.axhline(2.0, color="#d70015", linewidth=0.9, linestyle="--")
         ax.text(1.0, 2.0, "98 % right ", color="#d70015", transform=ax.get_yaxis_transform(), ha="right", va="bottom")
         ax.set_yscale("log")
         _plain_ticks(ax)
         ax.set(xlabel="training step", ylabel="test scenes with a wrong count, %")
-        ax.legend(ncols=2, loc="upper right", fontsize=8)
-        figure.suptitle(f"The default recipe with {len(runs)} seeds")
+        ax.legend(ncols=2 if len(runs) == 1 else 1, loc="upper right", fontsize=8)
+        figure.suptitle(title)
         return figure
+
+
+def _error(row: Mapping[str, float]) -> float:
+    """Wrong counts in %, at least 0.01, which is 0 on a logarithmic axis."""
+    return max(100 * (1 - row[ACCURACY + "all"]), 0.01)
+
+
+def _median_error(runs: Iterable[Rows]) -> tuple[list[float], list[float]]:
+    """Steps, and the median of all runs there; one that had ended before counts as all wrong."""
+    errors = [{row["step"]: _error(row) for row in rows} for rows in runs]
+    steps = sorted(set().union(*errors))
+    return steps, [median(run.get(step, 100.0) for run in errors) for step in steps]

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from air.config import Config, Count
+from air.config import Config, Count, Presence
+from air.presets import PRESETS, Preset, PresetName
 
 Size = Annotated[int, Field(ge=0)]
 
@@ -31,13 +32,32 @@ class EvaluationConfig(Config):
 
 
 class SeedsConfig(Config):
-    """A training run of the default recipe for each of several seeds."""
+    """Training runs of one recipe that differ in nothing but their seeds, and perhaps in the estimator of z_pres."""
 
     n: Count = 10
-    """Runs, with the seeds 0, 1 ..."""
-    iterations: Count | None = None
-    """Training steps of each run; the recipe's own when not given."""
-    score_every: Count = 50
-    """Training steps between two scorings of the test scenes."""
-    scenes: Count = 10000
-    """Most test scenes; the first ones of the file."""
+    """Runs of each estimator, with the seeds --seed, --seed + 1 ..."""
+    estimators: tuple[Presence, ...] = ()
+    """Estimators of z_pres to compare, each with every seed; that of --presence alone when not given."""
+    samples: Size = 100
+    """Samples of each scene for the importance-weighted bound; 0: leave out the bounds."""
+    bound_scenes: Size = 1000
+    """Most test scenes for the bounds; the first ones of the file. 0: leave out the bounds."""
+    more_digits_scenes: Size = 1000
+    """Scenes of 3 digits to count; 0: leave them out."""
+
+    @field_validator("estimators")
+    @classmethod
+    def _each_once(cls, estimators: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(estimators)) < len(estimators):
+            raise ValueError("each may be named once")
+        return estimators
+
+    @property
+    def has_bounds(self) -> bool:
+        return bool(self.samples and self.bound_scenes)
+
+
+def scored_often(preset: PresetName) -> Preset:
+    """A preset as runs of several seeds are trained: every 50 steps, ten thousand scenes tell how far it is."""
+    model, training = PRESETS[preset]()
+    return Preset(model, training.replace(validate_every=50, validation_scenes=10_000))

@@ -71,8 +71,9 @@ def sampled_counts(presence: np.ndarray, seed: int = 0) -> np.ndarray:
 def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
     """The same model with another number of steps; counts that it did not know before have a `count_prior` of 0."""
     wider = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
-    for part in ("controller", "encoder", "decoder"):
-        getattr(wider, part).set_weights(getattr(model, part).get_weights())
+    for part in ("controller", "refiner", "encoder", "decoder"):
+        if getattr(model, part) is not None:
+            getattr(wider, part).set_weights(getattr(model, part).get_weights())
     wider.step.assign(model.step)
     known = model.count_prior.numpy()[: max_steps + 1]
     wider.count_prior.assign(np.pad(known, (0, max_steps + 1 - len(known))))
@@ -117,7 +118,7 @@ def measure(
         }
     if scenes.segments is not None and scenes.segments.any():
         measures["segmentation"] = _segmentation(scenes, found.segments)
-    measures["bounds"] = _bounds(elbo, weights, bounds.count_priors(model))
+    measures["bounds"] = summarise_bounds(elbo, weights, bounds.count_priors(model))
     if scenes.counts is not None and scenes.boxes is not None and scenes.labels is not None:
         objects = probes.matched_objects(found.counts, found.windows, found.z_what, scenes)
         measures["z_what"] = {
@@ -135,7 +136,14 @@ def _segmentation(scenes: SceneSet, segments: np.ndarray) -> dict[str, float]:
     return {"ari": float(index[several].mean()), "scenes": int(several.sum()), **result} if several.any() else result
 
 
-def _bounds(elbo: bounds.Elbo, weights: bounds.Weights | None, priors: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarise_bounds(elbo: bounds.Elbo, weights: bounds.Weights | None, priors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The bounds by likelihood and prior over the count, and the ELBO's terms: means over scenes, nats.
+
+    Args:
+        elbo: of the scenes.
+        weights: importance samples of the first of them; without them no importance-weighted bound.
+        priors: see `air.bounds.count_priors`.
+    """
     result: dict[str, Any] = {
         "priors": {name: prior.tolist() for name, prior in priors.items()},
         "terms": {

@@ -106,6 +106,8 @@ class AIRModel(keras.Model):
             if self.baseline_optimizer is None:
                 self.baseline_optimizer = keras.optimizers.Adam(name="baseline_adam")
                 self.baseline_optimizer.build(self.estimator.trainable_variables)
+            if isinstance(baseline_learning_rate, (int, float)):  # as a variable it would be one more in checkpoints
+                baseline_learning_rate = Schedule.parse(baseline_learning_rate)
             self.baseline_optimizer.learning_rate = _rate(baseline_learning_rate)
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 

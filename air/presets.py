@@ -1,8 +1,11 @@
 """Named pairs of configurations."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from air.config import AIRConfig, TrainingConfig
+
+PresetName = Literal["default", "original", "paper", "pyro"]
 
 
 class Preset(NamedTuple):
@@ -91,4 +94,4 @@ def pyro() -> Preset:
     return Preset(model, TrainingConfig(iterations=200_000, batch_size=64, learning_rate=1e-4, baseline_learning_rate=0.1))
 
 
-PRESETS = {"default": default, "original": original, "paper": paper, "pyro": pyro}
+PRESETS: dict[PresetName, Callable[[], Preset]] = {"default": default, "original": original, "paper": paper, "pyro": pyro}

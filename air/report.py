@@ -64,18 +64,9 @@ def draw(
 
 def write(out: Path, result: dict[str, Any]) -> None:
     """Writes report.json and report.md into a folder."""
-    checkpoints.write_json(out / "report.json", _plain(result))
+    checkpoints.write_json(out / "report.json", result)
     text = markdown(result)
     checkpoints.write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _plain(tree: Any) -> Any:
-    """A tree for JSON, which has no NaN: null instead."""
-    if isinstance(tree, dict):
-        return {name: _plain(value) for name, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_plain(value) for value in tree]
-    return None if isinstance(tree, float) and not np.isfinite(tree) else tree
 
 
 def markdown(result: dict[str, Any]) -> str:

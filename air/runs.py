@@ -5,6 +5,7 @@ source/         the project's source as it was
 models/         checkpoints step_00001000.keras ..., with the optimiser's state
 summary/        TensorBoard's event files: train/ and validation/
 metrics.csv     a row for every scoring of held-out scenes
+scores.json     what `air.seed_scores` measured of the newest checkpoint
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Robustness: the default recipe trained with several seeds, every one of them reported.
+"""Robustness: a recipe trained with several seeds, perhaps by several estimators of z_pres, every run reported.
 
 Each run is a `training.py` of its own, one after another, so that none shares anything with the next.
 """
@@ -7,44 +7,40 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
-from air import checkpoints, dataset
-from air.config import AIRConfig, TrainingConfig
+from air import checkpoints, dataset, mnist, seed_scores, seed_tables
+from air.config import AIRConfig, Config, TrainingConfig
 from air.curves import ACCURACY, seed_curves
 from air.errors import AIRError, DataError
-from air.evaluation_config import SeedsConfig
+from air.evaluation_config import SeedsConfig, scored_often
+from air.presets import PRESETS, Preset, PresetName
 from air.runs import RunFolder
-from air.scenes import SceneSet
-from air.tables import table
+from air.seed_tables import GOAL, SeedRun, Study
 
-GOAL = 0.98
 SCRIPT = Path(__file__).resolve().parent.parent / "training.py"
 
 
-class SeedRun(NamedTuple):
-    """What became of one run. Seconds are those of training, without those of scoring."""
+class Planned(NamedTuple):
+    """A run that is to be."""
 
-    seed: int
-    steps: int  # trained
-    steps_to_goal: float  # to the first scoring of 98 % or more; infinite if there was none
-    seconds_to_goal: float  # compiling included
-    compile_seconds: float
-    seconds: float  # of the whole run, compiling included
-    final: float  # count accuracy at the last scoring; 0 if there was none
-    best: float
-    by_count: dict[str, float]  # at the last scoring
-    complete: bool  # False: it failed or was interrupted before its last step
+    folder: Path
+    model: AIRConfig
+    training: TrainingConfig
 
 
-def report(out: Path, config: SeedsConfig, data: Path) -> str:
+def report(
+    out: Path, config: SeedsConfig, data: Path, recipe: Preset, preset: PresetName = "default", mnist_path: Path | None = None
+) -> str:
     """Trains what is not trained yet, and writes seeds.md, seeds.json and seeds.png.
 
     Args:
-        out: folder of the runs seed_0, seed_1 ... and of the report.
-        config: which runs.
+        out: folder of the report and of the runs seed_0, seed_1 ..., in a folder for each estimator if there are several.
+        config: which runs, and what is measured of them.
         data: folder of scenes, whose test.npz is scored; `multi_mnist` is made if missing.
+        recipe: configurations of all runs; `training.seed` is the first seed.
+        preset: that the recipe comes from.
+        mnist_path: the digits of these scenes and of those of three digits, see `air.mnist.load`.
 
     Returns:
         The text of seeds.md. All runs are in it, also those that failed.
@@ -52,62 +48,93 @@ def report(out: Path, config: SeedsConfig, data: Path) -> str:
     Raises:
         AIRError: if the data can't be used, or a run in `out` has another configuration.
     """
+    plans = plan(out, config, recipe, preset)
+    dataset.ensure(data, recipe.model.canvas_size, mnist_path)
     held_out = data / "test.npz"
-    dataset.ensure(data, AIRConfig().canvas_size, None)
     if not held_out.is_file():
         raise DataError(f"{held_out}: no such file; its scenes are scored")
-    scenes = min(config.scenes, len(SceneSet.load(held_out)))
+    test = dataset.read(held_out, recipe.model.canvas_size)
+    if test.counts is None:
+        raise DataError(f"{held_out}: has no counts; runs are judged by them")
+    digits = mnist.load(mnist_path) if config.more_digits_scenes else None
+    more = seed_scores.more_digits(config.more_digits_scenes, recipe.model, digits) if digits else None
     out.mkdir(parents=True, exist_ok=True)
-    for seed in range(config.n):
-        _train(out / f"seed_{seed}", _recipe(seed, config), data)
-    runs = [summary(seed, out / f"seed_{seed}", _recipe(seed, config).iterations) for seed in range(config.n)]
-    if not any(run.steps for run in runs):
+    for same_seed in zip(*plans.values(), strict=True):  # in turn, so that estimators share the machine's good and bad hours
+        for planned in same_seed:
+            _train(planned, data)
+    wanted = seed_scores.tasks(config, test, more)
+    runs = {name: _judged(several, wanted) for name, several in plans.items()}
+    if not any(run.steps for several in runs.values() for run in several):
         raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
-    text = markdown(runs, scenes, _recipe(0, config))
-    checkpoints.write_json(out / "seeds.json", {"goal": GOAL, "scenes": scenes, "runs": [_plain(run) for run in runs]})
-    checkpoints.write_atomically(out / "seeds.md", lambda path: path.write_text(text, encoding="utf-8"))
-    figure = seed_curves({run.seed: RunFolder(out / f"seed_{run.seed}").metrics.rows() for run in runs})
-    checkpoints.write_atomically(out / "seeds.png", figure.savefig)
-    return text
+    scenes = min(recipe.training.validation_scenes, len(test))
+    study = Study(preset, recipe, _changes(recipe, scored_often(preset)), config, scenes, min(config.bound_scenes, len(test)))
+    return _write(out, study, plans, runs)
 
 
-def _recipe(seed: int, config: SeedsConfig) -> TrainingConfig:
-    """The default recipe, but for what `config` asks for; a shortened run is the recipe's beginning, learning rate included."""
-    default = TrainingConfig()
-    return default.replace(
-        seed=seed,
-        iterations=config.iterations or default.iterations,
-        learning_rate=default.learning_rate.over(default.iterations),
-        validate_every=config.score_every,
-        validation_scenes=config.scenes,
-    )
+def plan(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetName) -> dict[str, list[Planned]]:
+    """The runs of each estimator; a run shorter than the preset's is its beginning, learning rates included."""
+    training = recipe.training
+    whole = max(training.iterations, PRESETS[preset]().training.iterations)
+    rates = {name: getattr(training, name).over(whole) for name in ("learning_rate", "baseline_learning_rate")}
+    seeds = range(training.seed, training.seed + config.n)
+    trainings = [training.replace(seed=seed, **rates) for seed in seeds]
+    plans = {}
+    for presence in config.estimators or (recipe.model.presence,):
+        folder = out / presence if len(config.estimators) > 1 else out
+        model = recipe.model.replace(presence=presence)
+        plans[presence] = [Planned(folder / f"seed_{each.seed}", model, each) for each in trainings]
+    return plans
 
 
-def _train(folder: Path, recipe: TrainingConfig, data: Path) -> None:
+def flags(*configs: Config) -> list[str]:
+    """The flags of training.py that make these configurations of the default ones."""
+    words = []
+    for config in configs:
+        default = type(config)()
+        for name in type(config).model_fields:
+            value = getattr(config, name)
+            if value == getattr(default, name):
+                continue
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return words
+
+
+def _train(planned: Planned, data: Path) -> None:
     """Trains a run that is not finished, in a process of its own."""
+    folder, model, training = planned
     if folder.exists() and (folder / "config.json").exists():
-        model, training, _ = RunFolder(folder).read()
-        if (model, training) != (AIRConfig(), recipe):
+        if RunFolder(folder).read()[:2] != (model, training):
             raise DataError(f"{folder}: was trained by another recipe or with other flags; choose another --out")
-        if _last_step(folder) >= recipe.iterations:
+        if _last_step(folder) >= training.iterations:
             return
-    print(f"Seed {recipe.seed}: {folder}", file=sys.stderr, flush=True)
+    title = f"Seed {training.seed}, {model.presence}"
+    print(f"{title}: {folder}", file=sys.stderr, flush=True)
     if checkpoints.checkpoints(folder):
-        flags = ["--resume", folder]
+        words = ["--resume", folder]
     else:
-        flags = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz"]
-        for name in ("seed", "iterations", "learning_rate", "validate_every", "validation_scenes"):
-            flags += [f"--{name.replace('_', '-')}", getattr(recipe, name)]
-    status = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], stdout=subprocess.DEVNULL).returncode
+        words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(model, training)]
+    status = subprocess.run([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL).returncode
     if status == 130:
         raise KeyboardInterrupt
     if status:
-        print(f"Seed {recipe.seed} failed; it is reported as it is.", file=sys.stderr, flush=True)
+        print(f"{title}, failed; it is reported as it is.", file=sys.stderr, flush=True)
 
 
 def _last_step(folder: Path) -> int:
     rows = RunFolder(folder).metrics.rows()
     return int(rows[-1]["step"]) if rows else 0
+
+
+def _judged(plans: Sequence[Planned], wanted: dict[str, seed_scores.Task]) -> list[SeedRun]:
+    scores = seed_scores.judge([planned.folder for planned in plans], wanted, plans[0].model.likelihood)
+    return [
+        summary(planned.training.seed, planned.folder, planned.training.iterations)._replace(**measured._asdict())
+        for planned, measured in zip(plans, scores, strict=True)
+    ]
 
 
 def summary(seed: int, folder: Path, iterations: int) -> SeedRun:
@@ -141,48 +168,34 @@ def _interval(rows: Sequence[dict[str, float]]) -> float:
     return rows[0]["step"]
 
 
-def _plain(run: SeedRun) -> dict[str, Any]:
-    """For JSON, which knows no infinity: null."""
-    return {name: None if value == float("inf") else value for name, value in run._asdict().items()}
+def _changes(recipe: Preset, default: Preset) -> dict[str, Any]:
+    """The fields in which a recipe differs from another, but for those that a report tells in any case."""
+    told = ("seed", "iterations", "validate_every", "validation_scenes", "presence")
+    return {
+        name: getattr(ours, name)
+        for ours, theirs in zip(recipe, default, strict=True)
+        for name in type(ours).model_fields
+        if name not in told and getattr(ours, name) != getattr(theirs, name)
+    }
 
 
-def markdown(runs: Sequence[SeedRun], scenes: int, recipe: TrainingConfig) -> str:
-    """The report of all runs, with their median and worst."""
-    head = ("seed", "steps to 98 %", "seconds to 98 %", "compiling", "final accuracy", "by count", "best", "seconds in all")
-    rows = [
-        (
-            f"{run.seed}{'' if run.complete else f' (stopped at {run.steps:,})'}",
-            *_cells(run),
-            ", ".join(f"{run.by_count[count]:.2%}" for count in sorted(run.by_count)),
-            f"{run.best:.2%}",
-            f"{run.seconds:.0f}",
-        )
-        for run in runs
-    ]
-    for name, of_costs, of_accuracies in (("median", median, median), ("worst", max, min)):
-        costs = ("steps_to_goal", "seconds_to_goal", "compile_seconds", "seconds")
-        values = {field: of_costs([getattr(run, field) for run in runs]) for field in costs}
-        values |= {field: of_accuracies([getattr(run, field) for run in runs]) for field in ("final", "best")}
-        of_all = SeedRun(seed=-1, steps=0, by_count={}, complete=True, **values)
-        rows.append((f"**{name}**", *_cells(of_all), "", f"{of_all.best:.2%}", f"{of_all.seconds:.0f}"))
-    reached = sum(run.steps_to_goal < float("inf") for run in runs)
-    sections = [
-        f"# The default recipe with {len(runs)} seeds",
-        f"{recipe.iterations:,} steps of {recipe.batch_size} scenes; {scenes:,} test scenes, inferred deterministically, "
-        f"scored every {recipe.validate_every} steps. {reached} of {len(runs)} runs reached 98 %. Every run is in the table.",
-        table(head, rows),
-        "Seconds are wall time of training with compilation, without the scoring. *Final* is at the last scoring, *best* the "
-        "best one of the run.",
-        "![Error of the count over the steps](seeds.png)",
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _cells(run: SeedRun) -> tuple[str, ...]:
-    reached = run.steps_to_goal < float("inf")
-    return (
-        f"{run.steps_to_goal:,.0f}" if reached else "never",
-        f"{run.seconds_to_goal:.1f}" if reached else "never",
-        f"{run.compile_seconds:.1f}",
-        f"{run.final:.2%}",
-    )
+def _write(out: Path, study: Study, plans: dict[str, list[Planned]], runs: dict[str, list[SeedRun]]) -> str:
+    text = seed_tables.markdown(study, runs)
+    content = {
+        "goal": GOAL,
+        "preset": study.preset,
+        "model": study.recipe.model.to_dict(),
+        "training": study.recipe.training.to_dict(),
+        "seeds": study.config.to_dict(),
+        "scenes": study.scenes,
+        "summary": {name: seed_tables.summarise(several) for name, several in runs.items()},
+        "runs": [{"estimator": name, **run._asdict()} for name, several in runs.items() for run in several],
+    }
+    checkpoints.write_json(out / "seeds.json", content)
+    checkpoints.write_atomically(out / "seeds.md", lambda path: path.write_text(text, encoding="utf-8"))
+    rows = {
+        name: {planned.training.seed: RunFolder(planned.folder).metrics.rows() for planned in several}
+        for name, several in plans.items()
+    }
+    checkpoints.write_atomically(out / "seeds.png", seed_curves(rows, study.title).savefig)
+    return text

@@ -12,6 +12,7 @@ import pytest
 import air
 from air import checkpoints
 from air.config import AIRConfig
+from air.learning_rate import LearningRate
 from air.model import AIRModel
 
 SMALL = AIRConfig(
@@ -53,6 +54,20 @@ def test_loads_file_run_and_model_folder(model: AIRModel, run: Path, tmp_path: P
     for path in (run, run / "models/step_00000010.keras", folder, str(folder / "air.keras")):
         for left, right in zip(expected, air.load(path).infer(images), strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_the_baseline_keeps_its_optimisers_state(tmp_path: Path) -> None:
+    model = AIRModel(SMALL.replace(presence="nvil", baseline_units=[4]))
+    model.compile(jit_compile=False)
+    baseline = model.estimator.trainable_variables
+    model.baseline_optimizer.apply([np.full(variable.shape, 0.5, np.float32) for variable in baseline], baseline)
+    model.optimizer.build([v for v in model.trainable_variables if not any(v is known for known in baseline)])
+    (tmp_path / "models").mkdir()
+    _, loaded = checkpoints.newest_checkpoint(checkpoints.save_checkpoint(tmp_path, model, keep=1).parent.parent)
+    loaded.compile(optimizer=loaded.optimizer, baseline_learning_rate=LearningRate("linear(1e-2, 1e-3, steps=9)"))
+    assert len(loaded.baseline_optimizer.variables) > len(baseline)
+    for left, right in zip(model.baseline_optimizer.variables, loaded.baseline_optimizer.variables, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_weights_only_file_is_smaller_and_has_no_optimiser(model: AIRModel, run: Path, tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from air import evaluation, measures, mnist, pyro_scenes, report, runs, seeds, tables, test_sets
+from air import evaluation, measures, mnist, pyro_scenes, report, tables, test_sets
 from air.checkpoints import save_weights
-from air.config import AIRConfig, TrainingConfig
 from air.dataset import make_dataset
-from air.errors import AIRError, DataError, UsageError
-from air.evaluation_config import EvaluationConfig, SeedsConfig
+from air.errors import DataError, UsageError
+from air.evaluation_config import EvaluationConfig
 from air.generator import GeneratorConfig
 from air.scenes import SceneSet
 
@@ -129,6 +128,13 @@ def test_more_steps_go_on_where_the_others_end(tiny_model, tiny_images):
     assert fewer.count_prior.shape == (2,)
 
 
+def test_more_steps_look_as_closely(make_model, tiny_images):
+    model = make_model(refiner_units=(8,))
+    model.refiner.correction.bias.assign([0.5] * 6)  # an untrained one corrects nothing
+    wider = measures.with_steps(model, 4)
+    np.testing.assert_allclose(wider.infer(tiny_images).scale[:, :3], model.infer(tiny_images).scale, rtol=1e-4)
+
+
 def test_segments_that_follow_from_indices_are_the_generators_own(folder):
     digits = mnist.load(folder / "digits.npz")
     for kind in test_sets.generalisation(9, (50, 50), digits, max_steps=3):
@@ -193,6 +199,10 @@ def test_scenes_that_do_not_fit(folder, tmp_path):
         (["model", "--nonsense"], 2, "--nonsense"),
         (["seeds", "--n", "0"], 2, "n: 0 is not allowed"),
         (["seeds", "--data", "nowhere"], 1, "nowhere: no such data"),
+        (["seeds", "--estimators", "nvil", "nvil"], 2, "each may be named once"),
+        (["seeds", "--preset", "nonsense"], 2, "--preset"),
+        (["seeds", "--seed", "2147483647", "--n", "2"], 2, "seed: 2147483648 is not allowed"),
+        (["seeds", "--data", "{folder}/data", "--canvas-size", "40", "40"], 1, "do not fit the model's canvas_size of 40x40"),
     ],
 )
 def test_mistakes_end_in_one_line(folder, run_script, flags, status, message):
@@ -205,92 +215,9 @@ def test_mistakes_end_in_one_line(folder, run_script, flags, status, message):
 
 def test_help_names_both_reports(run_script):
     assert "evaluation.py seeds" in run_script("evaluation.py", "--help").stdout
-    assert "--score-every" in run_script("evaluation.py", "seeds", "--help").stdout
+    assert re.search("--validate-every.*?default: 50[)]", run_script("evaluation.py", "seeds", "--help").stdout, re.DOTALL)
 
 
 def test_tables_align():
     text = tables.table(("a", "long"), [("first", "1"), ("b", "22222")])
     assert text.splitlines() == ["| a     |  long |", "| ----- | ----: |", "| first |     1 |", "| b     | 22222 |"]
-
-
-def write_run(out, seed, rows, recipe):
-    folder = runs.RunFolder.create(out / f"seed_{seed}")
-    folder.record(AIRConfig(), recipe, data="multi_mnist")
-    for step, accuracy in rows:
-        folder.metrics.append(
-            {
-                "step": step, "seconds": 10.0 + step, "compile_seconds": 8.0, "scoring_seconds": step / 10,
-                "count_accuracy/all": accuracy, "count_accuracy/0": 1.0, "count_accuracy/2": accuracy,
-            }
-        )  # fmt: skip
-
-
-@pytest.fixture
-def trained(folder, tmp_path):
-    """Three runs: one reaches 98 %, one doesn't, one stopped early."""
-    config = SeedsConfig(n=3, iterations=100, score_every=50)
-    rows = {0: [(50, 0.97), (100, 0.99)], 1: [(50, 0.3), (100, 0.4)], 2: [(50, 0.985)]}
-    for seed, scored in rows.items():
-        write_run(tmp_path / "out", seed, scored, seeds._recipe(seed, config))
-    return tmp_path / "out", config
-
-
-def test_every_seed_is_reported(trained, folder, monkeypatch, capsys):
-    out, config = trained
-    calls = []
-
-    def fail(command, **options):
-        calls.append(command)
-        return type("Done", (), {"returncode": 1})
-
-    monkeypatch.setattr(seeds.subprocess, "run", fail)
-    text = seeds.report(out, config, folder / "data")
-    assert len(calls) == 1  # two runs are finished
-    assert calls[0][2:4] == ["--run", str(out / "seed_2")]
-    assert "Seed 2 failed" in capsys.readouterr().err
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    table = {line[0]: line[1:] for line in lines[2:]}
-    assert table["0"][:4] == ["100", "100.0", "8.0", "99.00%"]
-    assert table["1"][:4] == ["never", "never", "8.0", "40.00%"]
-    assert table["2 (stopped at 50)"][:4] == ["50", "55.0", "8.0", "98.50%"]
-    assert table["**median**"][:4] == ["100", "100.0", "8.0", "98.50%"]
-    assert table["**worst**"][:4] == ["never", "never", "8.0", "40.00%"]
-    assert "2 of 3 runs reached 98 %" in text
-    saved = json.loads((out / "seeds.json").read_text())
-    assert [run["steps_to_goal"] for run in saved["runs"]] == [100, None, 50]
-    assert (out / "seeds.png").stat().st_size > 1000
-
-
-def test_runs_of_another_recipe_are_refused(trained, folder):
-    out, config = trained
-    with pytest.raises(DataError, match="another recipe"):
-        seeds.report(out, config.replace(iterations=200), folder / "data")
-
-
-def test_an_interruption_is_passed_on(trained, folder, monkeypatch):
-    out, config = trained
-    monkeypatch.setattr(seeds.subprocess, "run", lambda *a, **k: type("Done", (), {"returncode": 130}))
-    with pytest.raises(KeyboardInterrupt):
-        seeds.report(out, config, folder / "data")
-
-
-def test_no_run_at_all(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(seeds.subprocess, "run", lambda *a, **k: type("Done", (), {"returncode": 2}))
-    with pytest.raises(AIRError, match="no run came as far"):
-        seeds.report(tmp_path / "out", SeedsConfig(n=2, iterations=50), folder / "data")
-
-
-def test_seeds_are_trained_as_users_train(folder, run_script, tmp_path):
-    flags = ("--data", folder / "data", "--n", 1, "--iterations", 4, "--score-every", 2, "--scenes", 10)
-    done = run_script("evaluation.py", "seeds", *flags)
-    assert done.returncode == 0, done.stderr
-    saved = json.loads((tmp_path / "air_seeds" / "seeds.json").read_text())
-    assert (saved["scenes"], saved["runs"][0]["steps"], saved["runs"][0]["complete"]) == (10, 4, True)
-    _, training, record = runs.RunFolder(tmp_path / "air_seeds" / "seed_0").read()
-    default = TrainingConfig()
-    rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
-    assert training == default.replace(seed=0, iterations=4, learning_rate=rate, validate_every=2, validation_scenes=10)
-    assert record["held_out"].endswith("test.npz")
-    again = run_script("evaluation.py", "seeds", *flags)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert again.stdout == done.stdout

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from air import animation, curves, drawing, figures, measures
@@ -95,9 +96,26 @@ def test_curves(tmp_path):
     assert figure.axes[0].lines[0].get_ydata()[1] == pytest.approx(2)
     rgb(figure, tmp_path)
     rgb(curves.training_curves([{"step": 10, "train_loss": 5.0}]), tmp_path)  # a run on scenes without counts
-    figure = curves.seed_curves({0: rows, 3: rows[:2]})
+
+
+def test_curves_of_seeds(tmp_path):
+    def rows(*errors):
+        return [{"step": 50 * i, "count_accuracy/all": 1 - error} for i, error in enumerate(errors, 1)]
+
+    runs = {0: rows(0.8, 0.1, 0.01), 3: rows(0.9, 0.2)}
+    figure = curves.seed_curves({"concrete": runs}, "Seeds")
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["seed 0", "seed 3"]
     rgb(figure, tmp_path)
+    figure = curves.seed_curves({"nvil": {**runs, 4: []}, "enumerated": runs}, "Seeds")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["nvil, median of 3", "enumerated, median of 2"]
+    nvil, enumerated = (next(line for line in figure.axes[0].lines if line.get_label() == label) for label in labels)
+    np.testing.assert_allclose(nvil.get_ydata(), [90, 20, 100])  # a run that has ended, or never began, is all wrong
+    np.testing.assert_allclose(enumerated.get_ydata(), [85, 15, 50.5])
+    assert nvil.get_color() != enumerated.get_color()
+    picture = rgb(figure, tmp_path).reshape(-1, 3)
+    for line in (nvil, enumerated):
+        assert (picture == [round(255 * channel) for channel in to_rgb(line.get_color())]).all(axis=1).any()
 
 
 def test_frames_are_dense_at_first():
