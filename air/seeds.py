@@ -15,7 +15,8 @@ from air.config import AIRConfig, TrainingConfig
 from air.curves import ACCURACY, seed_curves
 from air.errors import AIRError, DataError
 from air.evaluation_config import SeedsConfig
-from air.runs import RunFolder
+from air.files import BusyError, Claim
+from air.runs import LOCK, RunFolder
 from air.scenes import SceneSet
 from air.tables import table
 
@@ -56,8 +57,18 @@ def report(out: Path, config: SeedsConfig, data: Path) -> str:
     dataset.ensure(data, AIRConfig().canvas_size, None)
     if not held_out.is_file():
         raise DataError(f"{held_out}: no such file; its scenes are scored")
-    scenes = min(config.scenes, len(SceneSet.load(held_out)))
+    test = SceneSet.load(held_out)
+    if test.counts is None:
+        raise DataError(f"{held_out}: has no counts, by which the runs are scored")
+    scenes = min(config.scenes, len(test))
     out.mkdir(parents=True, exist_ok=True)
+    with Claim(out / LOCK) as claim:
+        if not claim.take():
+            raise BusyError(f"{out}: in use by another process; wait for its end, or choose another --out")
+        return _report(out, config, data, scenes)
+
+
+def _report(out: Path, config: SeedsConfig, data: Path, scenes: int) -> str:
     for seed in range(config.n):
         _train(out / f"seed_{seed}", _recipe(seed, config), data)
     runs = [summary(seed, out / f"seed_{seed}", _recipe(seed, config).iterations) for seed in range(config.n)]
@@ -112,7 +123,7 @@ def _last_step(folder: Path) -> int:
 
 def summary(seed: int, folder: Path, iterations: int) -> SeedRun:
     """What the metrics.csv of a run folder tells; a run that never was scored has steps 0 and accuracy 0."""
-    rows = RunFolder(folder).metrics.rows()
+    rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", f"{ACCURACY}all")
     infinite = float("inf")
     if not rows:
         return SeedRun(seed, 0, infinite, infinite, 0.0, 0.0, 0.0, 0.0, {}, False)
