@@ -6,7 +6,7 @@ from pydantic import Field
 
 from air.config import Config, Count
 
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class EvaluationConfig(Config):
