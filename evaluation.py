@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from air import cli
+from air import cli, files
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
 from air.evaluation_config import EvaluationConfig, SeedsConfig, scored_often
@@ -56,6 +56,7 @@ def judge_model(arguments: ModelArguments) -> None:
     for path in (arguments.model, arguments.data):  # here, because a mistake should not wait for TensorFlow
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
+    files.check_writable(arguments.out)
     with cli.quiet_import():
         from air import evaluation, report
 
@@ -77,6 +78,7 @@ def read_seeds() -> SeedsArguments:
 
 
 def judge_seeds(arguments: SeedsArguments) -> None:
+    files.check_writable(arguments.out)
     from air import seeds
 
     recipe = Preset(arguments.model, arguments.training)

@@ -118,9 +118,24 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(program, f"{place}{error.strerror or error}", 1)
+    except MemoryError:
+        _fail(program, "out of memory", 1)
     except KeyboardInterrupt:
         _fail(program, "interrupted", 130)
+    except Exception as error:
+        if not _is_of_machine(error):
+            raise
+        _fail(program, re.sub(r"{{.*?}}", "", str(error).splitlines()[0])[:500], 1)
     sys.exit(0)
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Whether TensorFlow found the disk or the memory full, or a file closed to it."""
+    if "tensorflow" not in sys.modules:
+        return False
+    from tensorflow import errors
+
+    return isinstance(error, (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError))
 
 
 def _fail(program: str, message: str, status: int) -> NoReturn:

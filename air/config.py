@@ -7,6 +7,7 @@
 This file loads neither TensorFlow nor Keras, so that command lines answer at once.
 """
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -25,10 +26,13 @@ from pydantic import (
 from typing_extensions import Self
 
 from air.errors import ConfigError
+from air.files import parse_json
 from air.schedules import Schedule
 
 DEFAULT_DATA = Path("multi_mnist")
 """The folder of scenes that is made when it is missing."""
+MOST_WEIGHTS = 2**28
+"""Of a model: a gibibyte, and with the state of Adam three."""
 
 SMALLEST = 1.2e-38  # anything above 0 but below this is 0 in float32
 
@@ -43,7 +47,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -69,7 +73,7 @@ class Config(BaseModel):
     @classmethod
     def from_json(cls, text: str) -> Self:
         try:
-            fields = json.loads(text)
+            fields = parse_json(text)
         except ValueError as error:
             raise ConfigError(f"{cls.__name__}: not valid JSON ({error})") from None
         return cls.from_dict(fields)
@@ -111,15 +115,21 @@ def _scheduled(minimum: float = -math.inf, *, above: bool = False, below: float 
     return Annotated[Schedule, BeforeValidator(parse), PlainSerializer(serialise)]
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Size = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
-Units = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
+Width = Annotated[int, Field(ge=1, le=65536)]
+Units = Annotated[tuple[Width, ...], Field(max_length=16)]
 Scalar = _scheduled()
 NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
 Fraction = _scheduled(0.0, above=True, below=1.0)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
 Presence = Literal["concrete", "nvil", "enumerated"]
+
+
+def _dense(*sizes: int) -> int:
+    """The weights of dense layers between layers of these sizes."""
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
 
 
 def _constant(value: float) -> Schedule:
@@ -142,7 +152,7 @@ class AIRConfig(Config):
     controller_input: Literal["canvas", "latents", "residual"] = "canvas"
     """What the controller sees at every step: the canvas, the canvas and the latents of the step before, or the canvas less
     what the steps so far explain."""
-    lstm_units: Count = 256
+    lstm_units: Width = 256
     """Units of the controller's LSTM."""
     head_units: Units = (64,)
     """Hidden ReLU layers of each head between the LSTM and a latent's parameters."""
@@ -165,7 +175,7 @@ class AIRConfig(Config):
     """Hidden layers of the glimpse encoder."""
     decoder_units: Units = (256, 512)
     """Hidden layers of the glimpse decoder."""
-    z_what_size: Count = 50
+    z_what_size: Width = 50
     """Latent dimensions that describe an object."""
     activation: Literal["relu", "softplus", "elu", "tanh", "silu", "gelu"] = "elu"
     """Activation of the hidden layers of the glimpse encoder and decoder."""
@@ -234,7 +244,34 @@ class AIRConfig(Config):
                 f"cnn_strides: {self.cnn_strides} with cnn_pools {self.cnn_pools} is not allowed; together they shrink a "
                 f"canvas_size of {self.canvas_size} to nothing"
             )
+        if self.weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"a model of {self.weights} weights is not allowed; at most {MOST_WEIGHTS} are: make canvas_size, lstm_units, "
+                "head_units, cnn_filters, encoder_units, decoder_units or z_what_size smaller"
+            )
         return self
+
+    @property
+    def weights(self) -> int:
+        """The number of weights of the model's networks."""
+        height, width = self.canvas_size
+        window = math.prod(self.window_size)
+        channels, total = 1, 0
+        if self.presence == "nvil":
+            total += _dense(height * width, *self.baseline_units, self.max_steps)
+        if self.controller_input == "latents":
+            total += (3 + self.z_what_size) * 4 * self.lstm_units
+        if self.refiner_units:
+            total += _dense(window, *self.refiner_units, 6)
+        cnn = zip(self.cnn_filters, self.cnn_kernels, self.cnn_strides, self.cnn_pools, strict=True)
+        for filters, kernel, stride, pool in cnn:
+            total += (kernel**2 * channels + 1) * filters
+            height, width, channels = -(-height // stride) // pool, -(-width // stride) // pool, filters
+        total += (height * width * channels + 1 + self.lstm_units) * 4 * self.lstm_units
+        for outputs in (1, 1, 2, 2, 1):
+            total += _dense(self.lstm_units, *self.head_units, outputs)
+        total += _dense(window, *self.encoder_units, 2 * self.z_what_size)
+        return total + _dense(self.z_what_size, *self.decoder_units, window)
 
     def at(self, step: Any) -> SimpleNamespace:
         """The values of all fields that may be annealed, at a training step: float32 scalar tensors."""

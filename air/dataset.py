@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from air import mnist
 from air.config import DEFAULT_DATA
-from air.errors import DataError
+from air.errors import DataError, UsageError
 from air.files import replacing_folder
 from air.generator import Digits, GeneratorConfig, generate
 from air.scenes import SceneSet
@@ -41,6 +41,7 @@ def make_dataset(
     mnist_path: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> None:
     """Generates the data set of a configuration; the same one always gives the same bytes.
@@ -50,14 +51,16 @@ def make_dataset(
         config: the rules and sizes; None: the default ones.
         mnist_path: see `air.mnist.load`.
         overwrite: whether a folder that holds a data set may be replaced.
+        wait: for another process that makes it, rather than fail.
         progress: called now and then with the number of scenes composed since, `config.total_scenes` in all.
 
     Raises:
         UsageError: for an output that exists, and a configuration without room for its digits.
+        BusyError: if another process makes it.
         DataError: for digits or a background that can't be read, and a folder that can't be written.
     """
     config = GeneratorConfig() if config is None else config
-    with replacing_folder(output, overwrite, _OWN_FILES, "a data set") as folder:
+    with replacing_folder(output, overwrite, _OWN_FILES, "a data set", wait=wait) as folder:
         digits = _split_digits(mnist_path)
 
         def scenes(split: str, counts: np.ndarray, stream: int) -> SceneSet:
@@ -93,8 +96,12 @@ def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: str | os.PathLi
     if path != DEFAULT_DATA:
         raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
     config = GeneratorConfig(canvas_size=canvas_size)
-    with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
-        make_dataset(path, config, mnist_path, progress=bar.update)
+    try:
+        with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
+            make_dataset(path, config, mnist_path, wait=True, progress=bar.update)
+    except UsageError:
+        if not path.exists():  # otherwise another process has just made it
+            raise
 
 
 def read(path: Path, canvas_size: tuple[int, int]) -> SceneSet:

@@ -26,7 +26,7 @@ class EmbeddingsConfig(Config):
     wide and 2 high."""
     sprite: Literal["reconstruction", "crop"] = "reconstruction"
     """What a point shows: the decoder's picture of the object, or what the attention window cut from the scene."""
-    tsne_objects: Annotated[int, Field(ge=50)] = 3000
+    tsne_objects: Annotated[int, Field(ge=50, lt=2**31)] = 3000
     """Most objects in the t-SNE plot, drawn at random: its time grows faster than their number."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes all random draws."""

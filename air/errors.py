@@ -1,10 +1,20 @@
 """The errors that a user can cause, each with a message of one line."""
 
+LONGEST = 1500  # characters of a message
+
 
 class AIRError(Exception):
-    """Base of the project's own errors; scripts end with `exit_status`."""
+    """Base of the project's own errors; scripts end with `exit_status`.
+
+    The message is one line of printable characters, whatever strange names and values from files are in it.
+    """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split())
+        line = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+        return line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ..."
 
 
 class UsageError(AIRError, ValueError):

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from air.config import Config, Count, Presence
 from air.presets import PRESETS, Preset, PresetName
 
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class EvaluationConfig(Config):

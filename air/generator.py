@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from air.config import Config, Count, Size
 from air.errors import DataError, UsageError
+from air.files import check_file, picture_formats
 from air.scenes import LIMIT, SceneSet
 
 TRIES = 100
@@ -333,9 +334,11 @@ def load_background(config: GeneratorConfig) -> np.ndarray:
 
     height, width = config.canvas_size
     try:
+        if config.background.exists():
+            check_file(config.background)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(config.background) as file:
+            with Image.open(config.background, formats=picture_formats()) as file:
                 image = ImageOps.exif_transpose(file)
                 if image.has_transparency_data:
                     black = Image.new("RGBA", image.size, "black")
@@ -346,8 +349,8 @@ def load_background(config: GeneratorConfig) -> np.ndarray:
                 grey = image.convert("F").resize((width, height), Image.Resampling.BILINEAR)
     except Image.UnidentifiedImageError:
         raise DataError(f"background: {config.background} is not a picture in a format that can be read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Exception as error:  # Pillow's readers have a dozen types for damaged files
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"background: {config.background} can't be read ({reason})") from None
-    pixels = np.maximum(np.asarray(grey), 0)
+    pixels = np.clip(np.nan_to_num(grey), 0, 2.0**32)
     return np.rint(pixels * (255 * config.background_intensity / max(pixels.max(), 1e-9))).astype(np.uint8)

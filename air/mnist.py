@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from air.errors import DataError
+from air.files import check_file
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
 SHA256 = {
@@ -85,6 +86,8 @@ def read_arrays(
         DataError: for a file that is missing, damaged, too large, not NumPy's, lacks an array or holds Python objects.
     """
     path = Path(path)
+    check_file(path)
+    limit = min(limit, _memory() // 2)
     with _data_errors(path, "not a readable NumPy file"), open(path, "rb") as file:
         magic = file.read(6)
         file.seek(0)
@@ -137,6 +140,14 @@ def _check_header(path: Path, name: str, stream: BinaryIO, size: int, limit: int
     return nbytes
 
 
+def _memory() -> int:
+    """The memory of the machine, bytes; as if it were endless where the system doesn't tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
+
+
 @contextlib.contextmanager
 def _data_errors(path: Path, otherwise: str) -> Iterator[None]:
     """Turns whatever a damaged file makes the readers raise into a DataError that names the file."""
@@ -144,8 +155,6 @@ def _data_errors(path: Path, otherwise: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file or folder") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or f'{otherwise} ({error})'}") from None
     except Exception as error:  # zipfile, zlib and NumPy's header parser have a dozen types for it

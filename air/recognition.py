@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BANK = "bank.npz"  # in a folder such as model/
 PER_CLASS = 400  # members of each class; more make the file and the demo's start slower for 1-2 % of accuracy
+MOST_PER_CLASS = 1_000_000
 NEIGHBOURS = 10
 LIMIT = 1 << 28  # bytes of a bank that is read
 
@@ -55,6 +56,8 @@ class Bank:
             raise DataError(
                 f"labels: {labels.dtype} of shape {labels.shape} is not allowed; it must be integers from 0 to 127, [K]"
             )
+        if np.abs(z_what).max() > np.finfo(np.float16).max:
+            raise DataError(f"z_what: {np.abs(z_what).max()} is not allowed; it must fit in float16")
         object.__setattr__(self, "z_what", z_what.astype(np.float16))
         object.__setattr__(self, "labels", labels.astype(np.int8))
         object.__setattr__(self, "_members", self.z_what.astype(np.float32))
@@ -101,7 +104,7 @@ class Bank:
 
     def check(self, model: "AIRModel") -> None:
         """Raises DataError if other weights than this model's inferred the bank: their z_what have nothing in common."""
-        if self.fingerprint != fingerprint(model):
+        if self.fingerprint != fingerprint(model) or self.z_what.shape[1] != model.config.z_what_size:
             raise DataError("the bank was made with other weights; make it again with: python -m air.recognition")
 
 
@@ -124,11 +127,10 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
         batch_size: scenes at a time.
 
     Raises:
-        UsageError: if per_class is below 1.
+        UsageError: if per_class is not from 1 to 1,000,000.
         DataError: if the scenes have another canvas size or no labels, or the model finds no object in them.
     """
-    if per_class < 1:
-        raise UsageError(f"per_class: {per_class} is not allowed; it must be at least 1")
+    _check_per_class(per_class)
     missing = [name for name in ("counts", "boxes", "labels") if getattr(scenes, name) is None]
     if missing:
         raise DataError(f"the scenes have no {missing[0]}; a bank needs counts, boxes and labels")
@@ -154,6 +156,11 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
     return Bank(z_what[members], labels[members], fingerprint(model))
 
 
+def _check_per_class(per_class: int) -> None:
+    if not 1 <= per_class <= MOST_PER_CLASS:
+        raise UsageError(f"per_class: {per_class} is not allowed; it must be from 1 to {MOST_PER_CLASS}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")] = Path("model")
@@ -171,6 +178,7 @@ def bank_path(model: Path) -> Path:
 
 def main(args: Any = None) -> None:
     arguments = cli.parse(Arguments, __doc__.split("\n")[0], args)
+    _check_per_class(arguments.per_class)  # here, because a mistake should not wait for TensorFlow
     scenes = SceneSet.load(arguments.data / "train.npz" if arguments.data.is_dir() else arguments.data)
     with cli.quiet_import():
         model = checkpoints.load(arguments.model)

@@ -20,7 +20,7 @@ import tyro
 
 from air import checkpoints, cli
 from air.config import DEFAULT_DATA
-from air.files import replacing_folder
+from air.files import check_replaceable, replacing_folder
 from air.runs import RunFolder
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
@@ -94,6 +94,7 @@ def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dic
 
 def main() -> None:
     arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    check_replaceable(arguments.output, arguments.overwrite, OWN_FILES, "a released model")
     with cli.quiet_import():
         metrics = release(arguments.run, arguments.data, arguments.output, arguments.overwrite)
     for name, value in metrics["scores"].items():

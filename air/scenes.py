@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 VERSION = 1
 LIMIT = 8 << 30
 """Most bytes of a data set."""
+MOST_OBJECTS = 255
+"""Of one scene."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,6 +127,9 @@ class SceneSet:
         if len(set(rooms.values())) > 1:
             listed = ", ".join(f"{name} for {room}" for name, room in rooms.items())
             raise DataError(f"{listed}: these rooms for objects are not allowed; they must be the same")
+        for name, room in rooms.items():
+            if room > MOST_OBJECTS:
+                raise DataError(f"{name}: room for {room} objects is not allowed; a scene has at most {MOST_OBJECTS}")
         for name, array in slotted.items() if self.counts is not None else ():
             slots = rooms[name]
             if self.counts.max() > slots:

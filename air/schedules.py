@@ -17,6 +17,8 @@ import math
 import warnings
 from typing import Any
 
+LONGEST = 1000  # characters of a schedule's text; Python's parser takes its time with megabytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -88,7 +90,7 @@ class Schedule:
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return cls("constant", _float(value))
-        if not isinstance(value, str):
+        if not isinstance(value, str) or len(value) > LONGEST:
             raise ValueError(f"{value!r:.80} is neither a number nor a schedule")
         try:
             number = float(value)

@@ -14,8 +14,9 @@ from air.config import AIRConfig, Config, TrainingConfig
 from air.curves import ACCURACY, seed_curves
 from air.errors import AIRError, DataError
 from air.evaluation_config import SeedsConfig, scored_often
+from air.files import BusyError, Claim
 from air.presets import PRESETS, Preset, PresetName
-from air.runs import RunFolder
+from air.runs import LOCK, RunFolder
 from air.seed_tables import GOAL, SeedRun, Study
 
 SCRIPT = Path(__file__).resolve().parent.parent / "training.py"
@@ -59,16 +60,20 @@ def report(
     digits = mnist.load(mnist_path) if config.more_digits_scenes else None
     more = seed_scores.more_digits(config.more_digits_scenes, recipe.model, digits) if digits else None
     out.mkdir(parents=True, exist_ok=True)
-    for same_seed in zip(*plans.values(), strict=True):  # in turn, so that estimators share the machine's good and bad hours
-        for planned in same_seed:
-            _train(planned, data)
-    wanted = seed_scores.tasks(config, test, more)
-    runs = {name: _judged(several, wanted) for name, several in plans.items()}
-    if not any(run.steps for several in runs.values() for run in several):
-        raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
-    scenes = min(recipe.training.validation_scenes, len(test))
-    study = Study(preset, recipe, _changes(recipe, scored_often(preset)), config, scenes, min(config.bound_scenes, len(test)))
-    return _write(out, study, plans, runs)
+    with Claim(out / LOCK) as claim:
+        if not claim.take():
+            raise BusyError(f"{out}: in use by another process; wait for its end, or choose another --out")
+        for same_seed in zip(*plans.values(), strict=True):  # in turn: estimators share the machine's good and bad hours
+            for planned in same_seed:
+                _train(planned, data)
+        wanted = seed_scores.tasks(config, test, more)
+        runs = {name: _judged(several, wanted) for name, several in plans.items()}
+        if not any(run.steps for several in runs.values() for run in several):
+            raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
+        scenes = min(recipe.training.validation_scenes, len(test))
+        changes = _changes(recipe, scored_often(preset))
+        study = Study(preset, recipe, changes, config, scenes, min(config.bound_scenes, len(test)))
+        return _write(out, study, plans, runs)
 
 
 def plan(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetName) -> dict[str, list[Planned]]:
@@ -139,7 +144,7 @@ def _judged(plans: Sequence[Planned], wanted: dict[str, seed_scores.Task]) -> li
 
 def summary(seed: int, folder: Path, iterations: int) -> SeedRun:
     """What the metrics.csv of a run folder tells; a run that never was scored has steps 0 and accuracy 0."""
-    rows = RunFolder(folder).metrics.rows()
+    rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", f"{ACCURACY}all")
     infinite = float("inf")
     if not rows:
         return SeedRun(seed, 0, infinite, infinite, 0.0, 0.0, 0.0, 0.0, {}, False)

@@ -75,9 +75,11 @@ def resume(run: Path, iterations: int, *, animate: bool = False) -> bool:
 
     Raises:
         DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration.
+        BusyError: if another process is training it.
     """
     folder = RunFolder(run)
     model_config, training, record = folder.read()
+    folder.claim()
     training = training.replace(iterations=iterations)
     step, model = checkpoints.newest_checkpoint(run)
     for field in AIRConfig.model_fields:

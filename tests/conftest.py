@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from air.config import AIRConfig
 
+settings.register_profile("fuzz", max_examples=5000)  # see tests/fuzz
 ROOT = Path(__file__).resolve().parent.parent
 
 

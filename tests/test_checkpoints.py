@@ -1,10 +1,15 @@
 """Saving and loading of models, intact and broken."""
 
+import io
 import json
+import resource
 import shutil
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from air import checkpoints
 from air.config import AIRConfig
 from air.learning_rate import LearningRate
 from air.model import AIRModel
+from air.presets import PRESETS
 
 SMALL = AIRConfig(
     canvas_size=(20, 20),
@@ -35,13 +41,21 @@ def model() -> AIRModel:
     return model
 
 
-@pytest.fixture
-def run(model: AIRModel, tmp_path: Path) -> Path:
-    """A run folder with checkpoints of steps 10, 20 and 30."""
-    (tmp_path / "models").mkdir()
+@pytest.fixture(scope="module")
+def saved(model: AIRModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    (folder / "models").mkdir()
     for step in (10, 20, 30):
         model.step.assign(step)
-        checkpoints.save_checkpoint(tmp_path, model, keep=3)
+        checkpoints.save_checkpoint(folder, model, keep=3)
+    return folder
+
+
+@pytest.fixture
+def run(saved: Path, model: AIRModel, tmp_path: Path) -> Path:
+    """A run folder with checkpoints of steps 10, 20 and 30."""
+    model.step.assign(30)
+    shutil.copytree(saved / "models", tmp_path / "models")
     return tmp_path
 
 
@@ -179,3 +193,160 @@ def test_run_folder_copies_are_independent(run: Path, tmp_path: Path) -> None:
     (run / "models/step_00000030.keras").unlink()
     assert checkpoints.newest_checkpoint(run)[0] == 20
     assert checkpoints.newest_checkpoint(copy)[0] == 30
+
+
+def _with_weights(path: Path, change: Callable[[h5py.File], None]) -> None:
+    """Changes the weights in a `.keras` archive, whose checksums stay right."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(content, "r+") as file:
+        change(file)
+    members["model.weights.h5"] = content.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+
+
+WEIGHT = "encoder/parameters/vars/0"
+
+
+def _replace(file: h5py.File, **options: object) -> None:
+    shape = file[WEIGHT].shape
+    del file[WEIGHT]
+    file.create_dataset(WEIGHT, **{"shape": shape, "dtype": "f4", **options})
+
+
+def _link(file: h5py.File, link: object) -> None:
+    del file[WEIGHT]
+    file[WEIGHT] = link
+
+
+HOSTILE_WEIGHTS = {
+    "absurd shape": lambda file: _replace(file, shape=(2**20, 2**20)),
+    "absurd shape in chunks": lambda file: _replace(file, shape=(2**20, 2**20), chunks=(1024, 1024), compression="gzip"),
+    "other shape": lambda file: _replace(file, shape=(3, 5), data=np.zeros((3, 5))),
+    "text": lambda file: _replace(file, dtype=h5py.string_dtype()),
+    "never written": lambda file: _replace(file),
+    "in another file": lambda file: _replace(file, external=[("/etc/passwd", 0, 192)]),
+    "link to another file": lambda file: _link(file, h5py.ExternalLink("/etc/passwd", "/x")),
+    "link": lambda file: _link(file, h5py.SoftLink("/encoder")),
+    "circle": lambda file: file["encoder"].update({"again": file["encoder"], "more": file["encoder"]}),
+    "not a number": lambda file: file[WEIGHT].write_direct(np.full(file[WEIGHT].shape, np.nan, np.float32)),
+    "one missing": lambda file: file.pop(WEIGHT),
+    "one of the optimiser's missing": lambda file: file.pop("optimizer/vars/3"),
+    "no optimiser": lambda file: file.pop("optimizer"),
+    "one more": lambda file: file.create_dataset("optimizer/vars/x", data=np.zeros(3, np.float32)),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE_WEIGHTS.values(), ids=HOSTILE_WEIGHTS)
+def test_hostile_weights_are_skipped(run: Path, change: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the right checksums: what no damage, but a program or a stranger may have done."""
+    newest = run / "models/step_00000030.keras"
+    _with_weights(newest, change)
+    with pytest.raises(air.DataError, match=r"step_00000030\.keras: ") as caught:
+        air.load(newest)
+    assert "\n" not in str(caught.value)
+    assert int(air.load(run).step.numpy()) == 20
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning == f"warning: {caught.value}; using the checkpoint before"
+
+
+def test_rewritten_weights_that_are_right_can_be_loaded(model: AIRModel, run: Path) -> None:
+    """Otherwise the hostile ones might be refused for having been rewritten."""
+    _with_weights(run / "models/step_00000030.keras", lambda file: None)
+    loaded = air.load(run / "models/step_00000030.keras")
+    for left, right in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    for left, right in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+HOSTILE_OBJECTS = {
+    "program": {
+        "module": "subprocess",
+        "class_name": "Popen",
+        "registered_name": None,
+        "config": {"args": ["touch", "executed"]},
+    },
+    "function": {"module": "os", "class_name": "function", "registered_name": "system", "config": "system"},
+    "lambda": {"module": "builtins", "class_name": "__lambda__", "registered_name": None, "config": {"value": "4wAAAA=="}},
+    "layer": {"module": "keras.layers", "class_name": "Lambda", "registered_name": None, "config": {"function": "x"}},
+    "unhashable": {"module": [[]], "class_name": {}, "registered_name": [], "config": None},
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_OBJECTS.values(), ids=HOSTILE_OBJECTS)
+@pytest.mark.parametrize("place", ["optimizer", "learning_rate", "more"])
+def test_no_object_but_an_optimiser_is_made(run: Path, tmp_path: Path, monkeypatch, hostile: dict, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = run / "models/step_00000030.keras"
+
+    def change(config: dict) -> dict:
+        inside = config["compile_config"]["optimizer"]["config"] if place == "learning_rate" else config["compile_config"]
+        inside[place] = hostile
+        return config
+
+    _rewrite(path, change)
+    with pytest.raises(air.DataError, match="only optimisers are allowed"):
+        air.load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lstm_units": 4000}, "needs 68"),
+        ({"lstm_units": 65536}, "at most 268435456 are"),
+        ({"cnn_filters": [1] * 17}, "cnn_filters"),
+        ({"self": 1}, "no such field"),
+        ({"temperature": "(" * 100_000}, "neither a number nor a schedule"),
+    ],
+)
+def test_absurd_configurations_take_no_memory(run: Path, fields: dict, message: str) -> None:
+    path = run / "models/step_00000030.keras"
+
+    def change(config: dict) -> dict:
+        config["config"]["config"].update(fields)
+        return config
+
+    _rewrite(path, change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(air.DataError, match=message):
+        air.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.parametrize("name", ["config.json", "../../evil", "/evil", "assets/x", "model.weights.npz"])
+def test_members_that_are_no_part_of_a_model(run: Path, name: str) -> None:
+    path = run / "models/step_00000030.keras"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about config.json, which is there twice
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, "{}")
+    with pytest.raises(air.DataError, match=r"not a \.keras file"):
+        air.load(path)
+
+
+def test_a_file_that_inflates_to_more_than_it_is(run: Path) -> None:
+    path = run / "models/step_00000030.keras"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, member in members.items():
+            with archive.open(name, "w") as file:
+                file.write(member)
+                for _ in range(256 if name == "config.json" else 0):
+                    file.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(air.DataError, match=r"is compressed"):
+        air.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_the_number_of_weights_is_known_beforehand(model: AIRModel) -> None:
+    odd = SMALL.replace(canvas_size=(21, 35), cnn_filters=(3, 5), cnn_kernels=(5, 2), cnn_strides=(2, 3), cnn_pools=(2, 1))
+    for config in (SMALL, odd, SMALL.replace(controller_input="residual"), *(preset().model for preset in PRESETS.values())):
+        built = AIRModel(config)
+        assert config.weights == sum(int(np.prod(weight.shape)) for weight in built.trainable_variables)

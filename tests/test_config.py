@@ -13,8 +13,8 @@ from air.presets import PRESETS
 from air.schedules import Schedule
 
 CONFIGS = [config for preset in PRESETS.values() for config in preset()]
-SIZES = st.tuples(st.integers(50, 1024), st.integers(50, 1024))
-UNITS = st.lists(st.integers(1, 65536), max_size=3)
+SIZES = st.tuples(st.integers(50, 512), st.integers(50, 512))
+UNITS = st.lists(st.integers(1, 4096), max_size=4)
 SCHEDULED = st.floats(1e-6, 1e6) | st.builds("linear({}, {}, steps={})".format, *[st.floats(1e-6, 1e6)] * 3)
 
 
@@ -62,7 +62,7 @@ def test_json_round_trip_of_any_model(fields):
     st.fixed_dictionaries(
         {},
         optional={
-            "iterations": st.integers(1, 10**12),
+            "iterations": st.integers(1, 2**31 - 1),
             "learning_rate": SCHEDULED | st.just("cosine(1, 0.5)"),
             "clip_norm": st.floats(1e-6, 1e6),
             "seed": st.integers(0, 2**31 - 1),

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -143,6 +144,9 @@ def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> No
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    second = train(tmp_path, "--resume", "air_results")
+    assert second.returncode == 1
+    assert "air_results: in use by another process" in failure(second)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -161,12 +165,31 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(squares: Path,
     )
 
 
+def test_full_disk_costs_no_checkpoint(finished: Path, tmp_path: Path) -> None:
+    """Files of more than 150 kB can't be written, as on a disk with no more room; a checkpoint has 190."""
+    shutil.copytree(finished, tmp_path / "run")
+    command = [sys.executable, SCRIPT, "--resume", "run", "--iterations", "60"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit)
+    assert run.returncode == 1
+    assert "step_00000050.keras: can't be written (File too large); the checkpoints before it are kept" in failure(run)
+    assert sorted(path.name for path in (tmp_path / "run/models").iterdir()) == ["step_00000030.keras", "step_00000040.keras"]
+    assert not list((tmp_path / "run").glob(".*"))
+    assert int(air.load(tmp_path / "run").step.numpy()) == 40
+
+
 def test_unlabelled_scenes_can_be_trained_on(squares: Path, tmp_path: Path) -> None:
     images = SceneSet.load(squares / "train.npz").images
-    np.save(tmp_path / "pictures.npy", images)
-    run = train(tmp_path, "--data", "pictures.npy", *TINY, *every(10), "--iterations", "20")
+    folder = tmp_path / "Bïlder für 像"  # names of any language
+    folder.mkdir()
+    np.save(folder / "pictures 1.npy", images)
+    flags = ["--data", f"{folder.name}/pictures 1.npy", "--run", f"{folder.name}/Läufe/no. 1"]
+    run = train(tmp_path, *flags, *TINY, *every(10), "--iterations", "20")
     assert run.returncode == 0, run.stderr
-    assert int(air.load(tmp_path / "air_results").step.numpy()) == 20
+    assert int(air.load(folder / "Läufe/no. 1").step.numpy()) == 20
 
 
 def test_existing_run_folder_is_only_replaced_on_demand(squares: Path, finished: Path, tmp_path: Path) -> None:
@@ -206,6 +229,7 @@ def test_run_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["--data", "text.npz"], 1, ["text.npz"]),
         (["--data", "small.npy"], 1, ["small.npy", "30x31", "--canvas-size 30 31"]),
         (["--resume", "missing"], 1, ["missing", "not a run folder"]),
+        (["--run", "text.npz/run"], 1, ["text.npz/run can't be written", "is not a folder"]),
         (["--mnist", "missing.npz"], 1, ["missing.npz"]),
     ],
 )

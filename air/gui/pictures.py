@@ -1,6 +1,5 @@
 """Pictures to put on the canvas: files of any kind, and random test scenes."""
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from air.errors import AIRError, DataError
+from air.files import check_file, picture_formats, read_json
 
-MOST_PIXELS = 100_000_000  # of a picture file; a damaged or hostile one may claim any size
+MOST_PIXELS = 80_000_000  # of a picture file; a damaged or hostile one may claim any size
 MOST_SCENES = 500  # test scenes kept in memory
 
 
@@ -32,25 +32,26 @@ def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give a picture file")
+    check_file(path)
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=picture_formats()) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise DataError(f"{path.name}: {file.width}x{file.height} pixels are too many")
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, _paper(picture)), picture)
-            grey = picture.convert("F" if picture.mode.startswith(("I", "F")) else "L")
+            grey = np.nan_to_num(np.asarray(picture.convert("F" if picture.mode.startswith(("I", "F")) else "L")))
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; give a picture file") from None
     except Exception as error:  # Pillow's readers have a dozen types for damaged files
         reason = "" if type(error).__name__ == "UnidentifiedImageError" else f" ({' '.join(str(error).split())[:100]})"
         raise DataError(f"{path.name}: not a picture that can be read{reason}") from None
-    return _fit(_eight_bits(np.asarray(grey)), canvas_size)
+    return _fit(_eight_bits(grey), canvas_size)
 
 
 def _paper(picture: "object") -> tuple[int, int, int, int]:
@@ -67,7 +68,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     low, high = float(grey.min()), float(grey.max())
     top = next((most for most in (1.0, 255.0, 65535.0) if low >= 0 and high <= most), None)
     if top is None:  # whatever these units are, their range becomes black to white
-        return np.rint(255 * (grey - low) / max(high - low, 1e-12)).astype(np.uint8)
+        return np.rint(255 * ((grey.astype(np.float64) - low) / max(high - low, 1e-12))).astype(np.uint8)
     return np.rint(255 * grey / top).astype(np.uint8)
 
 
@@ -93,8 +94,8 @@ def _fit(grey: np.ndarray, canvas_size: tuple[int, int]) -> np.ndarray:
 def data_folder(model: Path) -> Path | None:
     """The labelled data that a run folder's config.json names, when it is there."""
     try:
-        data = Path(json.loads((model / "config.json").read_text())["data"])
-    except (OSError, ValueError, KeyError, TypeError):
+        data = Path(read_json(model / "config.json")["data"])
+    except (DataError, KeyError, TypeError):
         return None
     return data if data.exists() else None
 

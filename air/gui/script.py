@@ -29,6 +29,7 @@ import pygame
 
 from air.config import AIRConfig
 from air.errors import AIRError, DataError
+from air.files import check_file, parse_json
 from air.gui.actions import BY_NAME, key_event
 from air.gui.app import LEFT, App
 from air.gui.layout import DESIGN_SIZE
@@ -55,6 +56,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: for a file that can't be read or a line that says nothing; it names the line.
     """
+    check_file(path)
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -63,7 +65,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     for number, text in enumerate(texts, start=1):
         if text.strip():
             try:
-                line = json.loads(text)
+                line = parse_json(text)
                 _check(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise DataError(f"{path}: line {number}: {error}") from None
