@@ -133,8 +133,8 @@ def load_file(path: Path) -> "AIRModel":
 
 def _weights(model: "AIRModel") -> list[Any]:
     """All that a file of the model keeps."""
-    optimizer = getattr(model, "optimizer", None)
-    return [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    optimizers = [getattr(model, name, None) for name in ("optimizer", "baseline_optimizer")]
+    return [*model.variables, *(variable for optimizer in optimizers if optimizer for variable in optimizer.variables)]
 
 
 def _difference(found: Counter, expected: Counter) -> str:

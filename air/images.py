@@ -18,6 +18,15 @@ def as_float(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
 
 
+def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images in [0, 1] and true counts, -1 where the data has no counts."""
+    images, counts = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
+    if isinstance(images, (tuple, list)):
+        (images,) = images
+    counts = tf.fill(tf.shape(images)[:1], -1) if counts is None else tf.cast(counts, tf.int32)
+    return as_float(images), counts
+
+
 def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
     """Images in [0, 1] as a float32 array [batch, height, width].
 

@@ -24,3 +24,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         return {"schedule": str(self.schedule)}
+
+
+def as_learning_rate(rate: Any) -> Any:
+    """A learning rate as Keras' optimisers take it, from a number, a `Schedule`, its text form or one of theirs."""
+    return LearningRate(rate) if isinstance(rate, (str, Schedule)) else rate

@@ -23,8 +23,8 @@ from air.attention import Attention, Networks, attend
 from air.config import AIRConfig
 from air.estimators import Estimate, make_estimator
 from air.generative import Scenes, compose, draw_prior
-from air.images import LIKELIHOODS, as_float, check_images
-from air.learning_rate import LearningRate
+from air.images import LIKELIHOODS, as_float, check_images, unpack
+from air.learning_rate import as_learning_rate
 from air.metrics import GroupedMean, global_norm
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.objective import Losses, negative_elbo, propose
@@ -101,14 +101,14 @@ class AIRModel(keras.Model):
             **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
         """
         self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
-        optimizer = keras.optimizers.Adam(_rate(learning_rate)) if optimizer is None else optimizer
+        optimizer = keras.optimizers.Adam(as_learning_rate(learning_rate)) if optimizer is None else optimizer
         if self.estimator.trainable_variables:
             if self.baseline_optimizer is None:
                 self.baseline_optimizer = keras.optimizers.Adam(name="baseline_adam")
                 self.baseline_optimizer.build(self.estimator.trainable_variables)
             if isinstance(baseline_learning_rate, (int, float)):  # as a variable it would be one more in checkpoints
                 baseline_learning_rate = Schedule.parse(baseline_learning_rate)
-            self.baseline_optimizer.learning_rate = _rate(baseline_learning_rate)
+            self.baseline_optimizer.learning_rate = as_learning_rate(baseline_learning_rate)
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
@@ -196,7 +196,7 @@ class AIRModel(keras.Model):
         return tf.reduce_mean(self.objective(images, self._seed(self.step))[0].total)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, counts = _unpack(data)
+        images, counts = unpack(data)
         model, baseline = self._learners()
         with tf.GradientTape() as tape:
             losses, estimate, attention = self.objective(images, self._seed(self.step))
@@ -218,7 +218,7 @@ class AIRModel(keras.Model):
         return self._logs()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, counts = _unpack(data)
+        images, counts = unpack(data)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
         z_pres = tf.sigmoid(self.attend(images, None, looks=1).presence_logits)
         self._record(losses, z_pres, attention.z_where, counts, tf.zeros([]), tf.zeros([]))
@@ -392,17 +392,3 @@ class AIRModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name}
-
-
-def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images in [0, 1] and true counts, -1 where the data has no counts."""
-    images, counts = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
-    if isinstance(images, (tuple, list)):
-        (images,) = images
-    counts = tf.fill(tf.shape(images)[:1], -1) if counts is None else tf.cast(counts, tf.int32)
-    return as_float(images), counts
-
-
-def _rate(learning_rate: Any) -> Any:
-    """A learning rate as Keras' optimisers take it."""
-    return LearningRate(learning_rate) if isinstance(learning_rate, (str, Schedule)) else learning_rate
