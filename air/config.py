@@ -219,7 +219,7 @@ class AIRConfig(Config):
     normalise_signal: bool = False
     """Divide the learning signal by its running deviation where that is above 1; nvil only."""
     count_temperature: Positive = Schedule("linear", 4.0, final=1.0, steps=1500)
-    """Divides the log-odds of presence while training, which keeps every count likely for a while; enumerated only."""
+    """Divides the log-odds of presence while training, which keeps every count likely for a while; nvil and enumerated."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of z_pres in the loss; 1 is the ELBO."""

@@ -71,7 +71,8 @@ class NVIL(keras.layers.Layer):
 
     The learning signal of a step is the cost of the scene, in nats, less a baseline: a network that sees the picture predicts
     the cost of each step, given that it is reached. Neither the baseline nor centring changes the expected gradient. The KL of
-    the count is not sampled but computed.
+    the count is not sampled but computed. A count that is never drawn teaches nothing, so the posterior must not become sure
+    of itself too soon: see `count_temperature`.
 
     Args:
         units: hidden layers of the baseline.
@@ -106,7 +107,7 @@ class NVIL(keras.layers.Layer):
 
     def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
         """Args: now: the configuration's values at this step; seed: [2] integers."""
-        logits = proposal.logits
+        logits = proposal.logits / now.count_temperature if training else proposal.logits
         present = presence.discrete(tf.sigmoid(logits), distributions.uniform(tf.shape(logits), seed))
         running = tf.concat([tf.ones_like(present[:, :1]), present[:, :-1]], axis=1)
         log_q = present * tf.math.log_sigmoid(logits) + (1.0 - present) * tf.math.log_sigmoid(-logits)
@@ -138,8 +139,8 @@ class NVIL(keras.layers.Layer):
 class Enumerated(keras.layers.Layer):
     """Sums over every count: the discrete model's own ELBO, given one sample of z_where and z_what.
 
-    Nothing is drawn, so nothing keeps the posterior of the count from becoming sure of itself while the windows are still
-    poor: then two of them share a digit for good. A temperature above 1, falling to 1, makes that take longer.
+    The posterior of the count must not become sure of itself while the windows are still poor, or two of them share a digit
+    for good: see `count_temperature`.
     """
 
     def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:

@@ -89,6 +89,7 @@ def pyro() -> Preset:
         z_pres_prior_odds=0.01,
         z_what_kl_weight=1.0,
         presence="nvil",
+        count_temperature=1.0,
         baseline_units=(200,),
     )
     return Preset(model, TrainingConfig(iterations=200_000, batch_size=64, learning_rate=1e-4, baseline_learning_rate=0.1))
