@@ -19,7 +19,7 @@ import tensorflow as tf
 from air import distributions, transformer
 from air.config import AIRConfig
 from air.distributions import gaussian, tfd
-from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner
+from air.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner
 
 SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
 
@@ -119,8 +119,12 @@ def _refine(refiner: Refiner, config: AIRConfig, images: tf.Tensor, posterior: P
     correction = refiner(transformer.crop(images, z_where, config.window_size))
     steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
     unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
-    scale = gaussian(scale.loc + correction.scale, 2.0 * tf.math.log(scale.scale) + correction.scale_log_variance)
-    shift = gaussian(shift.loc + unit * correction.shift, 2.0 * tf.math.log(shift.scale) + correction.shift_log_variance)
+
+    def log_variance(before: tfd.Normal, added: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(2.0 * tf.math.log(before.scale) + added, *LOG_VARIANCE_RANGE)
+
+    scale = gaussian(scale.loc + correction.scale, log_variance(scale, correction.scale_log_variance))
+    shift = gaussian(shift.loc + unit * correction.shift, log_variance(shift, correction.shift_log_variance))
     return Posterior(scale, shift, posterior.presence_logits)
 
 
