@@ -186,9 +186,9 @@ def _in_batches(
     progress: Callable[[int], Any] | None,
 ) -> list[np.ndarray]:
     """The fields of a compiled function's answer for all scenes; every batch has one size, as another would compile again."""
-    size = min(size, len(images))
+    size = max(min(size, len(images)), 1)
     answers = []
-    for start in range(0, len(images), size):
+    for start in range(0, max(len(images), 1), size):
         batch = images[start : start + size]
         full = np.zeros((size, *batch.shape[1:]), np.float32)
         full[: len(batch)] = batch / np.float32(255) if batch.dtype == np.uint8 else batch

@@ -40,6 +40,7 @@ class Estimate(NamedTuple):
     z_pres_kl: tf.Tensor  # [batch, T]
     attending: tf.Tensor  # [batch, T] the weight of a step's other KLs
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
+    averages: tuple[tf.Tensor, ...] = ()  # the values that the estimator's untrained variables take after a training step
 
 
 def _zero_valued(value: tf.Tensor) -> tf.Tensor:
@@ -118,18 +119,17 @@ class NVIL(keras.layers.Layer):
         if self.normalise:
             signal /= tf.maximum(1.0, tf.sqrt(self.variance))
         surrogate = tf.reduce_sum(running * (log_q * signal + tf.square(error)), axis=1)
-        if training:
-            self._follow(tf.stop_gradient(error), running)
-        return Estimate(
-            present, reconstruction, presence.count_kl(logits, proposal.prior_logits), present, _zero_valued(surrogate)
-        )
+        kl = presence.count_kl(logits, proposal.prior_logits)
+        averages = self._averages(tf.stop_gradient(error), running)
+        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), averages)
 
-    def _follow(self, error: tf.Tensor, running: tf.Tensor) -> None:
+    def _averages(self, error: tf.Tensor, running: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The running mean and variance of the learning signal, with those of a batch."""
         steps = tf.reduce_sum(running)
         offset = tf.reduce_sum(running * error) / steps
         spread = tf.reduce_sum(running * tf.square(error - offset)) / steps
-        self.mean.assign_add(self.RATE * offset)
-        self.variance.assign_add(self.RATE * (spread - self.variance))
+        mean = self.mean + self.RATE * offset if self.centre else tf.zeros([])
+        return mean, self.variance + self.RATE * (spread - self.variance)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "centre": self.centre, "normalise": self.normalise}

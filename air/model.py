@@ -24,7 +24,7 @@ from air.config import AIRConfig
 from air.estimators import Estimate, make_estimator
 from air.generative import Scenes, compose, draw_prior
 from air.images import LIKELIHOODS, as_float, check_images, unpack
-from air.learning_rate import as_learning_rate
+from air.learning_rate import LearningRate, as_learning_rate
 from air.metrics import GroupedMean, global_norm
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.objective import Losses, negative_elbo, propose
@@ -51,7 +51,8 @@ class AIRModel(keras.Model):
         self.seed = seed
         c = self.config
         cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-        latents = 3 + c.z_what_size if c.controller_input == "latents" else 0
+        # A single step has none before it, and weights that nothing reads would have no gradient.
+        latents = 3 + c.z_what_size if c.controller_input == "latents" and c.max_steps > 1 else 0
         self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=latents, name="controller")
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
@@ -103,12 +104,14 @@ class AIRModel(keras.Model):
         self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
         optimizer = keras.optimizers.Adam(as_learning_rate(learning_rate)) if optimizer is None else optimizer
         if self.estimator.trainable_variables:
+            # A schedule, even of one value: Keras has a variable only for numbers, and reads no state into an optimiser with
+            # another number of variables.
+            given = isinstance(baseline_learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+            rate = baseline_learning_rate if given else LearningRate(baseline_learning_rate)
             if self.baseline_optimizer is None:
-                self.baseline_optimizer = keras.optimizers.Adam(name="baseline_adam")
+                self.baseline_optimizer = keras.optimizers.Adam(rate, name="baseline_adam")
                 self.baseline_optimizer.build(self.estimator.trainable_variables)
-            if isinstance(baseline_learning_rate, (int, float)):  # as a variable it would be one more in checkpoints
-                baseline_learning_rate = Schedule.parse(baseline_learning_rate)
-            self.baseline_optimizer.learning_rate = as_learning_rate(baseline_learning_rate)
+            self.baseline_optimizer.learning_rate = rate
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
@@ -211,6 +214,8 @@ class AIRModel(keras.Model):
         self.optimizer.apply(gradients, model)
         if baseline:
             self.baseline_optimizer.apply(baseline_gradients, baseline)
+        for average, value in zip(self.estimator.non_trainable_variables, estimate.averages, strict=True):
+            average.assign(value)
         self.step.assign_add(1)
         count = self._record(losses, estimate.z_pres, attention.z_where, counts, norm, clipped)
         seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
@@ -234,10 +239,13 @@ class AIRModel(keras.Model):
             return None
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
         clip_norm = None if self.clip_norm is None else str(self.clip_norm)
-        return {"optimizer": optimizer, "clip_norm": clip_norm, "jit_compile": self.jit_compile}
+        config = {"optimizer": optimizer, "clip_norm": clip_norm, "jit_compile": self.jit_compile}
+        if self.baseline_optimizer is not None:
+            config["baseline_learning_rate"] = self.baseline_optimizer.get_config()["learning_rate"]
+        return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**{**config, "optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
+        self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
         self.optimizer.build(self._learners()[0])
 
     def _learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
@@ -376,7 +384,7 @@ class AIRModel(keras.Model):
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
         prior = np.asarray(self.count_frequencies() if count_prior is None else count_prior, np.float64)
-        if prior.shape != (self.config.max_steps + 1,) or not (prior > 0).all():
+        if prior.shape != (self.config.max_steps + 1,) or not ((prior > 0) & np.isfinite(prior)).all():
             raise ValueError(f"count_prior: {prior} is not allowed; it must be {self.config.max_steps + 1} numbers above 0")
         images = check_images(images, self.config.canvas_size)
         weights = bounds.importance_samples(self, images, samples, seed)

@@ -11,7 +11,7 @@ import pytest
 
 from air.errors import AIRError, DataError, UsageError
 from benchmarks import __main__ as suite
-from benchmarks import process, results, steps
+from benchmarks import gradients, process, results, steps
 from benchmarks.results import Figure, Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,3 +235,10 @@ def test_a_damaged_file_ends_the_run_before_it_begins(tmp_path):
     assert done.stderr.startswith(f"benchmarks: error: {tmp_path}/old.json: no result of python -m benchmarks")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--draws", "--scenes"])
+def test_impossible_gradients_are_refused(flag, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gradients", flag, "0"])
+    with pytest.raises(UsageError, match=f"^{flag[2:]}: 0 is not allowed"):
+        gradients.main()

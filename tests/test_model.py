@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
+from air import presence
 from air.errors import DataError
 from air.model import AIRModel, Scenes
 
@@ -218,6 +219,23 @@ def test_generated_latents_follow_the_prior(make_model):
     frequencies = np.bincount(scenes.count, minlength=4) / 1500
     assert frequencies[1] == 0
     np.testing.assert_allclose(frequencies, [0.1, 0, 0.6, 0.3], atol=5 * 0.5 / 1500**0.5)
+
+
+def test_the_prior_of_the_count_is_learned_from_a_step_on(make_model):
+    odds = "exponential(4, factor=0.5, every=10, limit=1e-3)"
+    fixed, learned = make_model(z_pres_prior_odds=odds), make_model(z_pres_prior_odds=odds, learn_count_prior_after=10)
+    frequencies = [0.5, 0.1, 0.15, 0.25]
+    for step in (0, 9, 10, 500):
+        for model in (fixed, learned):
+            model.step.assign(step)
+            model.count_prior.assign(frequencies)
+            log_odds = np.log(max(4 * 0.5 ** (step / 10), 1e-3))
+            if model is fixed or step < 10:
+                np.testing.assert_allclose(model.prior_logits(), [log_odds] * 3, rtol=1e-5)
+            else:
+                np.testing.assert_allclose(np.exp(presence.log_count(model.prior_logits())), frequencies, rtol=1e-5)
+    learned.count_prior.assign([0.0, 1.0, 0.0, 0.0])  # a count that was never inferred is unlikely, not impossible
+    np.testing.assert_allclose(np.exp(presence.log_count(learned.prior_logits())), [1e-6, 1, 1e-6, 1e-6], rtol=1e-3)
 
 
 @pytest.mark.parametrize(("arguments", "name"), [({"count": -1}, "count"), ({"count": 4}, "count"), ({"scenes": 0}, "scenes")])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.signal import correlate2d
 
-from air.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder
+from air.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 
 RNG = np.random.default_rng(0)
 CANVAS, WINDOW, Z_WHAT = (RNG.random(shape, np.float32) for shape in ((5, 10, 14), (5, 3, 8, 6), (5, 3, 4)))
@@ -15,6 +15,7 @@ LAYERS = {
     "controller": (Controller(3, lstm_units=8, head_units=(6, 5), name="c"), CANVAS),
     "controller without hidden layers": (Controller(2, lstm_units=8, head_units=()), CANVAS),
     "controller with CNN": (Controller(3, lstm_units=8, head_units=(6,), **CNN), CANVAS),
+    "refiner": (Refiner((7, 9), "softplus"), WINDOW),
     "encoder": (GlimpseEncoder((7, 9), 4, "softplus"), WINDOW),
     "encoder without hidden layers": (GlimpseEncoder((), 4), WINDOW),
     "decoder": (GlimpseDecoder((8, 6), (7, 9), "tanh", bias=-3.0), Z_WHAT),
@@ -25,6 +26,8 @@ EACH = pytest.mark.parametrize("name", LAYERS)
 def outputs(layer, inputs):
     """All tensors that a layer answers with, as arrays."""
     answer = layer(inputs)
+    if isinstance(layer, Refiner):
+        return [part.numpy() for part in answer]
     if isinstance(layer, Controller):
         parts = (answer.scale.loc, answer.scale.scale, answer.shift.loc, answer.shift.scale, answer.presence_logits)
         return [part.numpy() for part in parts]
@@ -35,9 +38,19 @@ def new(layer):
     return type(layer).from_config(layer.get_config())
 
 
+def trained(layer, shape):
+    """The same layer with weights of which none is 0, as a refiner's are before training."""
+    copy = new(layer)
+    copy.build((None, *shape[1:]))
+    rng = np.random.default_rng(4)
+    copy.set_weights([weight + rng.normal(0, 0.1, weight.shape) for weight in copy.get_weights()])
+    return copy
+
+
 @EACH
 def test_configuration_round_trip(name):
-    layer, inputs = LAYERS[name]
+    inputs = LAYERS[name][1]
+    layer = trained(LAYERS[name][0], inputs.shape)
     first = outputs(layer, inputs)
     copy = new(layer)
     assert copy.get_config() == layer.get_config()
@@ -53,13 +66,14 @@ def test_configuration_round_trip(name):
 @EACH
 def test_every_weight_is_built_and_trained(name):
     layer, inputs = LAYERS[name]
-    copy = new(layer)
-    copy.build((None, *inputs.shape[1:]))
+    copy = trained(layer, inputs.shape)
     built = [weight.path for weight in copy.weights]
     with tf.GradientTape() as tape:
         answer = copy(inputs)
         if isinstance(layer, Controller):
             parts = [answer.scale.sample(seed=1), answer.shift.sample(seed=2), answer.presence_logits]
+        elif isinstance(layer, Refiner):
+            parts = list(answer)
         else:
             parts = [answer.sample(seed=1) if isinstance(layer, GlimpseEncoder) else answer]
         total = tf.add_n([tf.reduce_sum(part * part) for part in parts])
@@ -74,6 +88,7 @@ def test_shapes():
     for name, steps in (("controller", 3), ("controller without hidden layers", 2), ("controller with CNN", 3)):
         shapes = [array.shape for array in outputs(*LAYERS[name])]
         assert shapes == [(5, steps, 1)] * 2 + [(5, steps, 2)] * 2 + [(5, steps)]
+    assert [array.shape for array in outputs(*LAYERS["refiner"])] == [(5, 3, 1), (5, 3, 2)] * 2
     assert [array.shape for array in outputs(*LAYERS["encoder"])] == [(5, 3, 4)] * 2
     assert [array.shape for array in outputs(*LAYERS["decoder"])] == [(5, 3, 8, 6)]
 
@@ -81,6 +96,7 @@ def test_shapes():
 @EACH
 def test_scenes_do_not_mix(name):
     layer, inputs = LAYERS[name]
+    layer = trained(layer, inputs.shape)
     for whole, alone in zip(outputs(layer, inputs), outputs(layer, inputs[1:2]), strict=True):
         np.testing.assert_allclose(whole[1:2], alone, rtol=1e-4, atol=1e-5)
 
@@ -140,6 +156,29 @@ def test_the_recurrence_is_an_lstm():
     steps = controller(CANVAS).presence_logits.numpy()
     assert np.abs(np.diff(steps, axis=1)).min() > 1e-5
     assert_equals_heads(controller, CANVAS, CANVAS.reshape(len(CANVAS), -1))
+
+
+def test_latents_are_an_input_of_the_lstm():
+    """Beside the canvas, whose projection the step after none has to itself."""
+    controller = randomised(Controller(3, lstm_units=6, head_units=(), latent_size=4))
+    latents = [None, *RNG.random((2, 5, 4), np.float32)]
+    cell = keras.layers.LSTMCell(6)
+    cell.build((None, 10 * 14 + 4))
+    kernel = np.concatenate([controller.input_gates.kernel.numpy(), controller.latent_gates.kernel.numpy()])
+    bias = controller.input_gates.bias.numpy() + np.repeat([0, 1, 0, 0], 6)
+    cell.set_weights([kernel, controller.recurrent_gates.kernel.numpy(), bias])
+    theirs, ours = [tf.zeros([5, 6])] * 2, controller.initial_state(5)
+    for seen in latents:
+        features = np.concatenate([CANVAS.reshape(5, -1), np.zeros((5, 4)) if seen is None else seen], axis=1)
+        expected, theirs = cell(tf.constant(features, tf.float32), theirs)
+        output, ours = controller.advance(controller.read(CANVAS), seen, ours)
+        np.testing.assert_allclose(output, expected, atol=1e-5)
+        np.testing.assert_allclose(ours.cell, theirs[1], atol=1e-5)
+
+
+def test_an_untrained_refiner_corrects_nothing():
+    for part in outputs(*LAYERS["refiner"]):
+        np.testing.assert_array_equal(part, np.zeros_like(part))
 
 
 def test_the_cnn():

@@ -1,5 +1,7 @@
 """The loss is the negative ELBO: against NumPy in float64, against finite differences, and finite wherever weights go."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,10 +18,10 @@ WEIGHTS = {
 SEED = tf.constant([1, 2])
 
 
-@pytest.fixture(scope="module")
-def model(make_model):
-    """At step 5, where every annealed value is between its ends; z_what is its mean to within 1 %."""
+def model_at_step_5(make_model, **changes):
+    """A model whose annealed values are all between their ends; z_what is its mean to within 1 %."""
     model = make_model(
+        **changes,
         seed=4,
         z_pres_prior_odds="exponential(10, factor=0.1, every=5, limit=1e-6)",
         temperature="linear(1, 0.6, steps=10)",
@@ -38,6 +40,11 @@ def model(make_model):
     bias = model.encoder.parameters.bias
     bias.assign(np.where(np.arange(8) < 4, 0, -100))  # to the least variance that the encoder can answer with
     return model
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return model_at_step_5(make_model)
 
 
 def gaussian_kl(mean, deviation, prior_mean, prior_variance):
@@ -75,51 +82,137 @@ def mlp(x, layer):
     return x @ kernel + bias
 
 
-def test_the_loss_is_the_elbo_of_the_paper(model, tiny_images):
-    losses, z_pres, z_where = model.objective(tf.constant(tiny_images), SEED)
-    z, where = z_pres.z_pres.numpy().astype(np.float64), z_where.numpy().astype(np.float64)
-    posterior = model.controller(tiny_images)
+class Steps(NamedTuple):
+    """What the steps of scenes are, in NumPy."""
+
+    p: np.ndarray  # [batch, steps] probability of presence, if all steps before are present
+    kl: dict  # of scale, shift and z_what, [batch, steps] each
+    objects: np.ndarray  # [batch, steps, height, width]
+
+    def weighted_kl(self):
+        return 1.3 * self.kl["scale"] + 1.0 * self.kl["shift"] + 0.4 * self.kl["z_what"]
+
+
+def steps_of(model, images, z_where):
+    """All that does not depend on how z_pres is learned, for windows in given places."""
+    posterior = model.controller(images)
+    where = z_where.numpy().astype(np.float64)
     logits = posterior.presence_logits.numpy().astype(np.float64)
+    kl = {
+        "scale": gaussian_kl(posterior.scale.loc, posterior.scale.scale, -0.5, 0.3),
+        "shift": gaussian_kl(posterior.shift.loc, posterior.shift.scale, 0.1, 0.8),
+        "z_what": np.zeros(logits.shape),
+    }
+    objects = np.zeros((*logits.shape, 20, 24))
+    for b, t in np.ndindex(logits.shape):
+        s, x, y = where[b, t]
+        mean = mlp(read(images[b], x, y, s, (8, 6)).ravel(), model.encoder)[:4]
+        kl["z_what"][b, t] = gaussian_kl(mean, np.full(4, np.exp(-6)), -0.2, 1.5)
+        window = expit(mlp(mean, model.decoder).reshape(8, 6))
+        objects[b, t] = read(window, -x / s, -y / s, 1 / s, (20, 24))
+    return Steps(expit(logits), kl, objects)
+
+
+def negative_log_likelihood(likelihood, images, canvas):
+    if likelihood == "normal":
+        return -stats.norm.logpdf(images, canvas, 0.4).sum(axis=(1, 2))
+    canvas = canvas.clip(1e-6, 1 - 1e-6)
+    return -np.sum(images * np.log(canvas) + (1 - images) * np.log(1 - canvas), axis=(1, 2))
+
+
+LIKELIHOOD = pytest.mark.parametrize("likelihood", ["cross_entropy", "normal"])
+
+
+def judged(make_model, images, likelihood, **changes):
+    """A model, its losses, its estimate of z_pres, and its steps in NumPy."""
+    model = model_at_step_5(make_model, likelihood=likelihood, likelihood_deviation="linear(0.5, 0.3, steps=10)", **changes)
+    losses, estimate, attention = model.objective(tf.constant(images), SEED)
+    return model, losses, estimate, steps_of(model, images, attention.z_where)
+
+
+def assert_losses(losses, reconstruction, z_pres_kl, attending, steps):
+    for name, kl in steps.kl.items():
+        np.testing.assert_allclose(getattr(losses, f"{name}_kl"), attending * kl, rtol=2e-3, atol=2e-3, err_msg=name)
+    np.testing.assert_allclose(losses.z_pres_kl, z_pres_kl, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(losses.reconstruction, reconstruction, rtol=2e-3)
+    weighted = 0.7 * z_pres_kl + attending * steps.weighted_kl()
+    np.testing.assert_allclose(losses.total - losses.reconstruction, weighted.sum(axis=1), rtol=2e-3, atol=5e-3)
+
+
+PRIOR_LOG_ODDS = np.log(10 * 0.1 ** (5 / 5))
+
+
+@LIKELIHOOD
+def test_the_loss_is_the_elbo_of_the_paper(likelihood, make_model, tiny_images):
+    """With a Concrete z_pres in its place."""
+    _, losses, estimate, steps = judged(make_model, tiny_images, likelihood)
+    z = estimate.z_pres.numpy().astype(np.float64)
     running, attending = masks(z, 0.8)
     assert 0 < attending.sum() < running.sum() < attending.size
-
-    temperature, prior_log_odds = 0.8, np.log(10 * 0.1 ** (5 / 5))
+    temperature, logits = 0.8, logit(steps.p)
     log_q = stats.logistic.logpdf(logit(z), logits / temperature, 1 / temperature)
-    log_p = stats.logistic.logpdf(logit(z), prior_log_odds / temperature, 1 / temperature)
-    expected = {
-        "z_pres_kl": running * (log_q - log_p),
-        "scale_kl": attending * gaussian_kl(posterior.scale.loc, posterior.scale.scale, -0.5, 0.3),
-        "shift_kl": attending * gaussian_kl(posterior.shift.loc, posterior.shift.scale, 0.1, 0.8),
-        "z_what_kl": np.zeros(z.shape),
-    }
-    canvas = np.zeros(tiny_images.shape)
-    for b, t in np.ndindex(z.shape):
-        s, x, y = where[b, t]
-        mean = mlp(read(tiny_images[b], x, y, s, (8, 6)).ravel(), model.encoder)[:4]
-        expected["z_what_kl"][b, t] = attending[b, t] * gaussian_kl(mean, np.full(4, np.exp(-6)), -0.2, 1.5)
-        window = expit(mlp(mean, model.decoder).reshape(8, 6))
-        canvas[b] += z[b, t] * attending[b, t] * read(window, -x / s, -y / s, 1 / s, (20, 24))
-    canvas = canvas.clip(1e-6, 1 - 1e-6)
-    entropy = -np.sum(tiny_images * np.log(canvas) + (1 - tiny_images) * np.log(1 - canvas), axis=(1, 2))
+    log_p = stats.logistic.logpdf(logit(z), PRIOR_LOG_ODDS / temperature, 1 / temperature)
+    canvas = np.einsum("bt,bthw->bhw", z * attending, steps.objects)
+    reconstruction = negative_log_likelihood(likelihood, tiny_images, canvas)
+    assert_losses(losses, reconstruction, running * (log_q - log_p), attending, steps)
 
-    for name, kl in expected.items():
-        np.testing.assert_allclose(getattr(losses, name), kl, rtol=2e-3, atol=2e-3, err_msg=name)
-    np.testing.assert_allclose(losses.reconstruction, entropy, rtol=2e-3)
-    kl = 0.7 * expected["z_pres_kl"] + 1.3 * expected["scale_kl"] + 1.0 * expected["shift_kl"] + 0.4 * expected["z_what_kl"]
-    np.testing.assert_allclose(losses.total - losses.reconstruction, kl.sum(axis=1), rtol=2e-3, atol=5e-3)
+
+def count_kl_by_step(p):
+    """KL of the posterior of the count and its prior, by the chain rule; the sum is checked by enumeration."""
+    prior = expit(PRIOR_LOG_ODDS)
+    reached = np.concatenate([np.ones((len(p), 1)), np.cumprod(p, axis=1)[:, :-1]], axis=1)
+    shares = reached * (p * np.log(p / prior) + (1 - p) * np.log((1 - p) / (1 - prior)))
+    q, log_ratio = posterior_of_count(p), posterior_of_count(np.full_like(p, prior))
+    np.testing.assert_allclose(shares.sum(axis=1), (q * np.log(q / log_ratio)).sum(axis=1), rtol=1e-6)
+    return shares
+
+
+def posterior_of_count(p):
+    """q(n), [batch, steps + 1]."""
+    ends = np.concatenate([1 - p, np.ones((len(p), 1))], axis=1)
+    return np.concatenate([np.ones((len(p), 1)), np.cumprod(p, axis=1)], axis=1) * ends
+
+
+@LIKELIHOOD
+@pytest.mark.parametrize("exploration", [0.0, 0.3])
+def test_the_loss_of_the_enumerated_count_is_brute_force(likelihood, exploration, make_model, tiny_images):
+    changes = {"presence": "enumerated", "count_exploration": exploration}
+    model, losses, _, steps = judged(make_model, tiny_images, likelihood, **changes)
+    count = (1 - exploration) * posterior_of_count(steps.p) + exploration / 4
+    reconstruction, attending = np.zeros(8), np.zeros((8, 3))
+    for n in range(4):
+        canvas = steps.objects[:, :n].sum(axis=1)
+        reconstruction += count[:, n] * negative_log_likelihood(likelihood, tiny_images, canvas)
+        attending[:, :n] += count[:, n, None]
+    assert_losses(losses, reconstruction, count_kl_by_step(steps.p), attending, steps)
+    if not exploration:
+        bound = -losses.total.numpy()
+        judging = model.objective(tf.constant(tiny_images), SEED, training=False)[0]
+        np.testing.assert_allclose(-judging.total, bound, rtol=1e-6)
+
+
+@LIKELIHOOD
+def test_the_loss_of_nvil_is_the_elbo_of_its_sample(likelihood, make_model, tiny_images):
+    _, losses, estimate, steps = judged(make_model, tiny_images, likelihood, presence="nvil", baseline_units=(5,))
+    present = estimate.z_pres.numpy()
+    assert len(set(present.sum(axis=1))) > 1
+    canvas = np.einsum("bt,bthw->bhw", present, steps.objects)
+    reconstruction = negative_log_likelihood(likelihood, tiny_images, canvas)
+    assert_losses(losses, reconstruction, count_kl_by_step(steps.p), present, steps)
 
 
 def test_z_where_is_drawn_from_the_posterior(model, tiny_images):
     number = 3000
     images = tf.constant(np.repeat(tiny_images[2:3], number, axis=0))
-    _, z_pres, z_where = model.objective(images, tf.constant([3, 4]))
+    _, estimate, attention = model.objective(images, tf.constant([3, 4]))
+    z_where = attention.z_where
     posterior = model.controller(images[:1])
     scale, shift = logit(z_where[..., :1].numpy().astype(np.float64)), np.arctanh(z_where[..., 1:].numpy().astype(np.float64))
     for draws, normal in ((scale, posterior.scale), (shift, posterior.shift)):
         standard = (draws - normal.loc.numpy()) / normal.scale.numpy()
         for column in standard.reshape(number, -1).T:
             assert stats.kstest(column, stats.norm.cdf).pvalue > 1e-3
-    draws = np.concatenate([array.reshape(number, -1) for array in (scale, shift, z_pres.z_pres.numpy())], axis=1)
+    draws = np.concatenate([array.reshape(number, -1) for array in (scale, shift, estimate.z_pres.numpy())], axis=1)
     correlation = np.corrcoef(draws, rowvar=False)
     assert np.abs(correlation - np.eye(len(correlation))).max() < 5 / number**0.5
 
@@ -137,14 +230,23 @@ def loss_and_gradients(model, images):
     return loss, tape.gradient(loss, model.trainable_variables)
 
 
-@pytest.fixture
-def smooth_model(model, make_model):
+OTHER_WAYS = {
+    "presence": "enumerated",
+    "controller_input": "latents",
+    "refiner_units": (6,),
+    "likelihood": "normal",
+    "window_size": (5, 4),  # fewer kinks between pixels
+}
+
+
+@pytest.fixture(params=[{}, OTHER_WAYS], ids=["concrete", "enumerated, latents, refiner, normal"])
+def smooth_model(request, model, make_model):
     """A model whose loss has few kinks nearby.
 
     The canvas stays away from 0 and 1, where its logarithm bends sharply, because windows are dim and cover it; no ReLU is at
     its kink, as all are for a black picture before training.
     """
-    smooth = make_model(**{**model.config.to_dict(), "decoder_bias": -3.0})
+    smooth = make_model(**{**model.config.to_dict(), "decoder_bias": -3.0, **request.param})
     rng = np.random.default_rng(0)
     for variable in smooth.trainable_variables:
         if variable.path.endswith("bias"):
@@ -163,13 +265,14 @@ def test_gradients_by_finite_differences(smooth_model, tiny_images):
     gradients = [gradient.numpy() for gradient in gradients]
     before = [variable.numpy() for variable in variables]
     rng = np.random.default_rng(0)
+    total = tf.function(lambda: model.objective(tf.constant(tiny_images), SEED)[0].total)
 
     def difference(direction, h):
         values = []
         for sign in (1, -1):
             for variable, value, d in zip(variables, before, direction, strict=True):
                 variable.assign(value + sign * h * d)
-            values.append(model.objective(tf.constant(tiny_images), SEED)[0].total.numpy().astype(np.float64).mean())
+            values.append(total().numpy().astype(np.float64).mean())
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         return (values[0] - values[1]) / (2 * h)
@@ -180,10 +283,12 @@ def test_gradients_by_finite_differences(smooth_model, tiny_images):
         if norm < 0.3:  # its weights would have to change too much for a difference that float32 can show
             continue
         direction = [gradient / norm if i == j else np.zeros_like(g) for j, g in enumerate(gradients)]
-        assert difference(direction, 0.02 / norm) == pytest.approx(norm, rel=0.01), variable.path
+        if difference(direction, 0.02 / norm) != pytest.approx(norm, rel=0.01):  # a kink may lie within this reach
+            assert difference(direction, 0.005 / norm) == pytest.approx(norm, rel=0.01), variable.path
         checked.append(variable.path)
     heads = ("scale_mean", "scale_log_variance", "shift_mean", "shift_log_variance", "presence")
-    for part in ("input_gates", "recurrent_gates", *heads, "encoder", "decoder"):
+    chosen = ("latent_gates", "refiner") if model.refiner else ()
+    for part in ("input_gates", "recurrent_gates", *heads, "encoder", "decoder", *chosen):
         assert any(part in path for path in checked), part
     whole = np.sqrt(sum(np.sum(g**2) for g in gradients))
     for _ in range(3):
@@ -226,6 +331,11 @@ def test_weighted_kl_does_not_touch_the_rest(make_model, tiny_images):
     np.testing.assert_allclose(a.total, a.reconstruction + sum(tf.reduce_sum(kl, axis=1) for kl in a[2:]), rtol=1e-5)
 
 
+def refiner_says(model, value):
+    for variable in model.refiner.trainable_variables:
+        variable.assign(0 * variable + value)
+
+
 SATURATED = {
     "as built": lambda model: None,
     "huge weights": lambda model: model.set_weights([w * 30 if w.ndim else w for w in model.get_weights()]),
@@ -238,13 +348,24 @@ SATURATED = {
     "whole canvas": lambda model: set_bias(model.controller.heads["scale_mean"].layers[-1], 200),
     "in the corner": lambda model: set_bias(model.controller.heads["shift_mean"].layers[-1], 200),
     "wide": lambda model: set_bias(model.controller.heads["shift_log_variance"].layers[-1], 1e4),
+    "refined far away": lambda model: refiner_says(model, 1e3),
+    "refined to nothing": lambda model: refiner_says(model, -1e3),
     "narrow": lambda model: set_bias(model.controller.heads["scale_log_variance"].layers[-1], -1e4),
 }
 
 
-@pytest.mark.parametrize("name", SATURATED)
-def test_saturation_is_finite(name, make_model, tiny_images):
-    model = make_model()
+ESTIMATORS = {"concrete": {}, "nvil": {"controller_input": "latents"}, "enumerated": {"controller_input": "residual"}}
+
+
+OF_PRESENCE = ("huge weights", "white decoder", "sure presence", "sure absence")
+CASES = [*((name, "concrete") for name in SATURATED), *((name, p) for name in OF_PRESENCE for p in ("nvil", "enumerated"))]
+
+
+@pytest.mark.parametrize(("name", "presence"), CASES)
+def test_saturation_is_finite(name, presence, make_model, tiny_images):
+    likelihood = "cross_entropy" if presence == "concrete" else "normal"
+    refiner = (4,) if "refined" in name else ()
+    model = make_model(presence=presence, likelihood=likelihood, refiner_units=refiner, **ESTIMATORS[presence])
     SATURATED[name](model)
     images = np.concatenate([np.zeros((2, 20, 24), np.float32), np.ones((2, 20, 24), np.float32), tiny_images])
     for step in (0, 10**6):  # prior odds of 1e4, and of 1e-9

@@ -1,97 +1,85 @@
-"""Who counts at which step, for z_pres whose values are known, and that presence is drawn as often as it should be."""
+"""The distribution of the count against enumeration of its chain in float64, and the rounding of z_pres."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from air import presence
 
-
-def presence_of(z_pres, threshold=0.99):
-    """Presence whose z_pres is as said: at a temperature of 1e6 the noise of a Concrete variable is below 1e-4."""
-    temperature = 1e6
-    logits = tf.constant(temperature * logit(np.atleast_2d(z_pres)), tf.float32)
-    answer = presence.concrete(logits, tf.constant(0.0), tf.constant(temperature), threshold, tf.constant([1, 2]))
-    np.testing.assert_allclose(answer.z_pres, np.atleast_2d(z_pres), atol=1e-3)
-    return answer
+LOGITS = arrays.arrays(np.float32, st.integers(1, 6), elements=st.floats(-12, 12, width=32))
 
 
-@pytest.mark.parametrize(
-    ("z_pres", "threshold", "running", "attending"),
-    [
-        ([0.999, 0.999, 0.999], 0.99, [1, 1, 1], [1, 1, 1]),  # never stops
-        ([0.999, 0.001, 0.999], 0.99, [1, 1, 0], [1, 0, 0]),  # stops at the second step for good
-        ([0.001, 0.999, 0.999], 0.99, [1, 0, 0], [0, 0, 0]),  # empty scene: only the first KL of z_pres counts
-        ([0.5, 0.6, 0.3], 0.99, [1, 1, 1], [1, 1, 0]),  # 0.5, 0.9, 1.6
-        ([0.5, 0.4, 0.9], 0.99, [1, 1, 0], [1, 0, 0]),  # 0.5, 1.1, 1.2
-        ([0.9, 0.8, 0.5], 0.25, [1, 1, 0], [1, 0, 0]),  # 0.1, 0.3, 0.8
-        ([0.7], 0.5, [1], [1]),
-        ([0.3], 0.5, [1], [0]),
-        ([0.6, 0.6, 0.6, 0.6], 0.99, [1, 1, 1, 0], [1, 1, 0, 0]),  # 0.4, 0.8, 1.2, 1.6
-    ],
-)
-def test_stopping(z_pres, threshold, running, attending):
-    answer = presence_of(z_pres, threshold)
-    np.testing.assert_array_equal(answer.running, [running])
-    np.testing.assert_array_equal(answer.attending, [attending])
+def enumerated(logits):
+    """q(n) of a chain of log-odds, in float64."""
+    p, absent = expit(np.asarray(logits, np.float64)), expit(-np.asarray(logits, np.float64))
+    return np.array([np.prod(p[:n]) * (absent[n] if n < len(p) else 1.0) for n in range(len(p) + 1)])
 
 
-def test_scenes_stop_on_their_own():
-    answer = presence_of([[0.999, 0.001, 0.9], [0.9, 0.95, 0.999]])
-    np.testing.assert_array_equal(answer.attending, [[1, 0, 0], [1, 1, 1]])
+@settings(max_examples=100, deadline=None)
+@given(LOGITS)
+def test_the_count_is_a_distribution(logits):
+    log_q = presence.log_count(tf.constant(logits)).numpy().astype(np.float64)
+    np.testing.assert_allclose(log_q, np.log(enumerated(logits)), rtol=1e-5, atol=1e-5)
+    assert np.exp(log_q).sum() == pytest.approx(1, abs=1e-5)
+    at_least = np.cumsum(enumerated(logits)[::-1])[::-1][1:]
+    np.testing.assert_allclose(presence.reached(tf.constant(logits)), at_least, rtol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    temperature=st.floats(0.1, 5),
-    threshold=st.floats(0.01, 0.99),
-    steps=st.integers(1, 6),
-    spread=st.floats(0.1, 60),
-    seed=st.integers(0, 10**6),
-)
-def test_masks(temperature, threshold, steps, spread, seed):
-    logits = np.random.default_rng(seed).normal(0, spread, (16, steps)).astype(np.float32)
-    answer = presence.concrete(logits, tf.constant(-2.0), tf.constant(temperature), threshold, tf.constant([seed, 0]))
-    z_pres, running, attending = (np.asarray(array) for array in (answer.z_pres, answer.running, answer.attending))
-    assert set(np.unique([running, attending])) <= {0.0, 1.0}
-    assert (np.diff(attending, axis=1) <= 0).all()
-    assert (np.diff(running, axis=1) <= 0).all()
-    assert (running[:, 0] == 1).all()
-    np.testing.assert_array_equal(running[:, 1:], attending[:, :-1])
-    absence = np.cumsum(1 - z_pres.astype(np.float64), axis=1)
-    clear = np.abs(absence - threshold) > 1e-5
-    np.testing.assert_array_equal(attending[clear], (absence < threshold)[clear])
+@settings(max_examples=100, deadline=None)
+@given(LOGITS)
+def test_step_logits_undo_log_count(logits):
+    again = presence.step_logits(presence.log_count(tf.constant(logits)))
+    np.testing.assert_allclose(again, logits, rtol=1e-4, atol=2e-4)
 
 
-def test_kl_is_of_the_sample_and_not_masked():
-    logits = np.random.default_rng(0).normal(-1, 1.5, (500, 3)).astype(np.float32)
-    prior, temperature = -3.0, 0.8
-    answer = presence.concrete(logits, tf.constant(prior), tf.constant(temperature), 0.99, tf.constant([5, 6]))
-    sample = logit(answer.z_pres.numpy().astype(np.float64))
-    exact = np.abs(sample) < 6  # beyond, float32 z_pres forgets its logit
-    assert exact.mean() > 0.7
-    assert (answer.running.numpy()[exact] == 0).any()
-    expected = stats.logistic.logpdf(sample, logits / temperature, 1 / temperature) - stats.logistic.logpdf(
-        sample, prior / temperature, 1 / temperature
-    )
-    np.testing.assert_allclose(answer.kl.numpy()[exact], expected[exact], rtol=2e-3, atol=2e-3)
+@settings(max_examples=100, deadline=None)
+@given(arrays.arrays(np.float64, st.integers(2, 7), elements=st.floats(1e-6, 1)))
+def test_log_count_undoes_step_logits(prior):
+    logits = presence.step_logits(tf.constant(np.log(prior), tf.float32))  # whether the prior sums to 1 or not
+    np.testing.assert_allclose(np.exp(presence.log_count(logits)), prior / prior.sum(), rtol=1e-3)
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
-def test_rounded_presence_is_bernoulli(temperature):
-    """P(round(z) = 1) = sigmoid(logits) at every temperature (Maddison et al., 2017)."""
-    log_odds = np.array([-3.0, -0.5, 0.0, 1.0, 4.0], np.float32)
-    logits = np.tile(log_odds, (20000, 1))
-    answer = presence.concrete(logits, tf.constant(0.0), tf.constant(temperature), 0.99, tf.constant([3, 4]))
-    rounded = np.round(answer.z_pres.numpy())
-    p = expit(log_odds)
-    np.testing.assert_array_less(np.abs(rounded.mean(axis=0) - p), 5 * (p * (1 - p) / len(logits)) ** 0.5)
-    correlation = np.corrcoef(rounded, rowvar=False) - np.eye(5)
-    assert np.abs(correlation).max() < 0.04  # steps have noise of their own
+@settings(max_examples=100, deadline=None)
+@given(arrays.arrays(np.float32, (2, 4), elements=st.floats(-12, 12, width=32)))
+def test_the_kl_of_the_count_is_the_sum_of_its_steps(both):
+    logits, prior = both
+    shares = presence.count_kl(tf.constant(logits[None]), tf.constant(prior)).numpy()[0]
+    q, p = enumerated(logits), enumerated(prior)
+    assert shares.sum() == pytest.approx(stats.entropy(q, p), rel=1e-3, abs=1e-4)
+    assert shares.sum() == pytest.approx(np.sum(q * (np.log(q) - np.log(p))), rel=1e-3, abs=1e-4)
+    assert (shares >= -1e-6).all()
+
+
+def test_the_share_of_each_step():
+    """q(n >= t - 1) KL(Bernoulli || Bernoulli), scene by scene."""
+    logits = np.random.default_rng(0).normal(0, 2, (5, 3)).astype(np.float32)
+    prior = np.array([0.5, -1.0, 2.0], np.float32)
+    q, p = expit(logits.astype(np.float64)), expit(prior.astype(np.float64))
+    expected = [[np.prod(row[:t]) * stats.entropy([row[t], 1 - row[t]], [p[t], 1 - p[t]]) for t in range(3)] for row in q]
+    np.testing.assert_allclose(presence.count_kl(tf.constant(logits), tf.constant(prior)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_extreme_logits_are_finite():
+    logits = tf.constant([[1e4, -1e4, 1e4], [-1e4, 300.0, -300.0], [100.0, 100.0, 100.0], [-100.0, 0.0, 100.0]])
+    prior = tf.constant([-18.0, 9.0, 0.0])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        values = [
+            presence.log_count(logits),
+            presence.reached(logits),
+            presence.count_kl(logits, prior),
+            presence.step_logits(presence.log_count(logits[2])),
+        ]
+        total = tf.add_n([tf.reduce_sum(value) for value in values])
+    for value in (*values, tape.gradient(total, logits)):
+        assert np.isfinite(value).all()
+    counts = np.argmax(values[0], axis=1)
+    assert counts.tolist() == [1, 0, 3, 0]
 
 
 @pytest.mark.parametrize(
@@ -113,14 +101,3 @@ def test_discrete_draws_from_thresholds():
     thresholds = rng.random((50_000, 3), np.float32)
     drawn = presence.discrete(tf.tile([[0.8, 0.5, 0.3]], [50_000, 1]), tf.constant(thresholds)).numpy()
     np.testing.assert_allclose(drawn.mean(axis=0), [0.8, 0.8 * 0.5, 0.8 * 0.5 * 0.3], atol=0.01)
-
-
-def test_gradients_reach_the_logits():
-    logits = tf.constant([[1.0, -1.0], [60.0, -60.0]])
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        answer = presence.concrete(logits, tf.constant(-5.0), tf.constant(1.0), 0.99, tf.constant([1, 2]))
-        both = tf.reduce_sum(answer.z_pres + answer.kl)
-    gradient = tape.gradient(both, logits).numpy()
-    assert np.isfinite(gradient).all()
-    assert (gradient[0] != 0).all()

@@ -179,3 +179,24 @@ def test_paint_is_the_sum_of_all_renders():
     z_where = np.concatenate([rng.uniform(0.2, 0.9, (4, 3, 1)), rng.uniform(-1, 1, (4, 3, 2))], -1).astype(np.float32)
     renders = transformer.render(windows, z_where, (20, 24)).numpy()
     np.testing.assert_allclose(transformer.paint(windows, z_where, (20, 24)), renders.sum(axis=1), atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(window=SIZES, canvas=SIZES, places=st.lists(Z_WHERE, min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_accumulate_has_every_count_of_objects(window, canvas, places, seed):
+    """The sum of the first n independent renders, for every n from none to all."""
+    windows = np.random.default_rng(seed).random((1, len(places), *window), np.float32)
+    answer = transformer.accumulate(tf.constant(windows), tf.constant([places], tf.float32), canvas).numpy()[0]
+    renders = [reference_render(picture, place, canvas) for picture, place in zip(windows[0], places, strict=True)]
+    assert answer.shape == (len(places) + 1, *canvas)
+    assert (answer[0] == 0).all()
+    np.testing.assert_allclose(answer[1:], np.cumsum(renders, axis=0), atol=1e-3)
+
+
+def test_accumulate_keeps_scenes_apart_and_ends_with_paint():
+    rng = np.random.default_rng(3)
+    windows = rng.random((4, 3, 7, 5), np.float32)
+    z_where = np.concatenate([rng.uniform(0.2, 0.9, (4, 3, 1)), rng.uniform(-1, 1, (4, 3, 2))], -1).astype(np.float32)
+    answer = transformer.accumulate(windows, z_where, (20, 24)).numpy()
+    np.testing.assert_allclose(answer[:, -1], transformer.paint(windows, z_where, (20, 24)), atol=1e-5)
+    np.testing.assert_allclose(answer[1:2], transformer.accumulate(windows[1:2], z_where[1:2], (20, 24)), atol=1e-5)
