@@ -105,13 +105,8 @@ def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: str | os.PathLi
 
 
 def read(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
-    """Reads images and counts of a file of scenes, all that training takes, so that memory has room for more of them.
-
-    Raises:
-        DataError: as `SceneSet.load` does, and if their size is not that of the model's canvas.
-    """
+    """Reads a file of scenes for a model; raises DataError also if their size is not that of the model's canvas."""
     scenes = SceneSet.load(path)
-    scenes = SceneSet(scenes.images, scenes.counts)
     height, width = scenes.canvas_size
     if scenes.canvas_size != canvas_size:
         raise DataError(

@@ -118,7 +118,7 @@ class RunFolder:
     def record(self, model: AIRConfig, training: TrainingConfig, **more: Any) -> None:
         """Writes config.json and the snapshot of the source; if that fails, the folder is deleted."""
         content = {
-            "command": " ".join(["python", *sys.argv]),
+            "command": " ".join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "model": model.to_dict(),
             "training": training.to_dict(),
             **more,

@@ -178,6 +178,7 @@ def load_data(
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
     train_set = dataset.read(path / "train.npz" if path.is_dir() else path, canvas_size)
+    train_set = SceneSet(train_set.images, train_set.counts)  # frees the segments, which are as large as the images
     return train_set, dataset.read(held_out, canvas_size) if held_out else None
 
 
