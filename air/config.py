@@ -218,7 +218,7 @@ class AIRConfig(Config):
     """Subtract a running average from the learning signal; nvil only."""
     normalise_signal: bool = False
     """Divide the learning signal by its running deviation where that is above 1; nvil only."""
-    count_temperature: Positive = Schedule("linear", 4.0, final=1.0, steps=1500)
+    count_temperature: Positive = Schedule("linear", 2.0, final=1.0, steps=1500)
     """Divides the log-odds of presence while training, which keeps every count likely for a while; nvil and enumerated."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
