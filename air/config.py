@@ -167,8 +167,8 @@ class AIRConfig(Config):
 
     refiner_units: Units = (128,)
     """Hidden layers of the network that corrects z_where after a first glimpse there; empty: no such glimpse."""
-    refinement: NonNegative = Schedule("linear", 0.0, final=1.0, steps=2000)
-    """Share of that correction which is applied. From the first step on, it would draw several windows to one object."""
+    refinement: NonNegative = Schedule("linear", 0.0, final=1.0, steps=2000.0, start=2000.0)
+    """Share of that correction which is applied. Before counting is learned, it would draw several windows to one object."""
     looks: Literal[1, 2] = 2
     """2: inference looks at each object again, in what the others leave unexplained of the canvas; training looks once."""
     encoder_units: Units = (512, 256)
@@ -218,7 +218,7 @@ class AIRConfig(Config):
     """Subtract a running average from the learning signal; nvil only."""
     normalise_signal: bool = False
     """Divide the learning signal by its running deviation where that is above 1; nvil only."""
-    count_temperature: Positive = Schedule("linear", 2.0, final=1.0, steps=1500)
+    count_temperature: Positive = Schedule("linear", 2.0, final=1.0, steps=1500.0)
     """Divides the log-odds of presence while training, which keeps every count likely for a while; nvil and enumerated."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
