@@ -46,7 +46,7 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
     from benchmarks import generation
 
     keras.utils.set_random_seed(seed)
-    config = AIRConfig(presence="nvil", count_exploration=0.0)
+    config = AIRConfig(presence="nvil", count_temperature=1.0)
     model = AIRModel(config, seed=seed)
     compile_model(model, TrainingConfig(iterations=steps, seed=seed))
     made = generation.make(max(3000, scenes), generation.training_digits())
@@ -65,7 +65,7 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
         return layer
 
     images = tf.constant(made.images[:scenes] / np.float32(255))
-    attention = model.attend(images, tf.constant([seed, 0]))
+    attention = model.attend(images, tf.constant([seed, 0]), looks=1)
     now = config.at(tf.convert_to_tensor(model.step))
     proposal, _ = propose(config, now, images, attention, model.prior_logits(), None)
 

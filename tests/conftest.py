@@ -28,6 +28,7 @@ def tiny_config():
         cnn_kernels=(),
         cnn_strides=(),
         cnn_pools=(),
+        refiner_units=(10,),
         encoder_units=(16,),
         decoder_units=(12,),
         z_what_size=4,

@@ -7,6 +7,7 @@ import tensorflow as tf
 from air import transformer
 from air.attention import Attention
 from air.networks import LOG_VARIANCE_RANGE, Controller
+from air.presets import PRESETS
 
 SEED = tf.constant([1, 2])
 
@@ -81,7 +82,7 @@ def test_a_canvas_is_read_once(tiny_model, tiny_images, record):
 
 @pytest.mark.parametrize("seed", [None, SEED])
 def test_latents_are_those_of_the_step_before(seed, make_model, tiny_images, record):
-    attention = make_model(controller_input="latents").attend(tf.constant(tiny_images), seed)
+    attention = make_model(controller_input="latents").attend(tf.constant(tiny_images), seed, looks=1)
     assert len(record["read"]) == 1
     first, *others = record["advance"]
     assert first is None
@@ -92,7 +93,7 @@ def test_latents_are_those_of_the_step_before(seed, make_model, tiny_images, rec
 
 def test_a_step_depends_on_latents_before_it_alone(make_model, tiny_images, monkeypatch):
     """By adding to the latents that the second step sees, and by the gradient of that."""
-    model = make_model(controller_input="latents")
+    model = make_model(controller_input="latents", looks=1)
     advance, added, calls = Controller.advance, tf.Variable(0.0), []
 
     def advancing(self, from_canvas, latents, state):
@@ -117,7 +118,7 @@ def test_a_step_depends_on_latents_before_it_alone(make_model, tiny_images, monk
 
 
 def test_the_residual_is_what_the_steps_before_leave(make_model, tiny_images, record):
-    attention = make_model(controller_input="residual", decoder_bias=0.0).attend(tf.constant(tiny_images), SEED)
+    attention = make_model(controller_input="residual", decoder_bias=0.0, looks=1).attend(tf.constant(tiny_images), SEED)
     windows = tf.sigmoid(attention.window_logits)
     renders = transformer.render(windows, attention.z_where, (20, 24)).numpy()
     assert record["advance"] == [None] * 3
@@ -168,7 +169,7 @@ def test_samples_of_a_scene_stand_in_its_place(make_model, tiny_images):
 
 @pytest.fixture
 def refined(make_model, tiny_model):
-    model = make_model(refiner_units=(5,))
+    model = make_model(refiner_units=(5,), refinement=1.0)
     same_weights(model, tiny_model)
     return model
 
@@ -209,7 +210,28 @@ def test_a_refiner_sees_the_first_glimpse(refined, tiny_images, monkeypatch):
     monkeypatch.setattr(type(refined.refiner), "call", lambda self, window: seen.append(window) or call(self, window))
     refined.refiner.correction.bias.assign([0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
     attention = refined.attend(tf.constant(tiny_images), SEED)
-    posterior = refined.controller(tiny_images)
+    images = tf.constant(tiny_images)
+    posterior = refined.controller(images)
     place = tf.concat([tf.sigmoid(posterior.scale.loc), tf.tanh(posterior.shift.loc)], axis=-1)  # the mean, uncorrected
-    np.testing.assert_allclose(seen[0], transformer.crop(tiny_images, place, (8, 6)), atol=1e-5)
+    np.testing.assert_allclose(seen[0], transformer.crop(images, place, (8, 6)), atol=1e-5)
     assert np.abs(attention.z_where - place).max() > 0.05
+
+
+def test_refinement_grows_from_nothing_to_all(make_model, refined, tiny_model, tiny_images):
+    model, images = make_model(refiner_units=(5,), refinement="linear(0, 1, steps=2000)"), tf.constant(tiny_images)
+    correction = [0.3, 0.2, -0.1, 1.0, -2.0, 0.5]
+    shares = {0: 0.0, 500: 0.25, 2000: 1.0, 10**6: 1.0}
+    same_weights(model, tiny_model)
+    for step, share in shares.items():
+        model.step.assign(step)
+        model.refiner.correction.bias.assign(correction)
+        refined.refiner.correction.bias.assign(share * np.array(correction))
+        assert_same(model.attend(images, SEED), refined.attend(images, SEED))
+    assert np.abs(model.attend(images, None).z_where - tiny_model.attend(images, None).z_where).max() > 0.05
+
+
+def test_refinement_is_nothing_at_first_and_all_at_last_by_default():
+    model, training = PRESETS["default"]()
+    shares = [float(model.refinement(step)) for step in range(0, training.iterations, 500)]
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert shares == sorted(shares)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,8 @@ from air.presets import PRESETS
 from air.schedules import Schedule
 
 CONFIGS = [config for preset in PRESETS.values() for config in preset()]
-SIZES = st.tuples(st.integers(50, 512), st.integers(50, 512))
-UNITS = st.lists(st.integers(1, 4096), max_size=4)
+SIZES = st.tuples(st.integers(50, 256), st.integers(50, 256))
+UNITS = st.lists(st.integers(1, 1024), max_size=4)  # never more weights than are allowed
 SCHEDULED = st.floats(1e-6, 1e6) | st.builds("linear({}, {}, steps={})".format, *[st.floats(1e-6, 1e6)] * 3)
 
 
@@ -46,7 +47,9 @@ def test_json_round_trip(config):
             "likelihood_deviation": SCHEDULED,
             "learn_count_prior_after": st.integers(0, 10**9),
             "baseline_units": UNITS,
-            "count_exploration": st.floats(0, 1),
+            "count_temperature": SCHEDULED,
+            "refinement": SCHEDULED,
+            "looks": st.sampled_from([1, 2]),
             "encoder_units": UNITS,
             "activation": st.sampled_from(["relu", "softplus", "elu", "tanh", "silu", "gelu"]),
             "decoder_bias": st.floats(-1e9, 1e9),
@@ -113,8 +116,10 @@ def test_json_round_trip_of_unusual_schedules(text):
         (AIRConfig, "learn_count_prior_after", -1, "equal to 0"),
         (AIRConfig, "refiner_units", (16, 0), "equal to 1"),
         (AIRConfig, "baseline_units", (0,), "equal to 1"),
-        (AIRConfig, "count_exploration", 1.5, "below 1"),
-        (AIRConfig, "count_exploration", -0.1, "at least 0"),
+        (AIRConfig, "count_temperature", 0, "above 0"),
+        (AIRConfig, "count_temperature", "linear(4, 0, steps=10)", "above 0"),
+        (AIRConfig, "refinement", -0.1, "at least 0"),
+        (AIRConfig, "looks", 3, "1 or 2"),
         (TrainingConfig, "baseline_learning_rate", 0, "above 0"),
         (AIRConfig, "activation", "sigmoid", "softplus"),
         (AIRConfig, "decoder_bias", float("nan"), "finite"),
@@ -285,3 +290,42 @@ def test_the_original_preset_has_the_published_numbers():
     assert training.clip_norm == Schedule.parse(1.0)
     assert training.learning_rate == Schedule("constant", 1e-4)
     assert training.iterations == 300 * 59_000 // 64
+
+
+@pytest.mark.parametrize("name", ["original", "paper", "pyro"])
+def test_presets_of_others_have_nothing_of_ours(name):
+    """Neither a refiner, nor a second look, nor another loss than the negative ELBO."""
+    model, _ = PRESETS[name]()
+    assert (model.looks, model.refiner_units, model.learn_count_prior_after) == (1, (), None)
+    for field in ("z_pres", "scale", "shift", "z_what"):
+        assert getattr(model, f"{field}_kl_weight") == Schedule("constant", 1.0), field
+    assert model.presence == "concrete" or model.count_temperature == Schedule("constant", 1.0)
+
+
+def test_the_paper_preset_has_the_published_numbers():
+    model, training = PRESETS["paper"]()
+    published = {
+        "presence": "nvil",
+        "controller_input": "latents",
+        "lstm_units": 256,
+        "z_what_size": 50,
+        "likelihood": "normal",
+        "likelihood_deviation": Schedule("constant", 0.3),
+    }
+    assert {name: getattr(model, name) for name in published} == published
+    odds = [float(model.z_pres_prior_odds(step)) for step in (0, 100_000, 300_000)]
+    assert odds == pytest.approx([1e4, 1e-5, 1e-5], rel=1e-3)
+    assert (training.batch_size, training.iterations) == (64, 300_000)
+    assert training.learning_rate == Schedule("constant", 1e-4)
+    assert training.baseline_learning_rate == Schedule("constant", 1e-3)
+
+
+def test_the_pyro_preset_has_pyros_prior_of_the_scale():
+    """1 / scale is about Normal(3, 0.2)."""
+    model, training = PRESETS["pyro"]()
+    mean, variance = model.scale_prior_mean.initial, model.scale_prior_variance.initial
+    inverse = 1 + np.exp(-np.random.default_rng(0).normal(mean, variance**0.5, 100_000))
+    assert inverse.mean() == pytest.approx(3, abs=0.02)
+    assert inverse.std() == pytest.approx(0.2, abs=0.005)
+    assert (model.presence, model.controller_input, model.likelihood) == ("nvil", "latents", "normal")
+    assert training.baseline_learning_rate == Schedule("constant", 0.1)

@@ -8,6 +8,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from air import checkpoints, embeddings, evaluation, objects, projections, projector, scatter, transformer
@@ -100,7 +101,7 @@ def test_crop_is_what_the_window_shows(tiny_model, tiny_images):
     images = np.rint(tiny_images * 255).astype(np.uint8)
     found = objects.attend(tiny_model, images, "crop")
     z_where = np.concatenate([found.scale[..., None], found.shift], axis=-1)
-    expected = transformer.crop(images / np.float32(255), z_where, (8, 6))
+    expected = transformer.crop(tf.constant(images / np.float32(255)), z_where, (8, 6))
     np.testing.assert_allclose(found.pictures / 255, expected, atol=0.5 / 255 + 1e-5)
     assert found.pictures.any()
 

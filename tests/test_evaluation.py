@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from air import evaluation, measures, mnist, pyro_scenes, report, tables, test_sets
@@ -120,8 +121,10 @@ def test_sampled_counts_have_their_probabilities():
 
 def test_more_steps_go_on_where_the_others_end(tiny_model, tiny_images):
     wider = measures.with_steps(tiny_model, 5)
-    ours, theirs = tiny_model.infer(tiny_images), wider.infer(tiny_images)
+    ours, theirs = (model.attend(tf.constant(tiny_images), None, looks=1) for model in (tiny_model, wider))
     np.testing.assert_allclose(theirs.z_what[:, :3], ours.z_what, rtol=1e-4, atol=1e-5)
+    ours, theirs = tiny_model.infer(tiny_images), wider.infer(tiny_images)  # the second look sees what the others leave
+    np.testing.assert_allclose(theirs.shift[:, :3], ours.shift, rtol=1e-4)
     np.testing.assert_allclose(theirs.presence[:, :3], ours.presence, rtol=1e-4)
     np.testing.assert_allclose(wider.count_prior, [*tiny_model.count_prior.numpy(), 0, 0])
     fewer = measures.with_steps(tiny_model, 1)
@@ -129,10 +132,13 @@ def test_more_steps_go_on_where_the_others_end(tiny_model, tiny_images):
 
 
 def test_more_steps_look_as_closely(make_model, tiny_images):
-    model = make_model(refiner_units=(8,))
+    model = make_model(refiner_units=(8,), refinement="linear(0, 1, steps=2000)")
     model.refiner.correction.bias.assign([0.5] * 6)  # an untrained one corrects nothing
-    wider = measures.with_steps(model, 4)
-    np.testing.assert_allclose(wider.infer(tiny_images).scale[:, :3], model.infer(tiny_images).scale, rtol=1e-4)
+    before = model.infer(tiny_images).scale
+    model.step.assign(1500)
+    after = model.infer(tiny_images).scale
+    assert np.abs(after - before).max() > 0.05
+    np.testing.assert_allclose(measures.with_steps(model, 4).infer(tiny_images).scale[:, :3], after, rtol=1e-4)
 
 
 def test_segments_that_follow_from_indices_are_the_generators_own(folder):

@@ -173,32 +173,37 @@ def posterior_of_count(p):
     return np.concatenate([np.ones((len(p), 1)), np.cumprod(p, axis=1)], axis=1) * ends
 
 
-@LIKELIHOOD
-@pytest.mark.parametrize("exploration", [0.0, 0.3])
-def test_the_loss_of_the_enumerated_count_is_brute_force(likelihood, exploration, make_model, tiny_images):
-    changes = {"presence": "enumerated", "count_exploration": exploration}
-    model, losses, _, steps = judged(make_model, tiny_images, likelihood, **changes)
-    count = (1 - exploration) * posterior_of_count(steps.p) + exploration / 4
-    reconstruction, attending = np.zeros(8), np.zeros((8, 3))
-    for n in range(4):
-        canvas = steps.objects[:, :n].sum(axis=1)
-        reconstruction += count[:, n] * negative_log_likelihood(likelihood, tiny_images, canvas)
-        attending[:, :n] += count[:, n, None]
-    assert_losses(losses, reconstruction, count_kl_by_step(steps.p), attending, steps)
-    if not exploration:
-        bound = -losses.total.numpy()
-        judging = model.objective(tf.constant(tiny_images), SEED, training=False)[0]
-        np.testing.assert_allclose(-judging.total, bound, rtol=1e-6)
+TEMPERATURE = pytest.mark.parametrize(("temperature", "at_step_5"), [(1.0, 1.0), ("linear(4, 1, steps=10)", 2.5)])
 
 
 @LIKELIHOOD
-def test_the_loss_of_nvil_is_the_elbo_of_its_sample(likelihood, make_model, tiny_images):
-    _, losses, estimate, steps = judged(make_model, tiny_images, likelihood, presence="nvil", baseline_units=(5,))
-    present = estimate.z_pres.numpy()
-    assert len(set(present.sum(axis=1))) > 1
-    canvas = np.einsum("bt,bthw->bhw", present, steps.objects)
-    reconstruction = negative_log_likelihood(likelihood, tiny_images, canvas)
-    assert_losses(losses, reconstruction, count_kl_by_step(steps.p), present, steps)
+@TEMPERATURE
+def test_the_loss_of_the_enumerated_count_is_brute_force(likelihood, temperature, at_step_5, make_model, tiny_images):
+    changes = {"presence": "enumerated", "count_temperature": temperature}
+    model, training, _, steps = judged(make_model, tiny_images, likelihood, **changes)
+    judging = model.objective(tf.constant(tiny_images), SEED, training=False)[0]
+    for losses, divisor in ((training, at_step_5), (judging, 1.0)):
+        p = expit(logit(steps.p) / divisor)
+        count = posterior_of_count(p)
+        reconstruction, attending = np.zeros(8), np.zeros((8, 3))
+        for n in range(4):
+            canvas = steps.objects[:, :n].sum(axis=1)
+            reconstruction += count[:, n] * negative_log_likelihood(likelihood, tiny_images, canvas)
+            attending[:, :n] += count[:, n, None]
+        assert_losses(losses, reconstruction, count_kl_by_step(p), attending, steps)
+
+
+@LIKELIHOOD
+@TEMPERATURE
+def test_the_loss_of_nvil_is_the_elbo_of_its_sample(likelihood, temperature, at_step_5, make_model, tiny_images):
+    changes = {"presence": "nvil", "baseline_units": (5,), "count_temperature": temperature}
+    model, training, estimate, steps = judged(make_model, tiny_images, likelihood, **changes)
+    judging, plain, _ = model.objective(tf.constant(tiny_images), SEED, training=False)
+    for losses, present, divisor in ((training, estimate.z_pres, at_step_5), (judging, plain.z_pres, 1.0)):
+        assert len(set(present.numpy().sum(axis=1))) > 1
+        canvas = np.einsum("bt,bthw->bhw", present, steps.objects)
+        reconstruction = negative_log_likelihood(likelihood, tiny_images, canvas)
+        assert_losses(losses, reconstruction, count_kl_by_step(expit(logit(steps.p) / divisor)), present.numpy(), steps)
 
 
 def test_z_where_is_drawn_from_the_posterior(model, tiny_images):
@@ -234,12 +239,13 @@ OTHER_WAYS = {
     "presence": "enumerated",
     "controller_input": "latents",
     "refiner_units": (6,),
+    "refinement": "linear(0, 1, steps=10)",
     "likelihood": "normal",
     "window_size": (5, 4),  # fewer kinks between pixels
 }
 
 
-@pytest.fixture(params=[{}, OTHER_WAYS], ids=["concrete", "enumerated, latents, refiner, normal"])
+@pytest.fixture(params=[{"refiner_units": ()}, OTHER_WAYS], ids=["concrete", "enumerated, latents, refiner, normal"])
 def smooth_model(request, model, make_model):
     """A model whose loss has few kinks nearby.
 
@@ -317,13 +323,29 @@ def test_decoder_noise(make_model, tiny_images):
     assert np.abs(loud.reconstruction - noisy.objective(images, tf.constant([1, 3]))[0].reconstruction).max() > 1
 
 
+def test_the_objective_looks_once(make_model, tiny_images):
+    """In training and in judging, however often inference looks."""
+    once, twice = (make_model(looks=looks, decoder_bias=0.0) for looks in (1, 2))
+    twice.set_weights(once.get_weights())
+    images = tf.constant(tiny_images)
+    assert np.abs(twice.infer(tiny_images).z_what - once.infer(tiny_images).z_what).max() > 0.01
+    for training in (True, False):
+        ours, theirs = (model.objective(images, SEED, training=training)[0].total for model in (once, twice))
+        np.testing.assert_array_equal(ours, theirs)
+    for model in (once, twice):
+        model.compile(jit_compile=False)
+    counts = tf.zeros(8, tf.int32)
+    logs = [{name: float(value) for name, value in model.test_step((images, counts)).items()} for model in (once, twice)]
+    assert logs[0] == logs[1]
+
+
 def set_bias(layer, value):
     layer.kernel.assign(0 * layer.kernel)
     layer.bias.assign(0 * layer.bias + value)
 
 
 def test_weighted_kl_does_not_touch_the_rest(make_model, tiny_images):
-    one, none = make_model(), make_model(**dict.fromkeys(WEIGHTS, 0.0))
+    one, none = (make_model(**dict.fromkeys(WEIGHTS, weight)) for weight in (1.0, 0.0))
     none.set_weights(one.get_weights())
     a, b = one.objective(tf.constant(tiny_images), SEED)[0], none.objective(tf.constant(tiny_images), SEED)[0]
     np.testing.assert_allclose(b.total, b.reconstruction, rtol=1e-6)

@@ -94,7 +94,8 @@ class Oracle:
 
     def __init__(self, canvas_size, blind=False):
         self.config = types.SimpleNamespace(canvas_size=canvas_size, z_what_size=3)
-        self.controller = self.encoder = types.SimpleNamespace(get_weights=lambda: [np.ones(3, np.float32)])
+        self.controller = self.encoder = self.decoder = types.SimpleNamespace(get_weights=lambda: [np.ones(3, np.float32)])
+        self.refiner = None
         self.blind, self.seen = blind, 0
 
     def infer(self, images):
@@ -143,6 +144,18 @@ def test_what_no_bank_can_be_made_of(scenes):
 def test_the_fingerprint_is_of_the_weights(tiny_model, make_model):
     assert fingerprint(tiny_model) == fingerprint(tiny_model)
     assert fingerprint(tiny_model) != fingerprint(make_model(seed=1))
+
+
+@pytest.mark.parametrize("part", ["controller", "refiner", "encoder", "decoder"])
+def test_the_fingerprint_is_of_all_weights_that_decide_z_what(part, make_model):
+    model = make_model()
+    before, variable = fingerprint(model), getattr(model, part).trainable_variables[-1]
+    value = variable.numpy()
+    variable.assign(value + 1e-3)
+    assert fingerprint(model) != before
+    variable.assign(value)
+    model.count_prior.assign([0.7, 0.1, 0.1, 0.1])
+    assert fingerprint(model) == before
 
 
 def test_the_command(tmp_path, scenes, monkeypatch, capsys):

@@ -61,12 +61,24 @@ def test_batches_and_steps():
     rng = np.random.default_rng(1)
     canvas, window = rng.random((3, 12, 15), np.float32), rng.random((3, 2, 6, 5), np.float32)
     z_where = np.concatenate([rng.uniform(0.2, 0.9, (3, 2, 1)), rng.uniform(-1, 1, (3, 2, 2))], axis=-1).astype(np.float32)
-    cropped, rendered = transformer.crop(canvas, z_where, (6, 5)), transformer.render(window, z_where, (12, 15))
+    cropped = transformer.crop(tf.constant(canvas), z_where, (6, 5))
+    rendered = transformer.render(window, z_where, (12, 15))
     assert cropped.shape == (3, 2, 6, 5)
     assert rendered.shape == (3, 2, 12, 15)
     for b, t in np.ndindex(3, 2):
         np.testing.assert_allclose(cropped[b, t], reference_crop(canvas[b], z_where[b, t], (6, 5)), atol=1e-5)
         np.testing.assert_allclose(rendered[b, t], reference_render(window[b, t], z_where[b, t], (12, 15)), atol=1e-5)
+
+
+def test_every_step_may_have_a_canvas_of_its_own():
+    rng = np.random.default_rng(1)
+    canvas = rng.random((3, 2, 12, 15), np.float32)
+    z_where = np.concatenate([rng.uniform(0.2, 0.9, (3, 2, 1)), rng.uniform(-1, 1, (3, 2, 2))], axis=-1).astype(np.float32)
+    cropped = transformer.crop(tf.constant(canvas), z_where, (6, 5))
+    for b, t in np.ndindex(3, 2):
+        np.testing.assert_allclose(cropped[b, t], reference_crop(canvas[b, t], z_where[b, t], (6, 5)), atol=1e-5)
+    shared = transformer.crop(tf.constant(canvas[:, :1]), z_where, (6, 5))  # one for all steps
+    np.testing.assert_array_equal(shared, transformer.crop(tf.constant(canvas[:, 0]), z_where, (6, 5)))
 
 
 @pytest.mark.parametrize("place", PLACES)
