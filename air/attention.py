@@ -94,7 +94,7 @@ def _attend_in_turn(networks: Networks, config: AIRConfig, canvas: tf.Tensor, se
         [None] * config.max_steps if seed is None else tf.unstack(tf.random.split(seed, config.max_steps)) for seed in seeds
     ]
     controller, residual, latents = networks.controller, canvas[:, 0], None
-    state, from_canvas = controller.initial_state(tf.shape(canvas)[0]), controller.read(residual)
+    state, from_canvas = None, controller.read(residual)
     posteriors: list[Posterior] = []
     steps: list[Attention] = []
     for keys in zip(*by_step, strict=True):

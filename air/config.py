@@ -203,7 +203,7 @@ class AIRConfig(Config):
     """Variance of the prior of z_what."""
     z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=60.0, limit=1e-2)
     """Prior odds that a step attends to an object."""
-    learn_count_prior_after: Annotated[int, Field(ge=0)] | None = None
+    learn_count_prior_after: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Training step from which on the prior of the count is learned, by following the inferred counts; never when None."""
 
     presence: Presence = "concrete"

@@ -109,38 +109,36 @@ class Controller(keras.layers.Layer):
 
     def call(self, canvas: tf.Tensor) -> Posterior:
         """All steps at once, each seeing the same canvas and no latents: [batch, height, width] in [0, 1]."""
-        from_canvas, state = self.read(canvas), self.initial_state(tf.shape(canvas)[0])
+        from_canvas, state = self.read(canvas), None
         outputs = []
         for _ in range(self.steps):
             output, state = self.advance(from_canvas, None, state)
             outputs.append(output)
         return self.answer(tf.stack(outputs, axis=1))
 
-    def initial_state(self, batch: tf.Tensor) -> State:
-        nothing = tf.zeros([batch, self.lstm_units])
-        return State(nothing, nothing)
-
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
         """What a canvas [batch, height, width] adds to the gates: [batch, 4 * lstm_units]."""
         return self.input_gates(self.flatten(_run(self.cnn, canvas[..., None])))
 
-    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State) -> tuple[tf.Tensor, State]:
+    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> tuple[tf.Tensor, State]:
         """One step of the LSTM.
 
         Args:
             from_canvas: [batch, 4 * lstm_units], of `read`.
             latents: [batch, latent_size] of the step before; None for none.
-            state: after the step before.
+            state: after the step before; None at the first, which has nothing to remember.
 
         Returns:
             Its output [batch, lstm_units], and its state.
         """
-        gates = from_canvas + self.recurrent_gates(state.output)
+        gates = from_canvas if state is None else from_canvas + self.recurrent_gates(state.output)
         if latents is not None:
             gates += self.latent_gates(latents)
         write, forget, candidate, read = tf.split(gates, 4, axis=-1)
         # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
-        cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
+        cell = tf.sigmoid(write) * tf.tanh(candidate)
+        if state is not None:
+            cell += tf.sigmoid(forget + 1.0) * state.cell
         output = tf.sigmoid(read) * tf.tanh(cell)
         return output, State(cell, output)
 

@@ -140,7 +140,7 @@ def test_count_of_a_training_step_is_that_by_hand(make_model):
 
     from benchmarks import flops
 
-    model = make_model()
+    model = make_model(refiner_units=())
     model.compile(jit_compile=False)
     batch, size = 5, (20, 24)
     rows = 3 * batch  # windows

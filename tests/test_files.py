@@ -14,7 +14,7 @@ import pytest
 from air import files, seeds
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, DataError, UsageError
-from air.evaluation_config import SeedsConfig
+from air.evaluation_config import SeedsConfig, scored_often
 from air.files import BusyError, Claim, replacing_folder
 from air.runs import LOCK, RunFolder
 from air.scenes import SceneSet
@@ -265,7 +265,7 @@ def test_seeds_at_once(tmp_path):
     with Claim(tmp_path / "out" / LOCK) as claim:
         assert claim.take()
         with pytest.raises(BusyError, match="out: in use by another process"):
-            seeds.report(tmp_path / "out", SeedsConfig(n=1), tmp_path / "data")
+            seeds.report(tmp_path / "out", SeedsConfig(n=1, more_digits_scenes=0), tmp_path / "data", scored_often("default"))
     assert names(tmp_path / "out") == []
 
 

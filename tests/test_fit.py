@@ -309,7 +309,7 @@ def test_a_step_compiled_with_xla_is_the_same_step(make_model, tiny_images):
     norm = np.sqrt(sum(np.sum(change**2) for change in plain["change"]))
     assert norm == pytest.approx(1e-2, rel=1e-3)
     error = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(plain["change"], compiled["change"], strict=True)))
-    assert error < 0.05 * norm
+    assert error < 0.1 * norm
 
 
 def test_global_norm_is_tensorflows():

@@ -358,7 +358,7 @@ def test_configurations_survive_json(tmp_path):
 
 @pytest.mark.parametrize(
     ("fields", "total"),
-    [({}, 71000), ({"per_count_files": True}, 151000), ({"per_count_files": True, "per_count_max_digits": 1}, 71000)],
+    [({}, 161000), ({"per_count_files": True}, 361000), ({"per_count_files": True, "per_count_max_digits": 1}, 161000)],
 )
 def test_total_scenes(fields, total):
     assert GeneratorConfig(**fields).total_scenes == total

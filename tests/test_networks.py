@@ -167,7 +167,7 @@ def test_latents_are_an_input_of_the_lstm():
     kernel = np.concatenate([controller.input_gates.kernel.numpy(), controller.latent_gates.kernel.numpy()])
     bias = controller.input_gates.bias.numpy() + np.repeat([0, 1, 0, 0], 6)
     cell.set_weights([kernel, controller.recurrent_gates.kernel.numpy(), bias])
-    theirs, ours = [tf.zeros([5, 6])] * 2, controller.initial_state(5)
+    theirs, ours = [tf.zeros([5, 6])] * 2, None
     for seen in latents:
         features = np.concatenate([CANVAS.reshape(5, -1), np.zeros((5, 4)) if seen is None else seen], axis=1)
         expected, theirs = cell(tf.constant(features, tf.float32), theirs)
