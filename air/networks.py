@@ -131,14 +131,15 @@ class Controller(keras.layers.Layer):
         Returns:
             Its output [batch, lstm_units], and its state.
         """
-        gates = from_canvas if state is None else from_canvas + self.recurrent_gates(state.output)
+        if state is None:  # zeros, not nothing: weights that nothing reads would have no gradient where there is one step
+            nothing = tf.zeros([tf.shape(from_canvas)[0], self.lstm_units])
+            state = State(nothing, nothing)
+        gates = from_canvas + self.recurrent_gates(state.output)
         if latents is not None:
             gates += self.latent_gates(latents)
         write, forget, candidate, read = tf.split(gates, 4, axis=-1)
         # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
-        cell = tf.sigmoid(write) * tf.tanh(candidate)
-        if state is not None:
-            cell += tf.sigmoid(forget + 1.0) * state.cell
+        cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
         output = tf.sigmoid(read) * tf.tanh(cell)
         return output, State(cell, output)
 
