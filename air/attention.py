@@ -102,8 +102,8 @@ def _attend_in_turn(networks: Networks, config: AIRConfig, canvas: tf.Tensor, se
             windows = tf.sigmoid(tf.stop_gradient(steps[-1].window_logits))
             residual -= transformer.paint(windows, tf.stop_gradient(steps[-1].z_where), config.canvas_size)
             from_canvas = controller.read(residual)
-        output, state = controller.advance(from_canvas, latents, state)
-        posteriors.append(controller.answer(output[:, None]))
+        state = controller.advance(from_canvas, latents, state)
+        posteriors.append(controller.answer(state.output[:, None]))
         steps.append(_look(networks, config, canvas, posteriors[-1], keys))
         if config.controller_input == "latents":
             latents = tf.concat([steps[-1].z_where, steps[-1].z_what], axis=-1)[:, 0]

@@ -252,6 +252,14 @@ class AIRConfig(Config):
         return self
 
     @property
+    def latent_size(self) -> int:
+        """The size of the latents that the LSTM sees of the step before; 0 for none.
+
+        A single step has none before it, and weights that nothing reads would have no gradient.
+        """
+        return 3 + self.z_what_size if self.controller_input == "latents" and self.max_steps > 1 else 0
+
+    @property
     def weights(self) -> int:
         """The number of weights of the model's networks."""
         height, width = self.canvas_size
@@ -259,8 +267,7 @@ class AIRConfig(Config):
         channels, total = 1, 0
         if self.presence == "nvil":
             total += _dense(height * width, *self.baseline_units, self.max_steps)
-        if self.controller_input == "latents":
-            total += (3 + self.z_what_size) * 4 * self.lstm_units
+        total += self.latent_size * 4 * self.lstm_units
         if self.refiner_units:
             total += _dense(window, *self.refiner_units, 6)
         cnn = zip(self.cnn_filters, self.cnn_kernels, self.cnn_strides, self.cnn_pools, strict=True)

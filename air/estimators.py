@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from air import distributions, presence
+from air import distributions, networks, presence
 from air.config import AIRConfig
 
 
@@ -45,6 +45,11 @@ class Estimate(NamedTuple):
 
 def _zero_valued(value: tf.Tensor) -> tf.Tensor:
     return value - tf.stop_gradient(value)
+
+
+def _tempered(logits: tf.Tensor, now: SimpleNamespace, training: bool) -> tf.Tensor:
+    """The log-odds that an estimator counts by: softer while training, so that every count stays likely for a while."""
+    return logits / now.count_temperature if training else logits
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -86,29 +91,22 @@ class NVIL(keras.layers.Layer):
     def __init__(self, units: Sequence[int] = (256, 128), centre: bool = True, normalise: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units, self.centre, self.normalise = tuple(units), centre, normalise
-        self.hidden = [keras.layers.Dense(n, activation="relu", name=f"hidden_{i}") for i, n in enumerate(self.units)]
+        self.hidden = networks.mlp(self.units, "relu", "hidden")
 
     def build(self, canvas_size: tuple[int, int], steps: int) -> None:
-        size = canvas_size[0] * canvas_size[1]
-        for layer in self.hidden:
-            layer.build((None, size))
-            size = layer.units
         self.cost = keras.layers.Dense(steps, name="cost")
-        self.cost.build((None, size))
+        networks.build_chain([*self.hidden, self.cost], canvas_size[0] * canvas_size[1])
         self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", trainable=False)
         self.variance = self.add_weight(name="variance", shape=(), initializer="ones", trainable=False)
         self.built = True
 
     def baseline(self, images: tf.Tensor) -> tf.Tensor:
         """The expected cost of each step, given that it is reached: [batch, T]."""
-        x = tf.reshape(images, [-1, images.shape[1] * images.shape[2]])
-        for layer in self.hidden:
-            x = layer(x)
-        return self.cost(x)
+        return networks.run([*self.hidden, self.cost], tf.reshape(images, [-1, images.shape[1] * images.shape[2]]))
 
     def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
         """Args: now: the configuration's values at this step; seed: [2] integers."""
-        logits = proposal.logits / now.count_temperature if training else proposal.logits
+        logits = _tempered(proposal.logits, now, training)
         present = presence.discrete(tf.sigmoid(logits), distributions.uniform(tf.shape(logits), seed))
         running = tf.concat([tf.ones_like(present[:, :1]), present[:, :-1]], axis=1)
         log_q = present * tf.math.log_sigmoid(logits) + (1.0 - present) * tf.math.log_sigmoid(-logits)
@@ -145,7 +143,7 @@ class Enumerated(keras.layers.Layer):
 
     def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
         """Args: now: the configuration's values at this step; seed: unused."""
-        logits = proposal.logits / now.count_temperature if training else proposal.logits
+        logits = _tempered(proposal.logits, now, training)
         count = tf.exp(presence.log_count(logits))
         attending = tf.cumsum(count, axis=1, reverse=True)[:, 1:]
         reconstruction = -tf.reduce_sum(count * proposal.log_likelihoods(), axis=1)

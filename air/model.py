@@ -51,9 +51,9 @@ class AIRModel(keras.Model):
         self.seed = seed
         c = self.config
         cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-        # A single step has none before it, and weights that nothing reads would have no gradient.
-        latents = 3 + c.z_what_size if c.controller_input == "latents" and c.max_steps > 1 else 0
-        self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=latents, name="controller")
+        self.controller = Controller(
+            c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=c.latent_size, name="controller"
+        )
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(c.window_size, c.decoder_units, c.activation, c.decoder_bias, name="decoder")
@@ -147,11 +147,14 @@ class AIRModel(keras.Model):
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """The inferred number of objects alone, [batch] int32, looking at them only where the controller has to."""
-        if self.config.controller_input == "canvas":
-            logits = self.controller(images).presence_logits
-        else:
-            logits = self.attend(images, None, looks=1).presence_logits
-        return tf.cast(tf.reduce_sum(presence.discrete(tf.sigmoid(logits)), axis=1), tf.int32)
+        present = presence.discrete(self._presence(images))
+        return tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
+
+    def _presence(self, images: tf.Tensor) -> tf.Tensor:
+        """How likely each step attends to an object, if all steps before do, inferred deterministically: [batch, steps]."""
+        looking = self.config.controller_input != "canvas"
+        posterior = self.attend(images, None, looks=1) if looking else self.controller(images)
+        return tf.sigmoid(posterior.presence_logits)
 
     def decode(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Scenes:
         """Paints scenes from their latents.
@@ -225,8 +228,7 @@ class AIRModel(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = unpack(data)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
-        z_pres = tf.sigmoid(self.attend(images, None, looks=1).presence_logits)
-        self._record(losses, z_pres, attention.z_where, counts, tf.zeros([]), tf.zeros([]))
+        self._record(losses, self._presence(images), attention.z_where, counts, tf.zeros([]), tf.zeros([]))
         return self._logs()
 
     @property

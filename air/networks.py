@@ -26,11 +26,18 @@ class State(NamedTuple):
     output: tf.Tensor  # [batch, lstm_units]
 
 
-def _mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.Layer]:
+def mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.Layer]:
     return [keras.layers.Dense(n, activation=activation, name=f"{name}_{i}") for i, n in enumerate(units)]
 
 
-def _run(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
+def build_chain(layers: Sequence[keras.layers.Dense], inputs: int) -> None:
+    """Builds dense layers, each of which reads the one before and the first one `inputs` numbers."""
+    for layer in layers:
+        layer.build((None, inputs))
+        inputs = layer.units
+
+
+def run(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
     for layer in layers:
         x = layer(x)
     return x
@@ -90,7 +97,7 @@ class Controller(keras.layers.Layer):
             self.latent_gates = keras.layers.Dense(4 * lstm_units, use_bias=False, name="latent_gates")
         sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
         self.heads = {
-            name: keras.Sequential([*_mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n)], name=name)
+            name: keras.Sequential([*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n)], name=name)
             for name, n in sizes.items()
         }
 
@@ -112,24 +119,21 @@ class Controller(keras.layers.Layer):
         from_canvas, state = self.read(canvas), None
         outputs = []
         for _ in range(self.steps):
-            output, state = self.advance(from_canvas, None, state)
-            outputs.append(output)
+            state = self.advance(from_canvas, None, state)
+            outputs.append(state.output)
         return self.answer(tf.stack(outputs, axis=1))
 
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
         """What a canvas [batch, height, width] adds to the gates: [batch, 4 * lstm_units]."""
-        return self.input_gates(self.flatten(_run(self.cnn, canvas[..., None])))
+        return self.input_gates(self.flatten(run(self.cnn, canvas[..., None])))
 
-    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> tuple[tf.Tensor, State]:
-        """One step of the LSTM.
+    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> State:
+        """One step of the LSTM, and its state after it.
 
         Args:
             from_canvas: [batch, 4 * lstm_units], of `read`.
             latents: [batch, latent_size] of the step before; None for none.
             state: after the step before; None at the first, which has nothing to remember.
-
-        Returns:
-            Its output [batch, lstm_units], and its state.
         """
         if state is None:  # zeros, not nothing: weights that nothing reads would have no gradient where there is one step
             nothing = tf.zeros([tf.shape(from_canvas)[0], self.lstm_units])
@@ -140,8 +144,7 @@ class Controller(keras.layers.Layer):
         write, forget, candidate, read = tf.split(gates, 4, axis=-1)
         # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
         cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
-        output = tf.sigmoid(read) * tf.tanh(cell)
-        return output, State(cell, output)
+        return State(cell, tf.sigmoid(read) * tf.tanh(cell))
 
     def answer(self, outputs: tf.Tensor) -> Posterior:
         """The posterior of as many steps as there are outputs, [batch, steps, lstm_units]."""
@@ -184,21 +187,17 @@ class Refiner(keras.layers.Layer):
     def __init__(self, units: Sequence[int], activation: str = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units, self.activation = tuple(units), activation
-        self.hidden = _mlp(self.units, activation, "hidden")
+        self.hidden = mlp(self.units, activation, "hidden")
         self.correction = keras.layers.Dense(6, kernel_initializer="zeros", name="correction")
 
     def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
-        size = input_shape[-2] * input_shape[-1]
-        for layer in self.hidden:
-            layer.build((None, size))
-            size = layer.units
-        self.correction.build((None, size))
+        build_chain([*self.hidden, self.correction], input_shape[-2] * input_shape[-1])
         super().build(input_shape)
 
     def call(self, window: tf.Tensor) -> Correction:
         """Args: window: [batch, steps, height, width]."""
         steps, height, width = window.shape[1:]
-        answer = self.correction(_run(self.hidden, tf.reshape(window, [-1, height * width])))
+        answer = self.correction(run(self.hidden, tf.reshape(window, [-1, height * width])))
         return Correction(*tf.split(tf.reshape(answer, [-1, steps, 6]), [1, 2, 1, 2], axis=-1))
 
     def get_config(self) -> dict[str, Any]:
@@ -220,21 +219,17 @@ class GlimpseEncoder(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.units, self.z_what_size, self.activation = tuple(units), z_what_size, activation
-        self.hidden = _mlp(self.units, activation, "hidden")
+        self.hidden = mlp(self.units, activation, "hidden")
         self.parameters = keras.layers.Dense(2 * z_what_size, name="parameters")
 
     def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
-        size = input_shape[-2] * input_shape[-1]
-        for layer in self.hidden:
-            layer.build((None, size))
-            size = layer.units
-        self.parameters.build((None, size))
+        build_chain([*self.hidden, self.parameters], input_shape[-2] * input_shape[-1])
         super().build(input_shape)
 
     def call(self, window: tf.Tensor) -> tfd.Normal:
         """Args: window: [batch, steps, height, width]. Returns a Normal of shape [batch, steps, z_what_size]."""
         steps, height, width = window.shape[1:]
-        answer = self.parameters(_run(self.hidden, tf.reshape(window, [-1, height * width])))
+        answer = self.parameters(run(self.hidden, tf.reshape(window, [-1, height * width])))
         mean, log_variance = tf.split(tf.reshape(answer, [-1, steps, 2 * self.z_what_size]), 2, axis=-1)
         return gaussian(mean, clip_log_variance(log_variance))
 
@@ -264,23 +259,19 @@ class GlimpseDecoder(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.window_size, self.units, self.activation, self.bias = tuple(window_size), tuple(units), activation, bias
-        self.hidden = _mlp(self.units, activation, "hidden")
+        self.hidden = mlp(self.units, activation, "hidden")
         self.logits = keras.layers.Dense(
             window_size[0] * window_size[1], bias_initializer=keras.initializers.Constant(bias), name="logits"
         )
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
-        size = input_shape[-1]
-        for layer in self.hidden:
-            layer.build((None, size))
-            size = layer.units
-        self.logits.build((None, size))
+        build_chain([*self.hidden, self.logits], input_shape[-1])
         super().build(input_shape)
 
     def call(self, z_what: tf.Tensor) -> tf.Tensor:
         """Args: z_what: [batch, steps, z_what_size]. Returns logits of pixels, [batch, steps, height, width]."""
         steps, size = z_what.shape[1:]
-        logits = self.logits(_run(self.hidden, tf.reshape(z_what, [-1, size])))
+        logits = self.logits(run(self.hidden, tf.reshape(z_what, [-1, size])))
         return tf.reshape(logits, [-1, steps, *self.window_size])
 
     def get_config(self) -> dict[str, Any]:

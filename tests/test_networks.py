@@ -171,8 +171,8 @@ def test_latents_are_an_input_of_the_lstm():
     for seen in latents:
         features = np.concatenate([CANVAS.reshape(5, -1), np.zeros((5, 4)) if seen is None else seen], axis=1)
         expected, theirs = cell(tf.constant(features, tf.float32), theirs)
-        output, ours = controller.advance(controller.read(CANVAS), seen, ours)
-        np.testing.assert_allclose(output, expected, atol=1e-5)
+        ours = controller.advance(controller.read(CANVAS), seen, ours)
+        np.testing.assert_allclose(ours.output, expected, atol=1e-5)
         np.testing.assert_allclose(ours.cell, theirs[1], atol=1e-5)
 
 
