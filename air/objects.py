@@ -44,7 +44,7 @@ def attend(
     picture: Picture | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Attention:
-    """Infers scenes deterministically, some seven times faster than `AIRModel.infer`, as no object is rendered onto a canvas.
+    """Infers scenes deterministically, without the canvases that `AIRModel.infer` returns.
 
     Args:
         model: to ask.

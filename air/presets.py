@@ -7,6 +7,17 @@ from air.config import AIRConfig, TrainingConfig
 
 PresetName = Literal["default", "original", "paper", "pyro"]
 
+AS_PUBLISHED = {
+    "cnn_filters": (),
+    "cnn_kernels": (),
+    "cnn_strides": (),
+    "cnn_pools": (),
+    "refiner_units": (),
+    "looks": 1,
+    "z_what_kl_weight": 1.0,
+}
+"""Leaves out what only this project's recipe has."""
+
 
 class Preset(NamedTuple):
     model: AIRConfig
@@ -24,19 +35,13 @@ def original() -> Preset:
     300 epochs of its 59,000 scenes are 276,562 batches of 64.
     """
     model = AIRConfig(
-        cnn_filters=(),
-        cnn_kernels=(),
-        cnn_strides=(),
-        cnn_pools=(),
-        refiner_units=(),
-        looks=1,
+        **AS_PUBLISHED,
         activation="softplus",
         decoder_bias=0.0,
         decoder_noise=0.3,
         scale_prior_mean=-1.0,
         scale_prior_variance=0.05,
         z_pres_prior_odds="exponential(1e4, factor=0.1, every=3000, limit=1e-9)",
-        z_what_kl_weight=1.0,
     )
     return Preset(model, TrainingConfig(iterations=276_562, batch_size=64, learning_rate=1e-4, clip_norm=1.0))
 
@@ -65,18 +70,13 @@ def pyro() -> Preset:
     """The AIR example of Pyro (`examples/air`), with the options that its tutorial recommends.
 
     Its z_where is (inverse scale, x, y) with the prior Normal((3, 0, 0), (0.2, 1, 1)), where x and y are in units of the
-    inverse scale; scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) have the same means
-    and deviations. Its baseline is an LSTM that sees the latents; ours sees the picture and answers for every step.
+    inverse scale; scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) have nearly the same
+    means and deviations. Its baseline is an LSTM that sees the latents; ours sees the picture and answers for every step.
     """
     model = AIRConfig(
         controller_input="latents",
         head_units=(200,),
-        cnn_filters=(),
-        cnn_kernels=(),
-        cnn_strides=(),
-        cnn_pools=(),
-        refiner_units=(),
-        looks=1,
+        **AS_PUBLISHED,
         encoder_units=(200,),
         decoder_units=(200,),
         activation="relu",
@@ -87,7 +87,6 @@ def pyro() -> Preset:
         scale_prior_variance=0.01,
         shift_prior_variance=0.11,
         z_pres_prior_odds=0.01,
-        z_what_kl_weight=1.0,
         presence="nvil",
         count_temperature=1.0,
         baseline_units=(200,),

@@ -4,7 +4,6 @@ The answers are kept in the run folder's scores.json, with what they are of, so 
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from air import checkpoints, cli, mnist, test_sets
 from air.config import AIRConfig
 from air.errors import DataError, UsageError
 from air.evaluation_config import SeedsConfig
+from air.files import read_json
 from air.progress import stage
 from air.scenes import SceneSet
 
@@ -105,8 +105,8 @@ def _digest(images: np.ndarray) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """scores.json; nothing if it is missing or damaged, as it can be made again."""
     try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        content = read_json(path)
+    except DataError:
         return {}
     entries = content.items() if isinstance(content, dict) else ()
     return {name: entry for name, entry in entries if isinstance(entry, dict) and {"of", "value"} <= set(entry)}

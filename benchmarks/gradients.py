@@ -100,9 +100,9 @@ def main() -> None:
         if getattr(arguments, name) < least:
             raise UsageError(f"{name}: {getattr(arguments, name)} is not allowed; it must be {least} or more")
     found = measure(**dataclasses.asdict(arguments))
-    worst = next(iter(found.values()))[0]
+    first = next(iter(found.values()))[0]
     rows = [
-        [name, f"{variance:,.1f}", f"{variance / worst:.4f}", f"{bias:.3f}", f"{noise:.3f}"]
+        [name, f"{variance:,.1f}", f"{variance / first:.4f}", f"{bias:.3f}", f"{noise:.3f}"]
         for name, (variance, bias, noise) in found.items()
     ]
     print(table(["estimator", "variance", "of the first", "relative bias", "of it noise"], rows))
