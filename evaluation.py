@@ -19,7 +19,7 @@ from air import cli, files
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
 from air.evaluation_config import EvaluationConfig, SeedsConfig, scored_often
-from air.presets import PRESETS, Preset, PresetName
+from air.presets import Preset, PresetName
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
@@ -68,10 +68,9 @@ def judge_model(arguments: ModelArguments) -> None:
 
 
 def read_seeds() -> SeedsArguments:
-    """The command line, whose defaults are those of its --preset."""
-    preset = cli.peek("--preset")
-    preset = preset if preset in PRESETS else "default"
-    recipe = scored_often(preset)
+    """The command line, whose defaults are those of its --preset and --presence."""
+    preset, recipe = cli.peek_recipe()
+    recipe = scored_often(recipe)
     default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
     text = "Trains a recipe with several seeds, and reports how soon and how well each learns to count."
     return cli.parse(SeedsArguments, text, sys.argv[2:], default)

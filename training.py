@@ -18,7 +18,7 @@ import tyro
 from air import cli
 from air.config import AIRConfig, TrainingConfig
 from air.errors import UsageError
-from air.presets import PRESETS, PresetName
+from air.presets import PresetName
 from air.runs import RunFolder
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
@@ -27,7 +27,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     preset: PresetName = "default"
-    """Where the other flags' defaults come from."""
+    """Where the other flags' defaults come from; the default one has a recipe for each --presence."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""
     held_out: Path_ | None = None
@@ -47,12 +47,11 @@ class Arguments:
 
 
 def read_arguments() -> Arguments:
-    """The command line, whose defaults are those of its --preset, or the configuration of the run to --resume."""
+    """The command line, whose defaults follow from its --preset and --presence, or from the run to --resume."""
     defaults = Arguments()
-    preset, resume = cli.peek("--preset"), cli.peek("--resume")
-    if preset in PRESETS:
-        model, training = PRESETS[preset]()
-        defaults = dataclasses.replace(defaults, preset=preset, model=model, training=training)
+    resume = cli.peek("--resume")
+    preset, (model, training) = cli.peek_recipe()
+    defaults = dataclasses.replace(defaults, preset=preset, model=model, training=training)
     if resume:
         model, training, record = RunFolder(Path(resume)).read()
         defaults = dataclasses.replace(defaults, data=Path(record["data"]), model=model, training=training)

@@ -6,12 +6,15 @@ import os
 import re
 import sys
 import tempfile
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from air.config import Presence
 from air.errors import AIRError, UsageError
+from air.presets import PRESETS, Preset, PresetName, recipe
 from air.schedules import Schedule
 
 Arguments = TypeVar("Arguments")
@@ -72,6 +75,13 @@ def peek(flag: str) -> str | None:
         if argument.startswith(f"{flag}="):
             return argument.removeprefix(f"{flag}=")
     return None
+
+
+def peek_recipe() -> tuple[PresetName, Preset]:
+    """The defaults of the other flags, by this process' --preset and --presence; wrong values are left to `parse`."""
+    preset, presence = peek("--preset"), peek("--presence")
+    preset = preset if preset in PRESETS else "default"
+    return preset, recipe(preset, presence if presence in typing.get_args(Presence) else None)
 
 
 def _message(box: str) -> str:

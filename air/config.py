@@ -189,9 +189,9 @@ class AIRConfig(Config):
     likelihood_deviation: Positive = _constant(0.3)
     """Standard deviation of the Normal likelihood."""
 
-    scale_prior_mean: Scalar = _constant(-1.0)
+    scale_prior_mean: Scalar = _constant(-0.4)
     """Mean of the prior of the pre-sigmoid scale."""
-    scale_prior_variance: Positive = _constant(0.05)
+    scale_prior_variance: Positive = _constant(0.02)
     """Variance of the prior of the pre-sigmoid scale."""
     shift_prior_mean: Scalar = _constant(0.0)
     """Mean of the prior of the pre-tanh shift."""
@@ -201,13 +201,14 @@ class AIRConfig(Config):
     """Mean of the prior of z_what."""
     z_what_prior_variance: Positive = _constant(1.0)
     """Variance of the prior of z_what."""
-    z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=60.0, limit=1e-2)
+    z_pres_prior_odds: Positive = Schedule("exponential", 1e4, factor=0.1, every=40.0, limit=1e-4)
     """Prior odds that a step attends to an object."""
     learn_count_prior_after: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Training step from which on the prior of the count is learned, by following the inferred counts; never when None."""
 
     presence: Presence = "concrete"
-    """How z_pres is learned: relaxed, by its score function, or by summing over every count."""
+    """How z_pres is learned: relaxed, by its score function, or by summing over every count. Each has a recipe of its own, see
+    `air.presets.default`."""
     temperature: Positive = _constant(1.0)
     """Temperature of the Concrete z_pres; concrete only."""
     stop_threshold: Fraction = _constant(0.99)
@@ -218,8 +219,6 @@ class AIRConfig(Config):
     """Subtract a running average from the learning signal; nvil only."""
     normalise_signal: bool = False
     """Divide the learning signal by its running deviation where that is above 1; nvil only."""
-    count_temperature: Positive = Schedule("linear", 2.0, final=1.0, steps=1500.0)
-    """Divides the log-odds of presence while training, which keeps every count likely for a while; nvil and enumerated."""
 
     z_pres_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL of z_pres in the loss; 1 is the ELBO."""

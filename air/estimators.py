@@ -47,11 +47,6 @@ def _zero_valued(value: tf.Tensor) -> tf.Tensor:
     return value - tf.stop_gradient(value)
 
 
-def _tempered(logits: tf.Tensor, now: SimpleNamespace, training: bool) -> tf.Tensor:
-    """The log-odds that an estimator counts by: softer while training, so that every count stays likely for a while."""
-    return logits / now.count_temperature if training else logits
-
-
 @keras.saving.register_keras_serializable(package="air")
 class Concrete(keras.layers.Layer):
     """Relaxes z_pres to a Concrete variable (Maddison et al., 2017) and stops as adaptive computation time does (Graves, 2016).
@@ -60,7 +55,7 @@ class Concrete(keras.layers.Layer):
     stopped before the step, the other KLs and the canvas for one that has not stopped after it.
     """
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
+    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
         """Args: now: the configuration's values at this step; seed: [2] integers."""
         logit = distributions.draw_concrete_logit(proposal.logits, now.temperature, seed)
         z_pres = tf.sigmoid(logit)
@@ -78,7 +73,7 @@ class NVIL(keras.layers.Layer):
     The learning signal of a step is the cost of the scene, in nats, less a baseline: a network that sees the picture predicts
     the cost of each step, given that it is reached. Neither the baseline nor centring changes the expected gradient. The KL of
     the count is not sampled but computed. A count that is never drawn teaches nothing, so the posterior must not become sure
-    of itself too soon: see `count_temperature`.
+    of itself too soon: see `air.presets.default`.
 
     Args:
         units: hidden layers of the baseline.
@@ -104,9 +99,9 @@ class NVIL(keras.layers.Layer):
         """The expected cost of each step, given that it is reached: [batch, T]."""
         return networks.run([*self.hidden, self.cost], tf.reshape(images, [-1, images.shape[1] * images.shape[2]]))
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
+    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
         """Args: now: the configuration's values at this step; seed: [2] integers."""
-        logits = _tempered(proposal.logits, now, training)
+        logits = proposal.logits
         present = presence.discrete(tf.sigmoid(logits), distributions.uniform(tf.shape(logits), seed))
         running = tf.concat([tf.ones_like(present[:, :1]), present[:, :-1]], axis=1)
         log_q = present * tf.math.log_sigmoid(logits) + (1.0 - present) * tf.math.log_sigmoid(-logits)
@@ -138,12 +133,12 @@ class Enumerated(keras.layers.Layer):
     """Sums over every count: the discrete model's own ELBO, given one sample of z_where and z_what.
 
     The posterior of the count must not become sure of itself while the windows are still poor, or two of them share a digit
-    for good: see `count_temperature`.
+    for good: see `air.presets.default`.
     """
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor, training: bool = True) -> Estimate:
+    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
         """Args: now: the configuration's values at this step; seed: unused."""
-        logits = _tempered(proposal.logits, now, training)
+        logits = proposal.logits
         count = tf.exp(presence.log_count(logits))
         attending = tf.cumsum(count, axis=1, reverse=True)[:, 1:]
         reconstruction = -tf.reduce_sum(count * proposal.log_likelihoods(), axis=1)

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from air.config import Config, Count, Presence
-from air.presets import PRESETS, Preset, PresetName
+from air.presets import Preset
 
 Size = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -57,7 +57,7 @@ class SeedsConfig(Config):
         return bool(self.samples and self.bound_scenes)
 
 
-def scored_often(preset: PresetName) -> Preset:
-    """A preset as runs of several seeds are trained: every 50 steps, ten thousand scenes tell how far it is."""
-    model, training = PRESETS[preset]()
+def scored_often(recipe: Preset) -> Preset:
+    """A recipe as runs of several seeds are trained: every 50 steps, ten thousand scenes tell how far it is."""
+    model, training = recipe
     return Preset(model, training.replace(validate_every=50, validation_scenes=10_000))

@@ -172,7 +172,7 @@ class AIRModel(keras.Model):
         Args:
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers.
-            training: add the decoder's noise, and all else that only training does.
+            training: add the decoder's noise.
 
         Returns:
             The losses, the estimate of what depends on z_pres, and the steps' attention.
@@ -181,7 +181,7 @@ class AIRModel(keras.Model):
         attention = self.attend(images, attending, looks=1)
         now = self.config.at(tf.convert_to_tensor(self.step))
         proposal, kl = propose(self.config, now, images, attention, self.prior_logits(), noise if training else None)
-        estimate = self.estimator.estimate(proposal, now, presence_seed, training)
+        estimate = self.estimator.estimate(proposal, now, presence_seed)
         return negative_elbo(now, proposal, kl, estimate), estimate, attention
 
     def count_frequencies(self) -> tf.Tensor:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from air.config import AIRConfig, TrainingConfig
+from air.config import AIRConfig, Config, Presence, TrainingConfig
+from air.schedules import Schedule
 
 PresetName = Literal["default", "original", "paper", "pyro"]
 
@@ -24,9 +25,30 @@ class Preset(NamedTuple):
     training: TrainingConfig
 
 
-def default() -> Preset:
-    """This project's own recipe: what `AIRConfig()` and `TrainingConfig()` are."""
-    return Preset(AIRConfig(), TrainingConfig())
+def default(presence: Presence = "concrete") -> Preset:
+    """This project's own recipe; with the Concrete z_pres it is what `AIRConfig()` and `TrainingConfig()` are.
+
+    All three keep windows about as large as an object from the first step on, by the prior of the scale, so that none takes
+    two objects. They differ in how counting begins, because a count that a discrete estimator never draws teaches it nothing:
+
+    - Concrete begins with every step present, and then takes away those that are not worth their price.
+    - The discrete ones begin with odds of 1 or 2 at every step, to which a heavy KL holds the posterior. As a scene is drawn
+      with no, one, two ... windows whatever it shows, the first window learns to explain most, the second most of what is left,
+      and so on, as in matching pursuit. When the KL lets go, the right count is the cheapest already. NVIL takes a firmer hold
+      and smaller steps because its gradient is noisy.
+    """
+    if presence == "concrete":
+        return Preset(AIRConfig(), TrainingConfig())
+    if presence == "enumerated":
+        odds, weight, training = (1, 200), (50, 400), TrainingConfig()
+    else:
+        odds, weight, training = (2, 250), (200, 300), TrainingConfig(learning_rate="cosine(1.5e-3, final=5e-5)")
+    model = AIRConfig(
+        presence=presence,
+        z_pres_prior_odds=Schedule("exponential", odds[0], factor=0.1, every=100, limit=1e-4, start=odds[1]),
+        z_pres_kl_weight=Schedule("linear", weight[0], final=1, steps=weight[1]),
+    )
+    return Preset(model, training)
 
 
 def original() -> Preset:
@@ -88,10 +110,30 @@ def pyro() -> Preset:
         shift_prior_variance=0.11,
         z_pres_prior_odds=0.01,
         presence="nvil",
-        count_temperature=1.0,
         baseline_units=(200,),
     )
     return Preset(model, TrainingConfig(iterations=200_000, batch_size=64, learning_rate=1e-4, baseline_learning_rate=0.1))
 
 
 PRESETS: dict[PresetName, Callable[[], Preset]] = {"default": default, "original": original, "paper": paper, "pyro": pyro}
+
+
+def recipe(name: PresetName, presence: Presence | None = None) -> Preset:
+    """A preset, perhaps with another estimator than its own; the default one has a recipe for each."""
+    if presence is None:
+        return PRESETS[name]()
+    if name == "default":
+        return default(presence)
+    model, training = PRESETS[name]()
+    return Preset(model.replace(presence=presence), training)
+
+
+def with_presence(name: PresetName, changed: Preset, presence: Presence) -> Preset:
+    """A preset in which some fields were changed, with another estimator: the changes stay, the rest is as in `recipe`."""
+    before, after = recipe(name, changed.model.presence), recipe(name, presence)
+    return Preset(*(_changed(*configs) for configs in zip(before, after, changed, strict=True)))
+
+
+def _changed(before: Config, after: Config, changed: Config) -> Config:
+    changes = {name: getattr(changed, name) for name in type(changed).model_fields}
+    return after.replace(**{name: value for name, value in changes.items() if value != getattr(before, name)})

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from air import checkpoints, dataset, mnist, seed_scores, seed_tables
-from air.config import AIRConfig, Config, TrainingConfig
+from air import checkpoints, dataset, mnist, presets, seed_scores, seed_tables
+from air.config import AIRConfig, TrainingConfig
 from air.curves import ACCURACY, seed_curves
 from air.errors import AIRError, DataError
 from air.evaluation_config import SeedsConfig, scored_often
@@ -71,34 +71,31 @@ def report(
         if not any(run.steps for several in runs.values() for run in several):
             raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
         scenes = min(recipe.training.validation_scenes, len(test))
-        changes = _changes(recipe, scored_often(preset))
+        changes = _changes(recipe, scored_often(presets.recipe(preset, recipe.model.presence)))
         study = Study(preset, recipe, changes, config, scenes, min(config.bound_scenes, len(test)))
         return _write(out, study, plans, runs)
 
 
 def plan(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetName) -> dict[str, list[Planned]]:
     """The runs of each estimator; a run shorter than the preset's is its beginning, learning rates included."""
-    training = recipe.training
-    whole = max(training.iterations, PRESETS[preset]().training.iterations)
-    rates = {name: getattr(training, name).over(whole) for name in ("learning_rate", "baseline_learning_rate")}
-    seeds = range(training.seed, training.seed + config.n)
-    trainings = [training.replace(seed=seed, **rates) for seed in seeds]
+    whole = max(recipe.training.iterations, PRESETS[preset]().training.iterations)
+    seeds = range(recipe.training.seed, recipe.training.seed + config.n)
     plans = {}
     for presence in config.estimators or (recipe.model.presence,):
         folder = out / presence if len(config.estimators) > 1 else out
-        model = recipe.model.replace(presence=presence)
-        plans[presence] = [Planned(folder / f"seed_{each.seed}", model, each) for each in trainings]
+        model, training = presets.with_presence(preset, recipe, presence)
+        rates = {name: getattr(training, name).over(whole) for name in ("learning_rate", "baseline_learning_rate")}
+        plans[presence] = [Planned(folder / f"seed_{seed}", model, training.replace(seed=seed, **rates)) for seed in seeds]
     return plans
 
 
-def flags(*configs: Config) -> list[str]:
+def flags(model: AIRConfig, training: TrainingConfig) -> list[str]:
     """The flags of training.py that make these configurations of the default ones."""
-    words = []
-    for config in configs:
-        default = type(config)()
+    words = ["--presence", model.presence]
+    for config, defaults in zip((model, training), presets.default(model.presence), strict=True):
         for name in type(config).model_fields:
             value = getattr(config, name)
-            if value == getattr(default, name):
+            if value == getattr(defaults, name):
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):

@@ -46,7 +46,7 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
     from benchmarks import generation
 
     keras.utils.set_random_seed(seed)
-    config = AIRConfig(presence="nvil", count_temperature=1.0)
+    config = AIRConfig(presence="nvil")
     model = AIRModel(config, seed=seed)
     compile_model(model, TrainingConfig(iterations=steps, seed=seed))
     made = generation.make(max(3000, scenes), generation.training_digits())

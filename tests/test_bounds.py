@@ -156,7 +156,6 @@ def test_the_enumerated_loss_is_the_elbo(controller_input, likelihood, make_mode
     """With the same samples and the learned prior of the count, from two ways to get there."""
     model = make_model(
         presence="enumerated",
-        count_temperature=1.0,
         z_what_kl_weight=1.0,
         looks=1,
         learn_count_prior_after=0,

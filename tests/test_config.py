@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from air import presets
 from air.config import AIRConfig, TrainingConfig
 from air.errors import ConfigError, UsageError
-from air.presets import PRESETS
+from air.presets import PRESETS, Preset
 from air.schedules import Schedule
 
 CONFIGS = [config for preset in PRESETS.values() for config in preset()]
@@ -47,7 +48,6 @@ def test_json_round_trip(config):
             "likelihood_deviation": SCHEDULED,
             "learn_count_prior_after": st.integers(0, 10**9),
             "baseline_units": UNITS,
-            "count_temperature": SCHEDULED,
             "refinement": SCHEDULED,
             "looks": st.sampled_from([1, 2]),
             "encoder_units": UNITS,
@@ -116,8 +116,6 @@ def test_json_round_trip_of_unusual_schedules(text):
         (AIRConfig, "learn_count_prior_after", -1, "equal to 0"),
         (AIRConfig, "refiner_units", (16, 0), "equal to 1"),
         (AIRConfig, "baseline_units", (0,), "equal to 1"),
-        (AIRConfig, "count_temperature", 0, "above 0"),
-        (AIRConfig, "count_temperature", "linear(4, 0, steps=10)", "above 0"),
         (AIRConfig, "refinement", -0.1, "at least 0"),
         (AIRConfig, "looks", 3, "1 or 2"),
         (TrainingConfig, "baseline_learning_rate", 0, "above 0"),
@@ -292,6 +290,36 @@ def test_the_original_preset_has_the_published_numbers():
     assert training.iterations == 300 * 59_000 // 64
 
 
+@pytest.mark.parametrize("presence", ["enumerated", "nvil"])
+def test_the_default_preset_has_a_recipe_for_each_estimator(presence):
+    """The posterior of the count is held to moderate odds at first; networks are those of the Concrete recipe."""
+    model, training = presets.recipe("default", presence)
+    assert model.presence == presence
+    assert 0.5 < float(model.z_pres_prior_odds(0)) < 5 < 50 <= float(model.z_pres_kl_weight(0))
+    end = training.iterations
+    assert float(model.z_pres_kl_weight(end)) == 1
+    assert float(model.z_pres_prior_odds(end)) == pytest.approx(float(AIRConfig().z_pres_prior_odds(end)))
+    counting = {name: getattr(AIRConfig(), name) for name in ("presence", "z_pres_prior_odds", "z_pres_kl_weight")}
+    assert model.replace(**counting) == AIRConfig()
+
+
+def test_another_estimator_of_another_preset_changes_nothing_else():
+    model, training = presets.recipe("original", "nvil")
+    assert (model.replace(presence="concrete"), training) == PRESETS["original"]()
+    assert presets.recipe("pyro") == PRESETS["pyro"]()
+
+
+def test_changes_of_a_preset_outlive_another_estimator():
+    changed = Preset(AIRConfig(lstm_units=9, z_pres_kl_weight=3), TrainingConfig(batch_size=5))
+    assert presets.with_presence("default", changed, "concrete") == changed
+    model, training = presets.with_presence("default", changed, "nvil")
+    expected = presets.default("nvil")
+    assert model == expected.model.replace(lstm_units=9, z_pres_kl_weight=3)
+    assert training == expected.training.replace(batch_size=5)
+    there_and_back = presets.with_presence("default", Preset(model, training), "concrete")
+    assert there_and_back == changed
+
+
 @pytest.mark.parametrize("name", ["original", "paper", "pyro"])
 def test_presets_of_others_have_nothing_of_ours(name):
     """Neither a refiner, nor a second look, nor another loss than the negative ELBO."""
@@ -299,7 +327,6 @@ def test_presets_of_others_have_nothing_of_ours(name):
     assert (model.looks, model.refiner_units, model.learn_count_prior_after) == (1, (), None)
     for field in ("z_pres", "scale", "shift", "z_what"):
         assert getattr(model, f"{field}_kl_weight") == Schedule("constant", 1.0), field
-    assert model.presence == "concrete" or model.count_temperature == Schedule("constant", 1.0)
 
 
 def test_the_paper_preset_has_the_published_numbers():

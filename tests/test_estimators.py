@@ -18,12 +18,11 @@ PRIOR = np.array([0.3, -0.6, -1.0], np.float32)
 LATENT_KL = np.array([[2.0, 3.0, 1.0], [4.0, 0.5, 2.0]], np.float32)
 LOG_LIKELIHOODS = np.array([[-20.0, -5.0, -3.0, -4.0], [-30.0, -28.0, -10.0, -14.0]], np.float32)  # of n = 0 ... 3
 IMAGES = np.random.default_rng(0).random((2, 4, 5), np.float32)
-TEMPERATURE = pytest.mark.parametrize("temperature", [1.0, 2.5])
 
 
-def values(temperature=1.0, threshold=0.99, count_temperature=1.0):
+def values(temperature=1.0, threshold=0.99):
     """The configuration's values at a step."""
-    names = {"temperature": temperature, "stop_threshold": threshold, "count_temperature": count_temperature}
+    names = {"temperature": temperature, "stop_threshold": threshold}
     return SimpleNamespace(**{name: tf.constant(value, tf.float32) for name, value in names.items()})
 
 
@@ -195,35 +194,28 @@ def test_concrete_gradients_reach_the_logits():
     assert (gradient[0] != 0).all()
 
 
-def tempered_loss(logits, temperature):
-    """The sum over every count of the posterior whose log-odds are divided by a temperature, [2] nats."""
-    q, p = posterior(logits / temperature), posterior(PRIOR[None])
+def exact_loss(logits):
+    """The sum over every count, [2] nats."""
+    q, p = posterior(logits), posterior(PRIOR[None])
     expected = np.zeros(2)
     for n in range(4):
         expected += q[:, n] * (LATENT_KL[:, :n].sum(axis=1) - LOG_LIKELIHOODS[:, n] + np.log(q[:, n] / p[:, n]))
     return expected
 
 
-@TEMPERATURE
-def test_enumerated_is_the_sum_over_every_count(temperature):
-    answer = Enumerated().estimate(proposal(), values(count_temperature=temperature), SEED)
-    np.testing.assert_allclose(loss(answer, LATENT_KL), tempered_loss(LOGITS, temperature), rtol=1e-5)
+def test_enumerated_is_the_sum_over_every_count():
+    answer = Enumerated().estimate(proposal(), values(), SEED)
+    np.testing.assert_allclose(loss(answer, LATENT_KL), exact_loss(LOGITS), rtol=1e-5)
     np.testing.assert_allclose(answer.z_pres, expit(LOGITS), rtol=1e-5)
-    judged = Enumerated().estimate(proposal(), values(count_temperature=temperature), SEED, training=False)
-    np.testing.assert_allclose(loss(judged, LATENT_KL), tempered_loss(LOGITS, 1.0), rtol=1e-5)
 
 
-@TEMPERATURE
-def test_enumerated_gradient_by_finite_differences(temperature):
-    def total(logits):
-        return tempered_loss(logits, temperature)
-
-    arrays = (LOGITS, LATENT_KL, LOG_LIKELIHOODS)
-    to_logits, to_kl, to_likelihood = gradients(Enumerated(), arrays, values(count_temperature=temperature))
+def test_enumerated_gradient_by_finite_differences():
+    to_logits, to_kl, to_likelihood = gradients(Enumerated(), (LOGITS, LATENT_KL, LOG_LIKELIHOODS))
     for step in range(3):
         h = 1e-5 * np.eye(3)[step]
-        np.testing.assert_allclose(to_logits[:, step], (total(LOGITS + h) - total(LOGITS - h)) / 2e-5, rtol=1e-4, atol=1e-4)
-    q = posterior(LOGITS / temperature)
+        slope = (exact_loss(LOGITS + h) - exact_loss(LOGITS - h)) / 2e-5
+        np.testing.assert_allclose(to_logits[:, step], slope, rtol=1e-4, atol=1e-4)
+    q = posterior(LOGITS)
     np.testing.assert_allclose(to_likelihood, -q, rtol=1e-5)
     np.testing.assert_allclose(to_kl, np.cumsum(q[:, ::-1], axis=1)[:, 2::-1], rtol=1e-5)
 
@@ -244,12 +236,10 @@ def draws_of(estimator, now=None, seed=SEED):
     return [gradient.reshape(2, DRAWS, -1) for gradient in found]
 
 
-@TEMPERATURE
 @pytest.mark.parametrize("name", NVILS)
-def test_nvil_is_unbiased(name, temperature):
-    now = values(count_temperature=temperature)
-    exact = gradients(Enumerated(), (LOGITS, LATENT_KL, LOG_LIKELIHOODS), now)
-    for draws, expected in zip(draws_of(NVILS[name](), now), exact, strict=True):
+def test_nvil_is_unbiased(name):
+    exact = gradients(Enumerated(), (LOGITS, LATENT_KL, LOG_LIKELIHOODS))
+    for draws, expected in zip(draws_of(NVILS[name]()), exact, strict=True):
         error = draws.std(axis=1) / DRAWS**0.5
         assert (np.abs(draws.mean(axis=1) - expected) < 4.5 * error + 1e-6).all()
         assert 0 < error.max() < 0.1 * np.abs(expected).max()
@@ -257,7 +247,7 @@ def test_nvil_is_unbiased(name, temperature):
 
 def test_nvil_is_unbiased_through_a_whole_model(make_model, tiny_images):
     """Where the log-odds of a step depend on the latents drawn before it; with the same latents for both estimators."""
-    common = {"seed": 4, "controller_input": "latents", "count_temperature": 2.5, "baseline_units": (5,)}
+    common = {"seed": 4, "controller_input": "latents", "baseline_units": (5,)}
     exact, sampled = make_model(presence="enumerated", **common), make_model(presence="nvil", **common)
     parts = ("controller", "encoder", "decoder")
     for part in parts:
@@ -339,19 +329,18 @@ def test_the_surrogate_is_zero_whose_gradient_is_not():
         np.testing.assert_array_equal(estimator.estimate(proposal(), values(), SEED).surrogate, np.zeros(2))
 
 
-@pytest.mark.parametrize(("temperature", "training"), [(1.0, True), (2.5, True), (2.5, False)])
-def test_nvil_draws_the_count_from_its_posterior(temperature, training):
+def test_nvil_draws_the_count_from_its_posterior():
     rows = [np.repeat(array, DRAWS, axis=0) for array in (LOGITS, LATENT_KL, LOG_LIKELIHOODS, IMAGES)]
-    answer = nvil().estimate(proposal(*rows), values(count_temperature=temperature), SEED, training)
-    tempered, prior = posterior(LOGITS / temperature if training else LOGITS), posterior(PRIOR[None])
+    answer = nvil().estimate(proposal(*rows), values(), SEED)
+    proposed, prior = posterior(LOGITS), posterior(PRIOR[None])
     assert (np.diff(answer.z_pres, axis=1) <= 0).all()
     counts = answer.z_pres.numpy().sum(axis=1).astype(int).reshape(2, DRAWS)
-    for drawn, q in zip(counts, tempered, strict=True):
+    for drawn, q in zip(counts, proposed, strict=True):
         assert stats.chisquare(np.bincount(drawn, minlength=4), DRAWS * q).pvalue > 1e-3
     np.testing.assert_array_equal(answer.attending, answer.z_pres)
     found = -LOG_LIKELIHOODS[np.repeat([0, 1], DRAWS), counts.ravel()]
     np.testing.assert_allclose(answer.reconstruction, found, rtol=1e-5)
-    kl = (tempered * np.log(tempered / prior)).sum(axis=1)
+    kl = (proposed * np.log(proposed / prior)).sum(axis=1)
     np.testing.assert_allclose(answer.z_pres_kl.numpy().sum(axis=1), np.repeat(kl, DRAWS), rtol=1e-4)
 
 
@@ -399,7 +388,7 @@ def test_the_baseline_learns_the_expected_costs():
 def test_extreme_logits_are_finite(make):
     estimator = make()
     logits = np.array([[60.0, -60.0, 60.0], [-200.0, 200.0, 0.0]], np.float32)
-    for found in gradients(estimator, (logits, LATENT_KL, LOG_LIKELIHOODS), values(count_temperature=2.5)):
+    for found in gradients(estimator, (logits, LATENT_KL, LOG_LIKELIHOODS)):
         assert np.isfinite(found).all()
-    answer = estimator.estimate(proposal(logits), values(count_temperature=2.5), SEED)
+    answer = estimator.estimate(proposal(logits), values(), SEED)
     assert np.isfinite(loss(answer, LATENT_KL)).all()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from air import files, seeds
+from air import files, presets, seeds
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, DataError, UsageError
 from air.evaluation_config import SeedsConfig, scored_often
@@ -264,8 +264,9 @@ def test_seeds_at_once(tmp_path):
     (tmp_path / "out").mkdir()
     with Claim(tmp_path / "out" / LOCK) as claim:
         assert claim.take()
+        recipe = scored_often(presets.default())
         with pytest.raises(BusyError, match="out: in use by another process"):
-            seeds.report(tmp_path / "out", SeedsConfig(n=1, more_digits_scenes=0), tmp_path / "data", scored_often("default"))
+            seeds.report(tmp_path / "out", SeedsConfig(n=1, more_digits_scenes=0), tmp_path / "data", recipe)
     assert names(tmp_path / "out") == []
 
 

@@ -341,7 +341,7 @@ def test_every_way_to_learn_is_trained_saved_and_gone_on_with(presence, controll
     """Compiled by XLA where the estimators differ most."""
     changes = {"presence": presence, "controller_input": controller_input, "likelihood": likelihood}
     images = np.random.default_rng(0).random((8, 9, 8), np.float32)
-    model = make_model(**SMALL, **changes, learn_count_prior_after=1, count_temperature=2.5)
+    model = make_model(**SMALL, **changes, learn_count_prior_after=1)
     xla = CHOICES.index((presence, controller_input, likelihood)) % 4 == 0  # one of each estimator, and of each input
     before = {variable.path: variable.numpy() for variable in model.trainable_variables}
     model.compile(learning_rate=1e-2, jit_compile=xla, run_eagerly=not xla)

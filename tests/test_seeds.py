@@ -1,13 +1,14 @@
 """Runs with several seeds and estimators: trained as users train, every one reported, and nothing measured twice."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import air
-from air import checkpoints, cli, mnist, runs, seed_scores, seed_tables, seeds
-from air.config import AIRConfig, TrainingConfig
+from air import checkpoints, mnist, presets, runs, seed_scores, seed_tables, seeds
+from air.config import AIRConfig
 from air.dataset import make_dataset
 from air.errors import AIRError, DataError, UsageError
 from air.evaluation_config import SeedsConfig, scored_often
@@ -51,7 +52,7 @@ def write_run(planned, rows):
 
 
 def recipe(**training):
-    model, default = scored_often("default")
+    model, default = scored_often(presets.default())
     return Preset(model, default.replace(**training))
 
 
@@ -155,18 +156,22 @@ def test_plans():
     assert [(str(run.folder), run.model.presence) for run in one["nvil"]] == [("out/seed_0", "nvil")]
     for iterations, steps in ((100, 20000), (20000, 20000), (30000, 30000)):  # a longer run is no beginning
         training = seeds.plan(seeds.Path("out"), config, recipe(iterations=iterations), "default")["nvil"][0].training
-        assert training.learning_rate == TrainingConfig().learning_rate.over(steps)
+        assert training.learning_rate == presets.default("nvil").training.learning_rate.over(steps)
+    assert one["nvil"][0].model == presets.default("nvil").model
+    assert plans["enumerated"][0].model == presets.default("enumerated").model
 
 
+@pytest.mark.parametrize("presence", [None, "enumerated", "nvil"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_flags_make_the_configuration(preset, monkeypatch):
+def test_flags_make_the_configuration(preset, presence, monkeypatch):
     monkeypatch.syspath_prepend(seeds.SCRIPT.parent)
-    from training import Arguments
+    from training import read_arguments
 
-    model, training = PRESETS[preset]()
+    model, training = presets.recipe(preset, presence)
     model = model.replace(**TINY, learn_count_prior_after=9, centre_signal=False, temperature="linear(1, 0.5, steps=7)")
     training = training.replace(seed=3, xla=False, learning_rate="cosine(1e-3, 1e-5, steps=90)")
-    parsed = cli.parse(Arguments, "", seeds.flags(model, training))
+    monkeypatch.setattr(sys, "argv", ["training.py", *seeds.flags(model, training)])
+    parsed = read_arguments()
     assert (parsed.model, parsed.training) == (model, training)
 
 
@@ -264,13 +269,13 @@ def test_seeds_are_trained_as_users_train(data, run_script, tmp_path):
     ]  # fmt: skip
     assert saved["scenes"] == 10
     model, training, record = runs.RunFolder(out / "nvil" / "seed_0").read()
-    default = TrainingConfig()
+    recipe_model, default = presets.default("nvil")
     rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
     assert training == default.replace(
         seed=0, iterations=4, learning_rate=rate, validate_every=2, validation_scenes=10, xla=False,
         images_every=1000, histograms_every=1000, gradients_every=1000,
     )  # fmt: skip
-    assert model == AIRConfig(**TINY, presence="nvil")
+    assert model == recipe_model.replace(**TINY)
     assert record["held_out"].endswith("test.npz")
 
     images = SceneSet.load(data / "test.npz").images[:20]
