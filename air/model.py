@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from air import distributions, presence, transformer
+from air import distributions, presence, strategies, transformer
 from air.config import AIRConfig
 from air.images import as_float, check_images, cross_entropy
 from air.learning_rate import LearningRate
@@ -78,16 +78,18 @@ class AIRModel(keras.Model):
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(c.window_size, c.decoder_units, c.activation, c.decoder_bias, name="decoder")
         # Kept by the model, not only by its optimiser, so that a model without an optimiser still knows its annealing.
-        self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        alike = {"trainable": False, "aggregation": "only_first_replica"}  # all replicas assign the same
+        self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", **alike)
         # Running average of the inferred counts: the prior over n that makes the trained model a generative one.
         self.count_prior = self.add_weight(
             name="count_prior",
             shape=(c.max_steps + 1,),
             initializer=keras.initializers.Constant(1.0 / (c.max_steps + 1)),
-            trainable=False,
+            **alike,
         )
         self.statistics = GroupedMean(self._quantities(), groups=c.max_steps + 1)
         self.clip_norm: Schedule | None = None
+        self.stop_requested = False  # see `strategies.request_stop`
         self.build((None, *c.canvas_size))
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
@@ -119,7 +121,21 @@ class AIRModel(keras.Model):
         if isinstance(learning_rate, (str, Schedule)):
             learning_rate = LearningRate(learning_rate)
         optimizer = keras.optimizers.Adam(learning_rate) if optimizer is None else optimizer
+        # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
+        self.replica_differentiate = strategies.replica_function(self.differentiate, jit_compile)
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
+        if self._distribute_strategy is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Not needed: the constructor and `compile` build everything. Keras' own fails on the batches of several workers."""
+
+    def make_train_function(self, force: bool = False) -> Any:
+        if self._distribute_strategy is None:
+            return super().make_train_function(force)
+        if force or self.train_function is None:
+            self.train_function = strategies.train_function(self, self._distribute_strategy)
+        return self.train_function
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infers scenes deterministically: posterior means, rounded z_pres.
@@ -229,31 +245,36 @@ class AIRModel(keras.Model):
         """The loss of the next training step, were these its images: scalar."""
         return tf.reduce_mean(self.objective(images, self._seed(self.step))[0].total)
 
+    def differentiate(self, images: tf.Tensor) -> tuple[tuple[Losses, presence.Presence, tf.Tensor], list[tf.Tensor]]:
+        """The objective of a training step, and the gradients of its mean over these images."""
+        with tf.GradientTape() as tape:
+            found = self.objective(images, self._seed(self.step))
+            loss = tf.reduce_mean(found[0].total)
+        return found, tape.gradient(loss, self.trainable_variables)
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
-        with tf.GradientTape() as tape:
-            losses, z_pres, z_where = self.objective(images, self._seed(self.step))
-            loss = tf.reduce_mean(losses.total)
-        gradients = tape.gradient(loss, self.trainable_variables)
+        (losses, z_pres, z_where), gradients = self.replica_differentiate(images)
+        gradients = strategies.mean(gradients)
         norm = global_norm(gradients)
         clipped = norm
         if self.clip_norm is not None:
             limit = self.clip_norm(tf.convert_to_tensor(self.step))
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
             clipped = tf.minimum(norm, limit)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        strategies.apply(self.optimizer, gradients, self.trainable_variables)
         self.step.assign_add(1)
         count = self._record(losses, z_pres, z_where, counts, norm, clipped)
-        seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
+        (seen,) = strategies.mean([tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)])
         self.count_prior.assign_add(0.01 * (seen - self.count_prior))
-        return self._logs()
+        return self.logs()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = _unpack(data)
         losses, z_pres, z_where = self.objective(images, self._seed(-1), training=False)
         z_pres = z_pres._replace(z_pres=tf.sigmoid(self.controller(images).presence_logits))
         self._record(losses, z_pres, z_where, counts, tf.zeros([]), tf.zeros([]))
-        return self._logs()
+        return self.logs()
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -306,7 +327,7 @@ class AIRModel(keras.Model):
         """The seed of a training step's draws: the same step draws the same numbers, also in a resumed run."""
         return tf.stack([tf.constant(self.seed, tf.int32), tf.convert_to_tensor(step, tf.int32)])
 
-    def _logs(self) -> dict[str, tf.Tensor]:
+    def logs(self) -> dict[str, tf.Tensor]:
         return {name: self.statistics.overall(name) for name in ("loss", "count_accuracy", "reconstruction")}
 
     def infer(self, images: Any, *, sample: bool = False, seed: int = 0, batch_size: int = 256) -> Scenes:
