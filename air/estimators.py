@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from air import distributions, networks, presence
+from air import distributions, networks, presence, strategies
 from air.config import AIRConfig
 
 
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     z_pres_kl: tf.Tensor  # [batch, T]
     attending: tf.Tensor  # [batch, T] the weight of a step's other KLs
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
-    averages: tuple[tf.Tensor, ...] = ()  # the values that the estimator's untrained variables take after a training step
+    signal: tuple[tf.Tensor, ...] = ()  # what the estimator's `follow`, if it has one, is to be given after a training step
 
 
 def _zero_valued(value: tf.Tensor) -> tf.Tensor:
@@ -50,6 +50,13 @@ def _zero_valued(value: tf.Tensor) -> tf.Tensor:
 def _tempered(logits: tf.Tensor, now: SimpleNamespace, training: bool) -> tf.Tensor:
     """The log-odds that an estimator counts by: softer while training, so that every count stays likely for a while."""
     return logits / now.count_temperature if training else logits
+
+
+def _moments(values: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The sum of the weights, and the values' mean and variance by them."""
+    total = tf.reduce_sum(weights)
+    mean = tf.reduce_sum(weights * values) / total
+    return total, mean, tf.reduce_sum(weights * tf.square(values - mean)) / total
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -96,8 +103,9 @@ class NVIL(keras.layers.Layer):
     def build(self, canvas_size: tuple[int, int], steps: int) -> None:
         self.cost = keras.layers.Dense(steps, name="cost")
         networks.build_chain([*self.hidden, self.cost], canvas_size[0] * canvas_size[1])
-        self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", trainable=False)
-        self.variance = self.add_weight(name="variance", shape=(), initializer="ones", trainable=False)
+        alike = {"trainable": False, "aggregation": "only_first_replica"}  # all replicas assign the same
+        self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", **alike)
+        self.variance = self.add_weight(name="variance", shape=(), initializer="ones", **alike)
         self.built = True
 
     def baseline(self, images: tf.Tensor) -> tf.Tensor:
@@ -118,16 +126,21 @@ class NVIL(keras.layers.Layer):
             signal /= tf.maximum(1.0, tf.sqrt(self.variance))
         surrogate = tf.reduce_sum(running * (log_q * signal + tf.square(error)), axis=1)
         kl = presence.count_kl(logits, proposal.prior_logits)
-        averages = self._averages(tf.stop_gradient(error), running)
-        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), averages)
+        moments = _moments(tf.stop_gradient(error), running)
+        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), moments)
 
-    def _averages(self, error: tf.Tensor, running: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The running mean and variance of the learning signal, with those of a batch."""
-        steps = tf.reduce_sum(running)
-        offset = tf.reduce_sum(running * error) / steps
-        spread = tf.reduce_sum(running * tf.square(error - offset)) / steps
-        mean = self.mean + self.RATE * offset if self.centre else tf.zeros([])
-        return mean, self.variance + self.RATE * (spread - self.variance)
+    def follow(self, signal: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> None:
+        """Moves the running averages towards the learning signals of a training step, those of all replicas.
+
+        Args:
+            signal: how many there are here, their mean and their variance; of an `Estimate`.
+        """
+        steps, offset, spread = signal
+        share = steps / strategies.mean([steps])[0]
+        (mean,) = strategies.mean([share * offset])
+        (variance,) = strategies.mean([share * (spread + tf.square(offset - mean))])
+        self.mean.assign(self.mean + self.RATE * mean if self.centre else tf.zeros([]))
+        self.variance.assign(self.variance + self.RATE * (variance - self.variance))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "centre": self.centre, "normalise": self.normalise}
