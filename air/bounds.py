@@ -44,16 +44,6 @@ def count_priors(model: "AIRModel") -> dict[str, np.ndarray]:
     return {"frequency": frequency / frequency.sum(), "geometric": geometric / geometric.sum()}
 
 
-def check_arguments(samples: int, likelihood: str, prior: np.ndarray, max_steps: int) -> None:
-    """Raises ValueError for an impossible number of samples, likelihood or prior over the counts up to `max_steps`."""
-    if samples < 1:
-        raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
-    if prior.shape != (max_steps + 1,) or not ((prior > 0) & np.isfinite(prior)).all():
-        raise ValueError(f"count_prior: {prior} is not allowed; it must be {max_steps + 1} numbers above 0")
-
-
 def log_ratio(attention: Attention, now: Any) -> tf.Tensor:
     """log p(z_where, z_what) - log q(z_where, z_what | x) of the samples of each step, [batch, steps].
 

@@ -23,21 +23,16 @@ class TrainingError(AIRError):
 
 
 class FiniteLoss(Periodic):
-    """Stops a run whose loss is no longer a finite number, before anything of it is saved.
+    """Stops a run whose loss is no longer a finite number, before anything of it is saved."""
 
-    Args:
-        run: its folder; None for a worker without one.
-        start: see `Periodic`.
-    """
-
-    def __init__(self, run: Path | None, start: int) -> None:
+    def __init__(self, run: Path, start: int) -> None:
         super().__init__(start)
         self.run = run
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
         if math.isfinite(logs["loss"]):
             return
-        kept = checkpoints.checkpoints(self.run) if self.run else []
+        kept = checkpoints.checkpoints(self.run)
         last = f"the last good checkpoint is {kept[-1][1]}" if kept else "there is no checkpoint yet"
         raise TrainingError(
             f"the loss became {logs['loss']} by step {step}; {last}; try a lower --learning-rate than "

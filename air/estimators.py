@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from air import distributions, networks, presence, strategies
+from air import distributions, networks, presence
 from air.config import AIRConfig
 
 
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     z_pres_kl: tf.Tensor  # [batch, T]
     attending: tf.Tensor  # [batch, T] the weight of a step's other KLs
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
-    signal: tuple[tf.Tensor, ...] = ()  # what the estimator's `follow`, if it has one, is to be given after a training step
+    moments: tuple[tf.Tensor, ...] = ()  # sums over the batch, for the estimator's `follow` after a training step
 
 
 def _zero_valued(value: tf.Tensor) -> tf.Tensor:
@@ -50,13 +50,6 @@ def _zero_valued(value: tf.Tensor) -> tf.Tensor:
 def _tempered(logits: tf.Tensor, now: SimpleNamespace, training: bool) -> tf.Tensor:
     """The log-odds that an estimator counts by: softer while training, so that every count stays likely for a while."""
     return logits / now.count_temperature if training else logits
-
-
-def _moments(values: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The sum of the weights, and the values' mean and variance by them."""
-    total = tf.reduce_sum(weights)
-    mean = tf.reduce_sum(weights * values) / total
-    return total, mean, tf.reduce_sum(weights * tf.square(values - mean)) / total
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -126,21 +119,17 @@ class NVIL(keras.layers.Layer):
             signal /= tf.maximum(1.0, tf.sqrt(self.variance))
         surrogate = tf.reduce_sum(running * (log_q * signal + tf.square(error)), axis=1)
         kl = presence.count_kl(logits, proposal.prior_logits)
-        moments = _moments(tf.stop_gradient(error), running)
+        moments = tuple(tf.reduce_sum(running * power) for power in (1.0, tf.stop_gradient(error), tf.stop_gradient(error**2)))
         return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), moments)
 
-    def follow(self, signal: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> None:
-        """Moves the running averages towards the learning signals of a training step, those of all replicas.
-
-        Args:
-            signal: how many there are here, their mean and their variance; of an `Estimate`.
-        """
-        steps, offset, spread = signal
-        share = steps / strategies.mean([steps])[0]
-        (mean,) = strategies.mean([share * offset])
-        (variance,) = strategies.mean([share * (spread + tf.square(offset - mean))])
-        self.mean.assign(self.mean + self.RATE * mean if self.centre else tf.zeros([]))
-        self.variance.assign(self.variance + self.RATE * (variance - self.variance))
+    def follow(self, moments: Sequence[tf.Tensor]) -> None:
+        """Moves the running mean and variance of the learning signal towards those of a batch, by its `Estimate.moments`."""
+        steps, total, squares = moments
+        offset = total / steps
+        spread = tf.maximum(squares / steps - tf.square(offset), 0.0)
+        if self.centre:
+            self.mean.assign_add(self.RATE * offset)
+        self.variance.assign_add(self.RATE * (spread - self.variance))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "centre": self.centre, "normalise": self.normalise}

@@ -20,14 +20,15 @@ class GroupedMean(keras.metrics.Metric):
     def __init__(self, quantities: tuple[str, ...], groups: int, name: str = "statistics", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.quantities, self.groups = quantities, groups
-        alike = {"initializer": "zeros", "aggregation": "only_first_replica"}  # as each replica adds the sums over all of them
+        alike = {"initializer": "zeros", "aggregation": "only_first_replica"}  # all replicas add the same
         self.sums = self.add_variable(name="sums", shape=(groups + 1, len(quantities)), **alike)
         self.scenes = self.add_variable(name="scenes", shape=(groups + 1,), **alike)
 
     def update_state(self, values: tf.Tensor, counts: tf.Tensor) -> None:
         """Args: values: [batch, quantities]; counts: [batch] true counts, or -1 where unknown (counted under "all" only)."""
         members = tf.concat([tf.one_hot(counts, self.groups), tf.ones_like(values[:, :1])], axis=1)
-        sums, scenes = strategies.total([tf.matmul(members, values, transpose_a=True), tf.reduce_sum(members, axis=0)])
+        # Their means over replicas, as only the ratio of both counts.
+        sums, scenes = strategies.mean([tf.matmul(members, values, transpose_a=True), tf.reduce_sum(members, axis=0)])
         self.sums.assign_add(sums)
         self.scenes.assign_add(scenes)
 

@@ -23,7 +23,7 @@ from air.attention import Attention, Networks, attend
 from air.config import AIRConfig
 from air.estimators import Estimate, make_estimator
 from air.generative import Scenes, compose, draw_prior
-from air.images import as_float, check_images, unpack
+from air.images import LIKELIHOODS, as_float, check_images, unpack
 from air.learning_rate import LearningRate, as_learning_rate
 from air.metrics import GroupedMean, clip
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
@@ -60,11 +60,17 @@ class AIRModel(strategies.ReplicatedModel):
         self.estimator = make_estimator(c)
         self.baseline_optimizer: keras.optimizers.Optimizer | None = None
         # Kept by the model, not only by its optimiser, so that a model without an optimiser still knows its annealing.
-        alike = {"trainable": False, "aggregation": "only_first_replica"}  # all replicas assign the same
-        self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", **alike)
+        self.step = self.add_weight(
+            name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
+        )
         # Running average of the inferred counts: the prior over n that makes the trained model a generative one.
-        uniform = keras.initializers.Constant(1.0 / (c.max_steps + 1))
-        self.count_prior = self.add_weight(name="count_prior", shape=(c.max_steps + 1,), initializer=uniform, **alike)
+        self.count_prior = self.add_weight(
+            name="count_prior",
+            shape=(c.max_steps + 1,),
+            initializer=keras.initializers.Constant(1.0 / (c.max_steps + 1)),
+            trainable=False,
+            aggregation="mean",
+        )
         self.statistics = GroupedMean(self._quantities(), groups=c.max_steps + 1)
         self.clip_norm: Schedule | None = None
         self.build((None, *c.canvas_size))
@@ -210,17 +216,17 @@ class AIRModel(strategies.ReplicatedModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = unpack(data)
         losses, estimate, z_where, gradients = self.replica_differentiate(images)
-        gradients, baseline_gradients = (strategies.mean(part) for part in gradients)
+        gradients, baseline_gradients, moments = map(strategies.mean, (*gradients, estimate.moments))
         limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
         gradients, norm, clipped = clip(gradients, limit)
         model, baseline = self._learners()
         strategies.apply(self.optimizer, gradients, model)
         if baseline:
             strategies.apply(self.baseline_optimizer, baseline_gradients, baseline)
-            self.estimator.follow(estimate.signal)
+            self.estimator.follow(moments)
         self.step.assign_add(1)
         count = self._record(losses, estimate.z_pres, z_where, counts, norm, clipped)
-        (seen,) = strategies.mean([tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)])
+        seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
         self.count_prior.assign_add(0.01 * (seen - self.count_prior))
         return self.logs()
 
@@ -379,8 +385,13 @@ class AIRModel(strategies.ReplicatedModel):
             ValueError: for an impossible number of samples, likelihood or prior.
         """
         likelihood = self.config.likelihood if likelihood is None else likelihood
+        if samples < 1:
+            raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
         prior = np.asarray(self.count_frequencies() if count_prior is None else count_prior, np.float64)
-        bounds.check_arguments(samples, likelihood, prior, self.config.max_steps)
+        if prior.shape != (self.config.max_steps + 1,) or not ((prior > 0) & np.isfinite(prior)).all():
+            raise ValueError(f"count_prior: {prior} is not allowed; it must be {self.config.max_steps + 1} numbers above 0")
         images = check_images(images, self.config.canvas_size)
         weights = bounds.importance_samples(self, images, samples, seed)
         return bounds.importance_bound(weights.log_weights(likelihood, prior / prior.sum()), samples)

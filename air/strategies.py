@@ -29,27 +29,55 @@ class ReplicatedModel(keras.Model):
     """A Keras model that `fit` can train under a strategy.
 
     Its `train_step` calls `replica_differentiate` for its own `differentiate`, and the functions below for whatever is of all
-    replicas; its `compile` builds the optimiser.
+    replicas; its `logs` are what `train_step` returns; its `compile` builds the optimiser.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stop_requested = False  # see `request_stop`
+        self.stop_requested = False
 
     def compile(self, *arguments: Any, **kwargs: Any) -> None:
         super().compile(*arguments, **kwargs)
-        # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
-        self.replica_differentiate = replica_function(self.differentiate, self.jit_compile)
+        self.replica_differentiate = self.differentiate
+        if self._distribute_strategy is not None and self.jit_compile:
+            # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
+            self.replica_differentiate = tf.function(self.differentiate, jit_compile=True)
+
+    def request_stop(self) -> None:
+        """Ends `fit` soon, and on all workers after the same step."""
+        self.stop_requested = True
+        if self._distribute_strategy is None:
+            self.stop_training = True
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Not needed, as everything is built before. Keras' own fails on the batches of several workers."""
 
-    def make_train_function(self, force: bool = False) -> Any:
-        if self._distribute_strategy is None:
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls with the iterator of batches: `steps_per_execution` training steps on all replicas.
+
+        Keras' own would compile the step with XLA as a whole, which can't reduce over replicas on CPUs, and reduces the logs of
+        several workers along an axis that scalars don't have. This one also lets one worker stop all of them.
+        """
+        strategy = self._distribute_strategy
+        if strategy is None:
             return super().make_train_function(force)
-        if force or self.train_function is None:
-            self.train_function = train_function(self, self._distribute_strategy)
-        return self.train_function
+        if self.train_function is not None and not force:
+            return None
+
+        @tf.function
+        def steps(iterator: Any, stop: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            for _ in tf.range(self.steps_per_execution):
+                strategy.run(self.train_step, args=(next(iterator),))
+            stops = strategy.run(lambda: mean([tf.identity(stop)])[0])
+            return self.logs(), strategy.experimental_local_results(stops)[0]
+
+        def train(iterator: Any) -> dict[str, tf.Tensor]:
+            logs, stops = steps(iterator, tf.constant(float(self.stop_requested)))
+            self.stop_training = bool(stops)
+            return logs
+
+        self.train_function = train
+        return None
 
 
 def create(name: str, batch_size: int) -> tf.distribute.Strategy:
@@ -103,38 +131,39 @@ def watched(advice: Callable[[], str] = str) -> Iterator[None]:
         message = error.message or ""
         lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
         _, found, cause = message.partition("Collective ops is aborted by: ")
-        if not found and not isinstance(error, lost):
+        if isinstance(error, tf.errors.InvalidArgumentError) or not (found or isinstance(error, lost)):
             raise
         cause = re.split(r"[.:]?\s*\n|\. ", (cause if found else message).strip())[0][:160]
         raise WorkerLostError(f"a worker of the cluster ended or can't be reached ({cause}){advice()}") from None
 
 
-def request_stop(model: ReplicatedModel) -> None:
-    """Ends `fit` soon, and on all workers after the same step."""
-    if _is_cluster(model.distribute_strategy):
-        model.stop_requested = True
-    else:
-        model.stop_training = True
-
-
-def wait(strategy: tf.distribute.Strategy) -> None:
-    """Waits until all workers have come here."""
-    _of_all_workers(strategy, [0])
-
-
-def check_agreement(strategy: tf.distribute.Strategy, **content: bytes | str | Sequence[np.ndarray]) -> None:
+def check_agreement(strategy: tf.distribute.Strategy, **content: str | Sequence[np.ndarray]) -> None:
     """Compares what all workers are about to do.
 
     Raises:
         AIRError: if a worker has other content than the chief, named by its keyword.
     """
-    if not _is_cluster(strategy):
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
-    sums = _of_all_workers(strategy, [_checksum(value) for value in content.values()])
-    for name, column in zip(content, sums.T, strict=True):
-        if (column != column[0]).any():
-            ranks = ", ".join(map(str, np.flatnonzero(column != column[0]).tolist()))
-            raise AIRError(f"worker {ranks} has not the {name.replace('_', ' ')} of the chief; all need the same")
+    row = [_checksum(value) for value in content.values()]
+
+    @tf.function
+    def gather() -> tf.Tensor:
+        return strategy.gather(strategy.run(lambda: tf.constant([row], tf.int64)), axis=0)
+
+    by_worker = gather().numpy()[:: len(strategy.extended.worker_devices)]
+    for name, column in zip(content, by_worker.T, strict=True):
+        others = np.flatnonzero(column != column[0])
+        if len(others):
+            ranks, name = ", ".join(map(str, others)), name.replace("_", " ")
+            raise AIRError(f"worker {ranks} has other {name} than the chief, worker 0; all need the same")
+
+
+def _checksum(content: str | Sequence[np.ndarray]) -> int:
+    checksum = 0
+    for part in [content.encode()] if isinstance(content, str) else map(np.ascontiguousarray, content):
+        checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> Any:
@@ -157,34 +186,6 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> An
     return strategy.distribute_datasets_from_function(shares)
 
 
-def train_function(model: ReplicatedModel, strategy: tf.distribute.Strategy) -> Callable[[Any], dict[str, tf.Tensor]]:
-    """What Keras' `fit` calls with the iterator of batches: `steps_per_execution` training steps on all replicas.
-
-    Keras' own would compile the step with XLA as a whole, which can't reduce over replicas on CPUs, and reduces the logs of
-    several workers along an axis that scalars don't have. This one also lets all workers stop at the same step when one of them
-    has `model.stop_requested`.
-    """
-
-    @tf.function
-    def steps(iterator: Any, stop: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        for _ in tf.range(model.steps_per_execution):
-            strategy.run(model.train_step, args=(next(iterator),))
-        stops = strategy.run(lambda: total([tf.identity(stop)])[0])
-        return model.logs(), strategy.experimental_local_results(stops)[0]
-
-    def call(iterator: Any) -> dict[str, tf.Tensor]:
-        logs, stops = steps(iterator, tf.constant(float(model.stop_requested)))
-        model.stop_training = model.stop_training or bool(stops)
-        return logs
-
-    return call
-
-
-def replica_function(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
-    """A part of a training step, without reductions, compiled by itself where the step as a whole can't be."""
-    return tf.function(function, jit_compile=True) if jit_compile and tf.distribute.has_strategy() else function
-
-
 def own_part(draw: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
     """This replica's part of the random numbers that one device would draw for the scenes of the global batch.
 
@@ -203,12 +204,10 @@ def own_part(draw: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
 
 def mean(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The means of tensors over the replicas."""
-    return _reduce(tf.distribute.ReduceOp.MEAN, tensors)
-
-
-def total(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The sums of tensors over the replicas."""
-    return _reduce(tf.distribute.ReduceOp.SUM, tensors)
+    context = _replica_context()
+    if context is None or not tensors:
+        return list(tensors)
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, list(tensors))
 
 
 def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[Any]) -> None:
@@ -235,37 +234,7 @@ def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[An
     return context.merge_call(update, args=(list(gradients),))
 
 
-def _reduce(operation: tf.distribute.ReduceOp, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    context = _replica_context()
-    return list(tensors) if context is None or not tensors else context.all_reduce(operation, list(tensors))
-
-
 def _replica_context() -> tf.distribute.ReplicaContext | None:
     """That of the replica whose step is being traced, if there are others."""
     context = tf.distribute.get_replica_context()
     return None if context is None or context.num_replicas_in_sync == 1 else context
-
-
-def _is_cluster(strategy: tf.distribute.Strategy) -> bool:
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
-def _of_all_workers(strategy: tf.distribute.Strategy, row: list[int]) -> np.ndarray:
-    """[workers, columns] a row of each worker, the chief's first."""
-    if not _is_cluster(strategy):
-        return np.array([row])
-
-    @tf.function
-    def gather() -> tf.Tensor:
-        return strategy.gather(strategy.run(lambda: tf.constant([row], tf.int64)), axis=0)
-
-    return gather().numpy()
-
-
-def _checksum(content: bytes | str | Sequence[np.ndarray]) -> int:
-    if isinstance(content, str):
-        content = content.encode()
-    checksum = 0
-    for part in [content] if isinstance(content, bytes) else content:
-        checksum = zlib.crc32(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, checksum)
-    return checksum

@@ -60,7 +60,7 @@ def start(
     """
     replicas = strategies.create(strategy, training.batch_size)
     with strategies.watched():
-        scenes = _load_in_turn(replicas, data, held_out, model_config.canvas_size, mnist)
+        scenes = load_data(data, held_out, model_config.canvas_size, mnist)
         _check_agreement(replicas, model_config, training, scenes[0])
         folder = None
         if strategies.is_chief(replicas):
@@ -98,7 +98,7 @@ def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str =
         folder.claim()
     with strategies.watched():
         held_out = record.get("held_out")
-        scenes = _load_in_turn(replicas, Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
+        scenes = load_data(Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
         _check_agreement(replicas, model_config, training, scenes[0])
         with replicas.scope():
             step, model = checkpoints.newest_checkpoint(run)
@@ -140,14 +140,11 @@ def train(
     with strategy.scope():
         compile_model(model, training)
     batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
-    callbacks: list[keras.callbacks.Callback] = [FiniteLoss(folder and folder.path, begin)]
-    progress: Any = contextlib.nullcontext()
-    if folder is not None:
-        callbacks += _recorders(folder, training, next(iter(batches))[0], data, held_out, begin, animate)
-        progress = Progress(training.iterations, data.counts is not None, begin)
-        callbacks.append(progress)
+    callbacks = [] if folder is None else _recorders(folder, training, next(iter(batches))[0], data, held_out, begin, animate)
     steps = training.iterations - begin
-    with _Interruption(model) as interruption, progress, strategies.watched(lambda: _advice(folder)):
+    with _Interruption(model) as interruption, contextlib.ExitStack() as shown, strategies.watched(lambda: _advice(folder)):
+        if folder is not None:
+            callbacks.append(shown.enter_context(Progress(training.iterations, data.counts is not None, begin)))
         if steps > 0:
             batches = strategies.distribute(strategy, batches)
             model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
@@ -165,9 +162,10 @@ def _recorders(
     begin: int,
     animate: bool,
 ) -> list[keras.callbacks.Callback]:
-    """Everything that writes into the run folder, the checkpoints last."""
+    """What guards a run and writes into its folder, the checkpoints last."""
     pictured = _pictured(held_out or data)
-    callbacks: list[keras.callbacks.Callback] = [Summaries(folder.summary, training, batch, pictured[:PICTURED], begin)]
+    summaries = Summaries(folder.summary, training, batch, pictured[:PICTURED], begin)
+    callbacks = [FiniteLoss(folder.path, begin), summaries]
     if held_out is not None:
         scored = held_out.select(slice(training.validation_scenes))
         callbacks.append(Validation(folder.metrics, folder.summary, training, scored, begin))
@@ -222,16 +220,6 @@ def load_data(
     return train_set, dataset.read(held_out, canvas_size) if held_out else None
 
 
-def _load_in_turn(strategy: tf.distribute.Strategy, *arguments: Any) -> tuple[SceneSet, SceneSet | None]:
-    """`load_data`, by the chief first: it may have to make the data set, which workers of one machine share."""
-    if not strategies.is_chief(strategy):
-        strategies.wait(strategy)
-        return load_data(*arguments)
-    scenes = load_data(*arguments)
-    strategies.wait(strategy)
-    return scenes
-
-
 def _check_agreement(strategy: tf.distribute.Strategy, model: AIRConfig, training: TrainingConfig, data: SceneSet) -> None:
     """Raises AIRError if the workers of a cluster would not train the same run."""
     flags = model.to_json() + training.to_json()
@@ -271,7 +259,7 @@ class _Interruption:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.happened = True
-        strategies.request_stop(self.model)
+        self.model.request_stop()
         signal.signal(number, self.previous[number])  # a second one stops at once
 
     def __exit__(self, *error: object) -> None:

@@ -364,8 +364,8 @@ def test_running_averages(centre):
     cost = answer.reconstruction.numpy() + (present * LATENT_KL).sum(axis=1)
     error = (cost[:, None] - layer.baseline(tf.constant(IMAGES)).numpy() - (3.0 if centre else 0.0))[running]
     assert (float(layer.mean), float(layer.variance)) == (3.0, 16.0)  # until a training step moves them
-    layer.follow(answer.signal)
-    assert float(layer.mean) == pytest.approx(3.0 + 0.1 * error.mean() if centre else 0.0, rel=1e-4)
+    layer.follow(answer.moments)
+    assert float(layer.mean) == pytest.approx(3.0 + 0.1 * error.mean() if centre else 3.0, rel=1e-4)
     assert float(layer.variance) == pytest.approx(0.9 * 16.0 + 0.1 * error.var(), rel=1e-4)
 
 
@@ -383,7 +383,7 @@ def test_the_baseline_learns_the_expected_costs():
             answer = layer.estimate(proposal(*rows), values(), tf.stack([0, number]))
             total = tf.reduce_mean(loss(answer, rows[1]))
         optimizer.apply(tape.gradient(total, layer.trainable_variables), layer.trainable_variables)
-        layer.follow(answer.signal)
+        layer.follow(answer.moments)
 
     for number in range(500):
         step(tf.constant(number))
