@@ -1,7 +1,6 @@
 """Training by several replicas: real workers over loopback, and several logical CPUs."""
 
 import csv
-import functools
 import json
 import os
 import re
@@ -12,23 +11,33 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import air
-from air import cluster
+from air import checkpoints, cluster, training
 from air.errors import UsageError
 from air.scenes import SceneSet
 
 SCRIPT = Path(__file__).parent.parent / "training.py"
+PATIENCE = 1200  # seconds, as the machine may be busy
 TINY = [
     *("--canvas-size", "20", "20", "--window-size", "8", "8", "--max-steps", "2", "--lstm-units", "16", "--head-units", "8"),
     *("--encoder-units", "16", "--decoder-units", "16", "--z-what-size", "4", "--decoder-noise", "0.1"),
     *("--cnn-filters", "4", "--cnn-kernels", "4", "--cnn-strides", "4", "--cnn-pools", "1"),
     *("--batch-size", "8", "--validation-scenes", "16", "--learning-rate", "linear(3e-4, 1e-4, steps=20)"),
-    *(word for name in ("validate", "scalars", "checkpoints") for word in (f"--{name}-every", "5")),
+    *("--validate-every", "2", "--scalars-every", "2", "--checkpoints-every", "10", "--keep-checkpoints", "1000"),
 ]
+CONCRETE = ["--presence", "concrete", "--max-steps", "1", "--refiner-units"]  # no refiner and a single step compile faster
+NVIL = [
+    "--presence",
+    "nvil",
+    "--normalise-signal",
+    "--no-xla",
+]  # whose averages are over replicas, too; uncompiled, to be quick
+STEPS = 10  # of the runs that are compared
 
 
 @pytest.fixture(scope="module")
@@ -47,164 +56,144 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Workers:
-    """A cluster of two workers on this machine, each in a folder of its own: `chief/` and `other/`."""
-
-    def __init__(self, folder: Path, *flags: str, other_flags: tuple[str, ...] = ()) -> None:
-        with socket.socket() as first, socket.socket() as second:
-            for listener in (first, second):
-                listener.bind(("127.0.0.1", 0))
-            addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in (first, second)]
-        self.folders = [folder / "chief", folder / "other"]
-        self.processes = []
-        for index, cwd in enumerate(self.folders):
-            cwd.mkdir(exist_ok=True)
-            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            command = [sys.executable, SCRIPT, "--strategy", "multiworker", *flags, *(other_flags if index else ())]
-            environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            self.processes.append(subprocess.Popen(command, cwd=cwd, env=environment, **pipes))
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for process in self.processes:
-            process.kill()
-            process.communicate()
-
-    def end(self, timeout: float = 500) -> list[tuple[int, str, str]]:
-        """Status, standard output and standard error of both."""
-        texts = [process.communicate(timeout=timeout) for process in self.processes]
-        return [(process.returncode, *text) for process, text in zip(self.processes, texts, strict=True)]
-
-    def wait_for_checkpoint(self, after: int = 0) -> int:
-        """The step of the chief's newest checkpoint, once it is later than another."""
-        deadline = time.monotonic() + 500
-        while time.monotonic() < deadline:
-            names = self.folders[0].glob("air_results/models/step_*.keras")
-            newest = max((int(path.stem.removeprefix("step_")) for path in names), default=0)
-            if newest > after:
-                return newest
-            assert all(process.poll() is None for process in self.processes), self.end()
-            time.sleep(0.1)
-        raise AssertionError("no checkpoint")
+def flags(data: Path, recipe: list[str], iterations: int, run: str) -> list[str]:
+    return ["--data", str(data), *TINY, *recipe, "--iterations", str(iterations), "--run", run]
 
 
-def train(folder: Path, *flags: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """A single process of training.py, after some Python code."""
-    program = f"import runpy, sys\nsys.argv[0] = {str(SCRIPT)!r}\n{code}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", program, *flags]
-    variables = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), **environment}
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=500)
-
-
-RECIPES = {
-    "concrete": ("--iterations", "5"),
-    "nvil": ("--iterations", "5", "--no-xla", "--normalise-signal", "--controller-input", "residual"),
-    "enumerated": ("--iterations", "10", "--no-xla", "--controller-input", "latents"),
-}
-TWO_DEVICES = """if True:
-    import tensorflow as tf
-    from air import errors, strategies
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    try:
-        strategies.create("mirrored", batch_size=7)
-    except errors.UsageError as error:
-        print(error)
-    flags = sys.argv[1:]
-    sys.argv[1:] = [*flags, "--run", "one"]
+SEVERAL_RUNS = f"""
+import functools, json, runpy, sys
+from air import strategies
+strategies.create = functools.cache(strategies.create)  # a process can use no second one
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = [{str(SCRIPT)!r}, *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
-        assert end.code == 0
-    sys.argv[1:] = [*flags, "--run", "two", "--strategy", "mirrored"]
-    """
+        print("status", end.code, flush=True)
+"""
+TWO_DEVICES = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+
+class Worker:
+    """A process of a cluster, in an empty folder of its own, that runs training.py several times."""
+
+    def __init__(self, folder: Path, rank: int, addresses: list[str], commands: list[list[str]]) -> None:
+        self.folder, self.files = folder / f"worker_{rank}", [folder / f"{name}_{rank}.txt" for name in ("out", "err")]
+        self.folder.mkdir()
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        variables = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "TF_CONFIG": json.dumps(task)}
+        command = [sys.executable, "-c", SEVERAL_RUNS, json.dumps(commands)]
+        with self.files[0].open("w") as out, self.files[1].open("w") as err:
+            self.process = subprocess.Popen(command, cwd=self.folder, env=variables, stdout=out, stderr=err)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """What it wrote to standard output and standard error so far."""
+        return tuple(file.read_text() for file in self.files)
+
+
+def wait_for(condition: Callable[[], Any], workers: list[Worker]) -> Any:
+    """What a condition becomes, once it is no longer false."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert all(worker.process.poll() is None for worker in workers), [worker.texts for worker in workers]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return answer
+
+
+def run_python(folder: Path, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), **environment}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
-def runs(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a folder with two runs by a recipe: `one`, of one device, and `two`, of two."""
+def runs(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs `concrete_one` and `nvil_one` of one device, and `concrete_two` of two."""
+    folder = tmp_path_factory.mktemp("runs")
+    commands = [
+        flags(blobs, CONCRETE, STEPS, "concrete_one"),
+        [*flags(blobs, CONCRETE, STEPS, "concrete_two"), "--strategy", "mirrored"],
+        flags(blobs, NVIL, STEPS, "nvil_one"),
+        [*flags(blobs, NVIL, STEPS, "uneven"), "--strategy", "mirrored", "--batch-size", "7"],
+    ]
+    done = run_python(folder, TWO_DEVICES + SEVERAL_RUNS, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    assert statuses(done.stdout) == [0, 0, 0, 2], done
+    assert "batch_size: 7 is not allowed; it must be a multiple of 2" in done.stderr
+    assert not (folder / "uneven").exists()
+    return folder
 
-    @functools.cache
-    def make(presence: str) -> Path:
-        folder = tmp_path_factory.mktemp(presence)
-        flags = ["--data", str(blobs), *TINY, "--presence", presence, *RECIPES[presence]]
-        done = train(folder, *flags, code=TWO_DEVICES)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("batch_size: 7 is not allowed; it must be a multiple of 2")
-        return folder
 
-    return make
+def statuses(out: str) -> list[int]:
+    return [int(status) for status in re.findall(r"^status (\d+)$", out, re.MULTILINE)]
 
 
-def losses(run: Path) -> dict[int, float]:
+def losses(run: Path) -> list[tuple[int, float]]:
+    """Steps and losses of what a run has of the first steps."""
     with open(run / "metrics.csv") as file:
-        return {int(row["step"]): float(row["train_loss"]) for row in csv.DictReader(file)}
+        rows = [(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(file)]
+    return [row for row in rows if row[0] <= STEPS]
 
 
-def assert_same_run(run: Path, expected: Path) -> None:
-    assert losses(run) == pytest.approx(losses(expected), rel=1e-4)
-    left, right = air.load(run), air.load(expected)
-    assert int(left.step.numpy()) == int(left.optimizer.iterations.numpy()) == int(right.step.numpy())
+def assert_same(run: Path, expected: Path) -> None:
+    """The same losses and weights after the first steps, but for rounding."""
+    steps, values = zip(*losses(run), strict=True)
+    assert steps == (2, 4, 6, 8, 10)
+    np.testing.assert_allclose(values, [loss for _, loss in losses(expected)], rtol=1e-5)
+    left, right = (air.load(folder / f"models/step_{STEPS:08d}.keras") for folder in (run, expected))
+    assert int(left.step.numpy()) == int(left.optimizer.iterations.numpy()) == STEPS
     for variable, a, b in zip(left.weights, left.get_weights(), right.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("presence", RECIPES)
-def test_two_devices_are_one(presence: str, runs: Callable[[str], Path]) -> None:
-    assert_same_run(runs(presence) / "two", runs(presence) / "one")
+def test_two_devices_are_one(runs: Path) -> None:
+    assert_same(runs / "concrete_two", runs / "concrete_one")
 
 
-def test_two_workers_are_one_and_one_goes_on_for_them(blobs: Path, runs: Callable[[str], Path], tmp_path: Path) -> None:
-    flags = ["--data", str(blobs), *TINY, "--presence", "enumerated", *RECIPES["enumerated"], "--iterations", "5"]
-    with Workers(tmp_path, *flags) as workers:
-        ends = workers.end()
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    assert list((tmp_path / "other").iterdir()) == []
-    run = tmp_path / "chief/air_results"
-    resumed = train(run.parent, "--resume", "air_results", "--iterations", "10")
-    assert resumed.returncode == 0, resumed.stderr
-    assert_same_run(run, runs("enumerated") / "one")
+def test_two_workers_are_one_and_survive_a_loss(blobs: Path, runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with socket.socket() as first, socket.socket() as second:
+        for listener in (first, second):
+            listener.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in (first, second)]
+    workers = []
+    for rank in range(2):
+        endless = [*flags(blobs, NVIL, 1_000_000, str(run)), "--strategy", "multiworker"]
+        commands = [[*endless, "--seed", str(rank)], endless, ["--resume", str(run), "--strategy", "multiworker"]]
+        workers.append(Worker(tmp_path, rank, addresses, commands))
+    chief, other = workers
+    try:
+        wait_for(lambda: checkpoints.checkpoints(run), workers)
+        other.process.send_signal(signal.SIGINT)
+        step = int(wait_for(lambda: re.search(r"Stopped at step (\d+)", chief.texts[0]), workers)[1])
+        wait_for(lambda: checkpoints.checkpoints(run)[-1][0] > step, workers)
+        other.process.kill()
+        assert chief.process.wait(PATIENCE) == 0, chief.texts
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.wait()
 
-
-def only_error(text: str) -> str:
-    lines = [line for line in text.splitlines() if "error" in line.lower()]
-    assert "Traceback" not in text
-    assert lines == text.splitlines()[-1:], text
-    return lines[0]
-
-
-def test_a_killed_worker_ends_the_other_and_both_can_go_on(blobs: Path, tmp_path: Path) -> None:
-    endless = ["--data", str(blobs), *TINY, "--no-xla", "--iterations", "1000000"]
-    with Workers(tmp_path, *endless) as workers:
-        workers.wait_for_checkpoint()
-        workers.processes[1].kill()
-        (status, _, err), _ = workers.end()
-    assert status == 1
-    last = re.search(r"the last checkpoint is air_results/models/step_(\d+)\.keras", only_error(err))
-    assert last, err
-    assert re.search("a worker of the cluster ended or can't be reached .*--resume air_results$", only_error(err))
-    assert int(air.load(tmp_path / "chief/air_results").step.numpy()) == int(last[1])
-    (tmp_path / "other/air_results").symlink_to(tmp_path / "chief/air_results")
-    with Workers(tmp_path, "--resume", "air_results") as workers:
-        workers.wait_for_checkpoint(after=int(last[1]))
-        workers.processes[1].send_signal(signal.SIGINT)
-        ends = workers.end()
-    assert [status for status, _, _ in ends] == [130, 130], ends
-    steps = {int(re.search(r"Stopped at step (\d+)", out)[1]) for _, out, _ in ends}
-    assert steps == {int(air.load(tmp_path / "chief/air_results").step.numpy())}
-
-
-def test_workers_must_agree(blobs: Path, tmp_path: Path) -> None:
-    with Workers(tmp_path, "--data", str(blobs), *TINY, other_flags=("--seed", "1")) as workers:
-        ends = workers.end()
-    for status, out, err in ends:
-        assert status == 1
-        assert out == ""
-        assert "worker 1 has not the flags of the chief" in only_error(err)
-    assert [path for folder in workers.folders for path in folder.iterdir()] == []
+    for worker in workers:
+        assert list(worker.folder.iterdir()) == []
+        assert "Traceback" not in worker.texts[1]
+        assert "training.py: error: worker 1 has other flags than the chief, worker 0; all need the same\n" in worker.texts[1]
+        assert f"Stopped at step {step} " in worker.texts[0]
+    assert statuses(other.texts[0]) == [1, 130]
+    assert statuses(chief.texts[0]) == [1, 130, 1]
+    assert_same(run, runs / "nvil_one")
+    message = chief.texts[1].splitlines()[-1]
+    assert re.match(rf"training\.py: error: a worker of the cluster ended or can't be reached .*--resume {run}$", message)
+    last = int(re.search(r"the last checkpoint is \S+/step_(\d+)\.keras", message)[1])
+    assert last == checkpoints.checkpoints(run)[-1][0] > step
+    assert training.resume(run, last + 2)  # by one device
+    assert int(air.load(run).step.numpy()) == last + 2
 
 
 WORKERS = {"worker": ["a:1", "b:2"]}
@@ -257,15 +246,21 @@ def test_clusters() -> None:
     assert cluster.read({"TF_CONFIG": cluster.EXAMPLE}).rank == 0
 
 
+NO_TENSORFLOW = f"""
+import runpy, sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None  # their import would fail
+sys.argv[0] = {str(SCRIPT)!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [("", ["TF_CONFIG: not set", cluster.EXAMPLE]), (cluster.EXAMPLE, ["batch_size: 7", "multiple of 2"])],
     ids=["no cluster", "uneven batch"],
 )
 def test_mistakes_come_before_tensorflow(config: str, words: list[str], tmp_path: Path) -> None:
-    flags = ["--strategy", "multiworker", "--batch-size", "7"]
-    no_tensorflow = "sys.modules['tensorflow'] = sys.modules['keras'] = None"  # their import would fail
-    done = train(tmp_path, *flags, code=no_tensorflow, TF_CONFIG=config)
+    done = run_python(tmp_path, NO_TENSORFLOW, "--strategy", "multiworker", "--batch-size", "7", TF_CONFIG=config)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     for word in words:
