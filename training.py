@@ -4,18 +4,20 @@
     python training.py --run mine --max-steps 4 --seed 1
     python training.py --preset original                 # the published configuration
     python training.py --resume air_results
+    TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
 
 Makes the data set when there is none. TensorBoard shows the run while it goes on: tensorboard --logdir air_results/summary
 """
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from air import cli
+from air import cli, cluster
 from air.config import AIRConfig, TrainingConfig
 from air.errors import UsageError
 from air.presets import PresetName
@@ -42,6 +44,8 @@ class Arguments:
     """Also write attention.gif into the run folder: a few scenes through training."""
     resume: Path_ | None = None
     """Run folder to go on with, by its own configuration; only --iterations may be raised."""
+    strategy: Literal["none", "mirrored", "multiworker"] = "none"
+    """Share each batch between all GPUs of this machine, or all workers of the cluster in the variable TF_CONFIG."""
     model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
@@ -80,13 +84,19 @@ def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
 
 def main() -> None:
     arguments = read_arguments()
-    if not arguments.resume:
+    rank = 0
+    if arguments.strategy == "multiworker":
+        workers, rank = cluster.read(os.environ)
+        cluster.check_batch_size(arguments.training.batch_size, len(workers))
+    if not arguments.resume and rank == 0:
         RunFolder.check(arguments.run, arguments.overwrite)
     with cli.quiet_import():  # here, because --help and mistakes should not wait for TensorFlow
         from air import training
 
     if arguments.resume:
-        finished = training.resume(arguments.resume, arguments.training.iterations, animate=arguments.animate)
+        finished = training.resume(
+            arguments.resume, arguments.training.iterations, animate=arguments.animate, strategy=arguments.strategy
+        )
     else:
         finished = training.start(
             arguments.model,
@@ -97,6 +107,7 @@ def main() -> None:
             run=arguments.run,
             overwrite=arguments.overwrite,
             animate=arguments.animate,
+            strategy=arguments.strategy,
         )
     if not finished:
         sys.exit(130)

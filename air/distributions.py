@@ -9,6 +9,8 @@ the logits is that of the Concrete variables.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from air import strategies
+
 tfd = tfp.distributions
 
 ALGORITHM = "philox"  # named, because what TensorFlow chooses by itself takes 20 times as long under XLA on a CPU
@@ -19,13 +21,16 @@ def gaussian(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
 
 
 def standard_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Standard Normal numbers; the same for the same seed ([2] integers), but others when compiled by XLA than when not."""
-    return tf.random.stateless_normal(shape, seed, alg=ALGORITHM)
+    """Standard Normal numbers; the same for the same seed ([2] integers), but others when compiled by XLA than when not.
+
+    The first axis is scenes: a replica of a strategy draws its part of the global batch's numbers.
+    """
+    return strategies.own_part(lambda shape: tf.random.stateless_normal(shape, seed, alg=ALGORITHM), shape)
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Uniform numbers in [0, 1), likewise."""
-    return tf.random.stateless_uniform(shape, seed, alg=ALGORITHM)
+    return strategies.own_part(lambda shape: tf.random.stateless_uniform(shape, seed, alg=ALGORITHM), shape)
 
 
 def draw(posterior: tfd.Normal, seed: tf.Tensor | None) -> tf.Tensor:

@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     z_pres_kl: tf.Tensor  # [batch, T]
     attending: tf.Tensor  # [batch, T] the weight of a step's other KLs
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
-    averages: tuple[tf.Tensor, ...] = ()  # the values that the estimator's untrained variables take after a training step
+    moments: tuple[tf.Tensor, ...] = ()  # sums over the batch, for the estimator's `follow` after a training step
 
 
 def _zero_valued(value: tf.Tensor) -> tf.Tensor:
@@ -91,8 +91,9 @@ class NVIL(keras.layers.Layer):
     def build(self, canvas_size: tuple[int, int], steps: int) -> None:
         self.cost = keras.layers.Dense(steps, name="cost")
         networks.build_chain([*self.hidden, self.cost], canvas_size[0] * canvas_size[1])
-        self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", trainable=False)
-        self.variance = self.add_weight(name="variance", shape=(), initializer="ones", trainable=False)
+        alike = {"trainable": False, "aggregation": "only_first_replica"}  # all replicas assign the same
+        self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", **alike)
+        self.variance = self.add_weight(name="variance", shape=(), initializer="ones", **alike)
         self.built = True
 
     def baseline(self, images: tf.Tensor) -> tf.Tensor:
@@ -113,16 +114,17 @@ class NVIL(keras.layers.Layer):
             signal /= tf.maximum(1.0, tf.sqrt(self.variance))
         surrogate = tf.reduce_sum(running * (log_q * signal + tf.square(error)), axis=1)
         kl = presence.count_kl(logits, proposal.prior_logits)
-        averages = self._averages(tf.stop_gradient(error), running)
-        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), averages)
+        moments = tuple(tf.reduce_sum(running * power) for power in (1.0, tf.stop_gradient(error), tf.stop_gradient(error**2)))
+        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), moments)
 
-    def _averages(self, error: tf.Tensor, running: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The running mean and variance of the learning signal, with those of a batch."""
-        steps = tf.reduce_sum(running)
-        offset = tf.reduce_sum(running * error) / steps
-        spread = tf.reduce_sum(running * tf.square(error - offset)) / steps
-        mean = self.mean + self.RATE * offset if self.centre else tf.zeros([])
-        return mean, self.variance + self.RATE * (spread - self.variance)
+    def follow(self, moments: Sequence[tf.Tensor]) -> None:
+        """Moves the running mean and variance of the learning signal towards those of a batch, by its `Estimate.moments`."""
+        steps, total, squares = moments
+        offset = total / steps
+        spread = tf.maximum(squares / steps - tf.square(offset), 0.0)
+        if self.centre:
+            self.mean.assign_add(self.RATE * offset)
+        self.variance.assign_add(self.RATE * (spread - self.variance))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "centre": self.centre, "normalise": self.normalise}

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from air import strategies
+
 
 class GroupedMean(keras.metrics.Metric):
     """Means of several quantities over all scenes and over those of each true count, in one small matrix product a batch.
@@ -18,14 +20,17 @@ class GroupedMean(keras.metrics.Metric):
     def __init__(self, quantities: tuple[str, ...], groups: int, name: str = "statistics", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.quantities, self.groups = quantities, groups
-        self.sums = self.add_weight(name="sums", shape=(groups + 1, len(quantities)), initializer="zeros")
-        self.scenes = self.add_weight(name="scenes", shape=(groups + 1,), initializer="zeros")
+        alike = {"initializer": "zeros", "aggregation": "only_first_replica"}  # all replicas add the same
+        self.sums = self.add_variable(name="sums", shape=(groups + 1, len(quantities)), **alike)
+        self.scenes = self.add_variable(name="scenes", shape=(groups + 1,), **alike)
 
     def update_state(self, values: tf.Tensor, counts: tf.Tensor) -> None:
         """Args: values: [batch, quantities]; counts: [batch] true counts, or -1 where unknown (counted under "all" only)."""
         members = tf.concat([tf.one_hot(counts, self.groups), tf.ones_like(values[:, :1])], axis=1)
-        self.sums.assign_add(tf.matmul(members, values, transpose_a=True))
-        self.scenes.assign_add(tf.reduce_sum(members, axis=0))
+        # Their means over replicas, as only the ratio of both counts.
+        sums, scenes = strategies.mean([tf.matmul(members, values, transpose_a=True), tf.reduce_sum(members, axis=0)])
+        self.sums.assign_add(sums)
+        self.scenes.assign_add(scenes)
 
     def overall(self, quantity: str) -> tf.Tensor:
         """The mean over all scenes, a scalar tensor."""
@@ -57,3 +62,12 @@ def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         return tf.reduce_sum(tf.linalg.matvec(rows, tf.ones(rows.shape[-1])))
 
     return tf.sqrt(tf.add_n([sum_of_squares(tensor) for tensor in tensors]))
+
+
+def clip(tensors: Sequence[tf.Tensor], limit: tf.Tensor | None) -> tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Tensors scaled down to a global norm, if they have more; and their norms before and after."""
+    norm = global_norm(tensors)
+    if limit is None:
+        return tensors, norm, norm
+    clipped, _ = tf.clip_by_global_norm(tensors, limit, use_norm=norm)
+    return clipped, norm, tf.minimum(norm, limit)

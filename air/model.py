@@ -18,14 +18,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from air import bounds, distributions, presence
+from air import bounds, distributions, presence, strategies
 from air.attention import Attention, Networks, attend
 from air.config import AIRConfig
 from air.estimators import Estimate, make_estimator
 from air.generative import Scenes, compose, draw_prior
 from air.images import LIKELIHOODS, as_float, check_images, unpack
 from air.learning_rate import LearningRate, as_learning_rate
-from air.metrics import GroupedMean, global_norm
+from air.metrics import GroupedMean, clip
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.objective import Losses, negative_elbo, propose
 from air.schedules import Schedule
@@ -34,7 +34,7 @@ LEAST_PRIOR = 1e-6  # of a count that was never inferred in training; 0 would ma
 
 
 @keras.saving.register_keras_serializable(package="air")
-class AIRModel(keras.Model):
+class AIRModel(strategies.ReplicatedModel):
     """AIR. `model(images)` infers deterministically and returns `Scenes` of tensors; see also `infer` and `generate`.
 
     Args:
@@ -60,13 +60,16 @@ class AIRModel(keras.Model):
         self.estimator = make_estimator(c)
         self.baseline_optimizer: keras.optimizers.Optimizer | None = None
         # Kept by the model, not only by its optimiser, so that a model without an optimiser still knows its annealing.
-        self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self.step = self.add_weight(
+            name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
+        )
         # Running average of the inferred counts: the prior over n that makes the trained model a generative one.
         self.count_prior = self.add_weight(
             name="count_prior",
             shape=(c.max_steps + 1,),
             initializer=keras.initializers.Constant(1.0 / (c.max_steps + 1)),
             trainable=False,
+            aggregation="mean",
         )
         self.statistics = GroupedMean(self._quantities(), groups=c.max_steps + 1)
         self.clip_norm: Schedule | None = None
@@ -113,6 +116,8 @@ class AIRModel(keras.Model):
                 self.baseline_optimizer.build(self.estimator.trainable_variables)
             self.baseline_optimizer.learning_rate = rate
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
+        if not self.optimizer.built:
+            self.optimizer.build(self._learners()[0])
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infers scenes deterministically: posterior means, rounded z_pres.
@@ -201,35 +206,35 @@ class AIRModel(keras.Model):
         """The loss of the next training step, were these its images: scalar."""
         return tf.reduce_mean(self.objective(images, self._seed(self.step))[0].total)
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, counts = unpack(data)
-        model, baseline = self._learners()
+    def differentiate(self, images: tf.Tensor) -> tuple[Losses, Estimate, tf.Tensor, tuple[list[tf.Tensor], ...]]:
+        """What a training step makes of these images: losses, estimate, z_where, and the gradients of each of `_learners`."""
         with tf.GradientTape() as tape:
             losses, estimate, attention = self.objective(images, self._seed(self.step))
             loss = tf.reduce_mean(losses.total)
-        gradients, baseline_gradients = tape.gradient(loss, (model, baseline))
-        norm = global_norm(gradients)
-        clipped = norm
-        if self.clip_norm is not None:
-            limit = self.clip_norm(tf.convert_to_tensor(self.step))
-            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
-            clipped = tf.minimum(norm, limit)
-        self.optimizer.apply(gradients, model)
+        return losses, estimate, attention.z_where, tape.gradient(loss, self._learners())
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, counts = unpack(data)
+        losses, estimate, z_where, gradients = self.replica_differentiate(images)
+        gradients, baseline_gradients, moments = map(strategies.mean, (*gradients, estimate.moments))
+        limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
+        gradients, norm, clipped = clip(gradients, limit)
+        model, baseline = self._learners()
+        strategies.apply(self.optimizer, gradients, model)
         if baseline:
-            self.baseline_optimizer.apply(baseline_gradients, baseline)
-        for average, value in zip(self.estimator.non_trainable_variables, estimate.averages, strict=True):
-            average.assign(value)
+            strategies.apply(self.baseline_optimizer, baseline_gradients, baseline)
+            self.estimator.follow(moments)
         self.step.assign_add(1)
-        count = self._record(losses, estimate.z_pres, attention.z_where, counts, norm, clipped)
+        count = self._record(losses, estimate.z_pres, z_where, counts, norm, clipped)
         seen = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
         self.count_prior.assign_add(0.01 * (seen - self.count_prior))
-        return self._logs()
+        return self.logs()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = unpack(data)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
         self._record(losses, self._presence(images), attention.z_where, counts, tf.zeros([]), tf.zeros([]))
-        return self._logs()
+        return self.logs()
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -248,7 +253,6 @@ class AIRModel(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
-        self.optimizer.build(self._learners()[0])
 
     def _learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
         """The variables that learn from the ELBO, and those of a baseline, which learns at a rate of its own."""
@@ -291,7 +295,7 @@ class AIRModel(keras.Model):
         """The seed of a training step's draws: the same step draws the same numbers, also in a resumed run."""
         return tf.stack([tf.constant(self.seed, tf.int32), tf.convert_to_tensor(step, tf.int32)])
 
-    def _logs(self) -> dict[str, tf.Tensor]:
+    def logs(self) -> dict[str, tf.Tensor]:
         return {name: self.statistics.overall(name) for name in ("loss", "count_accuracy", "reconstruction")}
 
     def infer(self, images: Any, *, sample: bool = False, seed: int = 0, batch_size: int = 256) -> Scenes:

@@ -1,5 +1,6 @@
 """Training runs: starting one, going on with one."""
 
+import contextlib
 import math
 import signal
 from collections.abc import Callable
@@ -9,15 +10,16 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from air import checkpoints, dataset
+from air import checkpoints, dataset, strategies
 from air.animation import Animation
 from air.callbacks import Checkpoints, FiniteLoss, Progress, Validation
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
 from air.learning_rate import LearningRate
 from air.model import AIRModel
-from air.runs import RunFolder
+from air.runs import RunFolder, versions
 from air.scenes import SceneSet, pipeline
 from air.summaries import Summaries
 
@@ -35,6 +37,7 @@ def start(
     run: Path | None = None,
     overwrite: bool = False,
     animate: bool = False,
+    strategy: str = "none",
 ) -> bool:
     """Trains a new model in a new run folder.
 
@@ -47,6 +50,7 @@ def start(
         run: the folder to make, see `RunFolder.create`.
         overwrite: replace that folder.
         animate: see `train`.
+        strategy: see `strategies.create`; of several workers, only the chief makes the folder.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -54,21 +58,29 @@ def start(
     Raises:
         AIRError: if the data or the folder can't be used, or the training fails.
     """
-    scenes = load_data(data, held_out, model_config.canvas_size, mnist)
-    folder = RunFolder.create(run, overwrite)
-    folder.record(model_config, training, data=str(data), held_out=held_out and str(held_out))
-    keras.utils.set_random_seed(training.seed)
-    model = AIRModel(model_config, seed=training.seed)
-    return train(model, training, folder, *scenes, animate=animate)
+    replicas = strategies.create(strategy, training.batch_size)
+    with strategies.watched():
+        scenes = load_data(data, held_out, model_config.canvas_size, mnist)
+        _check_agreement(replicas, model_config, training, scenes[0])
+        folder = None
+        if strategies.is_chief(replicas):
+            folder = RunFolder.create(run, overwrite)
+            more = {"data": str(data), "held_out": held_out and str(held_out), "strategy": strategy}
+            folder.record(model_config, training, **more)
+        keras.utils.set_random_seed(training.seed)
+        with replicas.scope():
+            model = AIRModel(model_config, seed=training.seed)
+        return train(model, training, folder, *scenes, animate=animate)
 
 
-def resume(run: Path, iterations: int, *, animate: bool = False) -> bool:
+def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str = "none") -> bool:
     """Goes on with a run from its newest intact checkpoint, by the configuration in its folder.
 
     Args:
         run: the run folder.
         iterations: where the run shall end now.
         animate: see `train`.
+        strategy: see `strategies.create`; need not be that of the run so far. All workers read the folder.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -76,25 +88,32 @@ def resume(run: Path, iterations: int, *, animate: bool = False) -> bool:
     Raises:
         DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration.
         BusyError: if another process is training it.
+        AIRError: if the training fails.
     """
     folder = RunFolder(run)
     model_config, training, record = folder.read()
-    folder.claim()
     training = training.replace(iterations=iterations)
-    step, model = checkpoints.newest_checkpoint(run)
-    for field in AIRConfig.model_fields:
-        ours, theirs = getattr(model_config, field), getattr(model.config, field)
-        if ours != theirs:
-            raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
-    held_out = record.get("held_out")
-    scenes = load_data(Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
-    return train(model, training, folder, *scenes, animate=animate)
+    replicas = strategies.create(strategy, training.batch_size)
+    if strategies.is_chief(replicas):
+        folder.claim()
+    with strategies.watched():
+        held_out = record.get("held_out")
+        scenes = load_data(Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
+        _check_agreement(replicas, model_config, training, scenes[0])
+        with replicas.scope():
+            step, model = checkpoints.newest_checkpoint(run)
+        for field in AIRConfig.model_fields:
+            ours, theirs = getattr(model_config, field), getattr(model.config, field)
+            if ours != theirs:
+                raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
+        strategies.check_agreement(replicas, checkpoint=model.get_weights())
+        return train(model, training, folder if strategies.is_chief(replicas) else None, *scenes, animate=animate)
 
 
 def train(
     model: AIRModel,
     training: TrainingConfig,
-    folder: RunFolder,
+    folder: RunFolder | None,
     data: SceneSet,
     held_out: SceneSet | None,
     animate: bool = False,
@@ -102,9 +121,9 @@ def train(
     """Trains a model up to `training.iterations` steps, from wherever it is.
 
     Args:
-        model: new, or loaded from a checkpoint.
+        model: new, or loaded from a checkpoint, under the strategy to train it with.
         training: the run's configuration.
-        folder: where everything is written.
+        folder: where everything is written; None for a worker that writes nothing.
         data: training scenes.
         held_out: scenes of which the first `training.validation_scenes` are scored; None for no scores.
         animate: write attention.gif, a few scenes through training.
@@ -114,26 +133,45 @@ def train(
 
     Raises:
         TrainingError: if the loss is no longer finite; the last checkpoint is kept.
+        WorkerLostError: if another worker of a cluster ended; likewise.
     """
     begin = int(model.step.numpy())
-    compile_model(model, training)
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        compile_model(model, training)
     batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
+    callbacks = [] if folder is None else _recorders(folder, training, next(iter(batches))[0], data, held_out, begin, animate)
+    steps = training.iterations - begin
+    with _Interruption(model) as interruption, contextlib.ExitStack() as shown, strategies.watched(lambda: _advice(folder)):
+        if folder is not None:
+            callbacks.append(shown.enter_context(Progress(training.iterations, data.counts is not None, begin)))
+        if steps > 0:
+            batches = strategies.distribute(strategy, batches)
+            model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
+    interrupted = interruption.happened or model.stop_training
+    _report(int(model.step.numpy()), training, folder, interrupted)
+    return not interrupted
+
+
+def _recorders(
+    folder: RunFolder,
+    training: TrainingConfig,
+    batch: tf.Tensor,
+    data: SceneSet,
+    held_out: SceneSet | None,
+    begin: int,
+    animate: bool,
+) -> list[keras.callbacks.Callback]:
+    """What guards a run and writes into its folder, the checkpoints last."""
     pictured = _pictured(held_out or data)
-    summaries = Summaries(folder.summary, training, next(iter(batches))[0], pictured[:PICTURED], begin)
+    summaries = Summaries(folder.summary, training, batch, pictured[:PICTURED], begin)
     callbacks = [FiniteLoss(folder.path, begin), summaries]
     if held_out is not None:
         scored = held_out.select(slice(training.validation_scenes))
         callbacks.append(Validation(folder.metrics, folder.summary, training, scored, begin))
     if animate:
         callbacks.append(Animation(folder.path / "attention.gif", pictured, training.iterations, begin))
-    progress = Progress(training.iterations, data.counts is not None, begin)
-    callbacks += [Checkpoints(folder.path, training, begin), progress]
-    steps = training.iterations - begin
-    with _Interruption(model) as interruption, progress:
-        if steps > 0:
-            model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
-    _report(int(model.step.numpy()), training, folder, interruption.happened)
-    return not interruption.happened
+    return [*callbacks, Checkpoints(folder.path, training, begin)]
 
 
 def _pictured(scenes: SceneSet) -> np.ndarray:
@@ -182,9 +220,27 @@ def load_data(
     return train_set, dataset.read(held_out, canvas_size) if held_out else None
 
 
-def _report(step: int, training: TrainingConfig, folder: RunFolder, interrupted: bool) -> None:
-    if interrupted:
-        print(f"Stopped at step {step} of {training.iterations}. Go on with: python training.py --resume {folder.path}")
+def _check_agreement(strategy: tf.distribute.Strategy, model: AIRConfig, training: TrainingConfig, data: SceneSet) -> None:
+    """Raises AIRError if the workers of a cluster would not train the same run."""
+    flags = model.to_json() + training.to_json()
+    arrays = [data.images] if data.counts is None else [data.images, data.counts]
+    strategies.check_agreement(strategy, flags=flags, training_scenes=arrays, versions=str(versions()))
+
+
+def _advice(folder: RunFolder | None) -> str:
+    """What to do when a worker was lost."""
+    kept = checkpoints.checkpoints(folder.path) if folder else []
+    if kept:
+        return f"; the last checkpoint is {kept[-1][1]}: go on with python training.py --resume {folder.path}"
+    return "; there is no checkpoint yet" if folder else "; the chief's run folder has the last checkpoint: go on with --resume"
+
+
+def _report(step: int, training: TrainingConfig, folder: RunFolder | None, interrupted: bool) -> None:
+    stopped = f"Stopped at step {step} of {training.iterations}."
+    if folder is None:
+        print(f"{stopped if interrupted else f'Trained {step} steps.'} The chief has the run folder.")
+    elif interrupted:
+        print(f"{stopped} Go on with: python training.py --resume {folder.path}")
     else:
         print(f"Trained {step} steps. Look at the run with: tensorboard --logdir {folder.summary}")
 
@@ -192,7 +248,7 @@ def _report(step: int, training: TrainingConfig, folder: RunFolder, interrupted:
 class _Interruption:
     """Turns the first SIGINT or SIGTERM into a stop after the current steps, so that a checkpoint can be saved."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: AIRModel) -> None:
         self.model, self.happened = model, False
         self.previous: dict[int, Callable[..., Any] | int | None] = {}
 
@@ -202,7 +258,8 @@ class _Interruption:
         return self
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.happened = self.model.stop_training = True
+        self.happened = True
+        self.model.request_stop()
         signal.signal(number, self.previous[number])  # a second one stops at once
 
     def __exit__(self, *error: object) -> None:

@@ -61,7 +61,7 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
             layer.cost.kernel.assign(tf.zeros_like(layer.cost.kernel))
             layer.cost.bias.assign(tf.zeros_like(layer.cost.bias))
             for draw in range(100):
-                layer.mean.assign(layer.estimate(proposal, now, tf.constant([seed, -1 - draw])).averages[0])
+                layer.follow(layer.estimate(proposal, now, tf.constant([seed, -1 - draw])).moments)
         return layer
 
     images = tf.constant(made.images[:scenes] / np.float32(255))
