@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from air import xla_cache
 from air.config import Presence
 from air.errors import AIRError, UsageError
 from air.presets import PRESETS, Preset, PresetName, recipe
@@ -96,11 +97,12 @@ def _message(box: str) -> str:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Holds back the notes that TensorFlow's C++ part writes to standard error while it is imported.
+    """Imports TensorFlow, with the cache of `air.xla_cache`, and holds back the notes that its C++ part writes meanwhile.
 
-    No setting silences them, and they would bury our own lines. They are shown if the import fails.
+    No setting silences them, and they would bury our own lines. They are shown on standard error if the import fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the notes after the import
+    xla_cache.enable()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as notes:
         stderr = os.dup(2)

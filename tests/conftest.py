@@ -15,6 +15,12 @@ settings.register_profile("fuzz", max_examples=5000)  # see tests/fuzz
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def xla_cache(tmp_path_factory):
+    """Scripts share one of their own, not the user's."""
+    os.environ["AIR_XLA_CACHE"] = str(tmp_path_factory.mktemp("xla"))
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
     """A model that is fast in every respect; nothing is square, so that swapped axes show."""

@@ -70,18 +70,17 @@ def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_default_recipe_learns_to_count(tmp_path: Path) -> None:
-    run = train(tmp_path, "--iterations", "800", *every(800), "--histograms-every", "1600")
+    run = train(tmp_path, "--iterations", "600", *every(600), "--histograms-every", "1200")
     assert run.returncode == 0, run.stderr
     with open(tmp_path / "air_results/metrics.csv") as file:
         (row,) = csv.DictReader(file)
-    # An untrained model has 0 or 33 %. Most runs are at 98 % by now, but rounding decides which: some still take two digits for
-    # one, and are at 66 %.
-    assert float(row["count_accuracy/all"]) >= 0.6
+    # Ten of ten seeds have more than 96 % by now. A model that takes two digits for one has 66 %, an untrained one 0 or 33 %.
+    assert float(row["count_accuracy/all"]) >= 0.9
     assert float(row["count_accuracy/0"]) >= 0.95
     model = air.load(tmp_path / "air_results")
     held_out = SceneSet.load(tmp_path / "multi_mnist/test.npz").select(slice(300))
     scenes = model.infer(held_out.images)
-    assert np.mean(scenes.count == held_out.counts) >= 0.6
+    assert np.mean(scenes.count == held_out.counts) >= 0.9
     single = held_out.counts == 1
     centre = scenes.boxes[single, 0, :2] + scenes.boxes[single, 0, 2:] / 2
     true_centre = held_out.boxes[single, 0, :2] + held_out.boxes[single, 0, 2:] / 2

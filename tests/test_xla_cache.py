@@ -1,0 +1,82 @@
+"""What XLA compiled is kept for the next process, and a damaged file is compiled anew."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from air import xla_cache
+
+SCRIPT = """
+from air import cli
+with cli.quiet_import():
+    import tensorflow as tf
+print(float(tf.function(lambda x: tf.reduce_sum(tf.square(x)), jit_compile=True)(tf.range(4.0))))
+"""
+
+
+def run(folder):
+    environment = {"AIR_XLA_CACHE": str(folder), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "14.0\n", "")
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pb")}
+
+
+def test_the_next_process_takes_what_is_there(tmp_path):
+    folder = tmp_path / "a new" / "folder"
+    compiled = run(folder)
+    assert len(compiled) == 1
+    assert run(folder) == compiled
+    damaged = next(folder.glob("*.pb"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    again = run(folder)
+    assert list(again) == list(compiled)
+    assert again != compiled
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.pb").write_text(name)
+    (tmp_path / "mine.txt").write_text("not of the cache")
+    xla_cache.seal(tmp_path)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_only_files_with_their_checksum_are_kept(folder):
+    whole = names(folder)
+    xla_cache.tidy(folder)
+    assert names(folder) == whole
+    (folder / "one.pb").write_text("One")
+    (folder / "two.pb.crc").unlink()
+    (folder / "left over.pb.crc").write_text("12345678")
+    xla_cache.tidy(folder)
+    assert names(folder) == ["mine.txt", "three.pb", "three.pb.crc"]
+
+
+def test_a_checksum_is_of_what_was_there_first(folder):
+    (folder / "one.pb").write_text("One")
+    xla_cache.seal(folder)
+    xla_cache.tidy(folder)
+    assert "one.pb" not in names(folder)
+
+
+def test_the_oldest_files_go(folder, monkeypatch):
+    os.utime(folder / "two.pb", (0, 0))
+    monkeypatch.setattr(xla_cache, "MOST_FILES", 2)
+    xla_cache.tidy(folder)
+    assert names(folder) == ["mine.txt", "one.pb", "one.pb.crc", "three.pb", "three.pb.crc"]
+
+
+@pytest.mark.parametrize("place", ["", "a file/folder"])
+def test_without_a_folder_nothing_changes(place, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    monkeypatch.setenv(xla_cache.VARIABLE, place and str(tmp_path / place))
+    xla_cache.enable()
+    assert "TF_XLA_FLAGS" not in os.environ
