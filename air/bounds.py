@@ -196,3 +196,18 @@ def _in_batches(
         if progress is not None:
             progress(len(batch))
     return [np.concatenate(fields) for fields in zip(*answers, strict=True)]
+
+
+def log_prob_bound(
+    model: "AIRModel", images: np.ndarray, samples: int, seed: int, likelihood: str, count_prior: np.ndarray
+) -> np.ndarray:
+    """See `AIRModel.log_prob_bound`; `images` are in [0, 1]."""
+    counts = model.config.max_steps + 1
+    if samples < 1:
+        raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
+    if count_prior.shape != (counts,) or not ((count_prior > 0) & np.isfinite(count_prior)).all():
+        raise ValueError(f"count_prior: {count_prior} is not allowed; it must be {counts} numbers above 0")
+    weights = importance_samples(model, images, samples, seed)
+    return importance_bound(weights.log_weights(likelihood, count_prior / count_prior.sum()), samples)

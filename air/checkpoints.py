@@ -133,8 +133,9 @@ def load_file(path: Path) -> "AIRModel":
 
 def _weights(model: "AIRModel") -> list[Any]:
     """All that a file of the model keeps."""
-    optimizers = [getattr(model, name, None) for name in ("optimizer", "baseline_optimizer")]
-    return [*model.variables, *(variable for optimizer in optimizers if optimizer for variable in optimizer.variables)]
+    others = [getattr(model, name, None) for name in ("optimizer", "baseline_optimizer")]
+    others += [model.statistics] if model.compiled else []
+    return [*model.variables, *(variable for other in others if other for variable in other.variables)]
 
 
 def _difference(found: Counter, expected: Counter) -> str:

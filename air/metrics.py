@@ -9,6 +9,15 @@ import tensorflow as tf
 from air import strategies
 
 
+def quantities(steps: int) -> tuple[str, ...]:
+    """The names of what is averaged while a model of so many steps is trained."""
+    by_step = ("z_pres", "scale", "z_pres_kl", "scale_kl", "shift_kl", "z_what_kl")
+    return (
+        *("loss", "reconstruction", "count", "count_accuracy", "gradient_norm", "clipped_gradient_norm"),
+        *(f"{name}_{step}" for name in by_step for step in range(1, steps + 1)),
+    )
+
+
 class GroupedMean(keras.metrics.Metric):
     """Means of several quantities over all scenes and over those of each true count, in one small matrix product a batch.
 

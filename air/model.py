@@ -23,9 +23,9 @@ from air.attention import Attention, Networks, attend
 from air.config import AIRConfig
 from air.estimators import Estimate, make_estimator
 from air.generative import Scenes, compose, draw_prior
-from air.images import LIKELIHOODS, as_float, check_images, unpack
+from air.images import as_float, check_images, unpack
 from air.learning_rate import LearningRate, as_learning_rate
-from air.metrics import GroupedMean, clip
+from air.metrics import GroupedMean, clip, quantities
 from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.objective import Losses, negative_elbo, propose
 from air.schedules import Schedule
@@ -71,7 +71,7 @@ class AIRModel(strategies.ReplicatedModel):
             trainable=False,
             aggregation="mean",
         )
-        self.statistics = GroupedMean(self._quantities(), groups=c.max_steps + 1)
+        self.statistics = GroupedMean(quantities(c.max_steps), groups=c.max_steps + 1)
         self.clip_norm: Schedule | None = None
         self.build((None, *c.canvas_size))
 
@@ -251,6 +251,19 @@ class AIRModel(strategies.ReplicatedModel):
             config["baseline_learning_rate"] = self.baseline_optimizer.get_config()["learning_rate"]
         return config
 
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.compiled:  # a checkpoint, which may lie between two rows of summaries
+            for variable in self.statistics.variables:
+                store[variable.name] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        statistics = {variable.name: variable for variable in self.statistics.variables}
+        stored = {name: store[name] for name in store.keys()}  # noqa: SIM118, as it is no mapping
+        for name in statistics.keys() & stored.keys():
+            statistics[name].assign(stored.pop(name))
+        super().load_own_variables(stored)
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
@@ -259,13 +272,6 @@ class AIRModel(strategies.ReplicatedModel):
         baseline = self.estimator.trainable_variables
         known = {id(variable) for variable in baseline}
         return [variable for variable in self.trainable_variables if id(variable) not in known], baseline
-
-    def _quantities(self) -> tuple[str, ...]:
-        by_step = ("z_pres", "scale", "z_pres_kl", "scale_kl", "shift_kl", "z_what_kl")
-        return (
-            *("loss", "reconstruction", "count", "count_accuracy", "gradient_norm", "clipped_gradient_norm"),
-            *(f"{name}_{step}" for name in by_step for step in range(1, self.config.max_steps + 1)),
-        )
 
     def _record(
         self,
@@ -276,17 +282,11 @@ class AIRModel(strategies.ReplicatedModel):
         norm: tf.Tensor,
         clipped: tf.Tensor,
     ) -> tf.Tensor:
-        """Adds a batch to the statistics, in the order of `_quantities`, and returns the inferred counts."""
+        """Adds a batch to the statistics, in the order of `metrics.quantities`, and returns the inferred counts."""
         count = tf.reduce_sum(presence.discrete(z_pres), axis=1)
         right = tf.cast(tf.equal(tf.cast(count, tf.int32), true_count), tf.float32)
-        scene = [
-            losses.total,
-            losses.reconstruction,
-            count,
-            right,
-            norm + tf.zeros_like(count),
-            clipped + tf.zeros_like(count),
-        ]
+        norms = [value + tf.zeros_like(count) for value in (norm, clipped)]
+        scene = [losses.total, losses.reconstruction, count, right, *norms]
         by_step = [z_pres, z_where[..., 0], *losses[2:]]
         self.statistics.update_state(tf.concat([tf.stack(scene, axis=1), *by_step], axis=1), true_count)
         return tf.cast(count, tf.int32)
@@ -385,16 +385,9 @@ class AIRModel(strategies.ReplicatedModel):
             ValueError: for an impossible number of samples, likelihood or prior.
         """
         likelihood = self.config.likelihood if likelihood is None else likelihood
-        if samples < 1:
-            raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood: {likelihood!r} is not allowed; it must be one of {', '.join(LIKELIHOODS)}")
-        prior = np.asarray(self.count_frequencies() if count_prior is None else count_prior, np.float64)
-        if prior.shape != (self.config.max_steps + 1,) or not ((prior > 0) & np.isfinite(prior)).all():
-            raise ValueError(f"count_prior: {prior} is not allowed; it must be {self.config.max_steps + 1} numbers above 0")
+        count_prior = self.count_frequencies() if count_prior is None else count_prior
         images = check_images(images, self.config.canvas_size)
-        weights = bounds.importance_samples(self, images, samples, seed)
-        return bounds.importance_bound(weights.log_weights(likelihood, prior / prior.sum()), samples)
+        return bounds.log_prob_bound(self, images, samples, seed, likelihood, np.asarray(count_prior, np.float64))
 
     @tf.function(reduce_retracing=True)
     def _deterministic(self, images: tf.Tensor) -> Scenes:

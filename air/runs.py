@@ -54,7 +54,7 @@ class RunFolder:
         path = Path(path)
         if not overwrite:
             raise AIRError(f"{path}: exists already; choose another --run, or --overwrite to replace it")
-        is_run = path.is_dir() and ((path / "config.json").is_file() or {entry.name for entry in path.iterdir()} <= _FIRST)
+        is_run = path.is_dir() and ((path / "config.json").is_file() or all(map(_is_of_beginning, path.iterdir())))
         if path.is_symlink() or not is_run:
             raise AIRError(f"{path}: not a run folder, so it is not replaced; choose another --run")
 
@@ -222,6 +222,11 @@ class MetricsFile:
 
         write_atomically(self.path, write)
         return kept[-1]
+
+
+def _is_of_beginning(entry: Path) -> bool:
+    """Whether a folder that has no config.json yet may have this, if it is a run's."""
+    return entry.name in _FIRST or bool(_TEMPORARY.fullmatch(entry.name))
 
 
 def _rows(lines: list[str], columns: Sequence[str]) -> list[dict[str, float]]:

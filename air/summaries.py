@@ -14,12 +14,15 @@ Under `summary/train`, means over the training scenes since the last row; `<coun
 Under `summary/validation`, held-out scenes, inferred deterministically: count_accuracy/<count>, reconstruction/<count>.
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 
 from air import drawing
 from air.config import TrainingConfig
@@ -54,22 +57,27 @@ class Summaries(Periodic):
         start: see `Periodic`.
     """
 
-    def __init__(self, folder: Path, training: TrainingConfig, batch: np.ndarray, pictured: np.ndarray, start: int = 0) -> None:
+    def __init__(self, folder: Path, training: TrainingConfig, batch: tf.Tensor, pictured: np.ndarray, start: int = 0) -> None:
         super().__init__(start)
-        self.training, self.batch, self.pictured = training, tf.constant(batch), pictured
+        self.training, self.batch, self.pictured = training, batch, pictured
         self.writer = tf.summary.create_file_writer(str(Path(folder) / "train"))
-        self.latest: dict[str, dict[str, float]] = {}
+        self.unfinished: list[np.ndarray] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.unfinished = [variable.numpy() for variable in self.model.statistics.variables]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Keras has just set them to zero, but the checkpoint of an interrupted run may lie between two rows.
+        for variable, value in zip(self.model.statistics.variables, self.unfinished, strict=True):
+            variable.assign(value)
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
         training = self.training
         with self.writer.as_default(step=step):
+            if step % training.gradients_every == 0:
+                self._gradient_norms()
             if step % training.scalars_every == 0:
-                self.latest = self.model.statistics.by_count()
-                self.model.statistics.reset_state()
                 self._scalars(step)
-            if step % training.gradients_every == 0 and self.latest:
-                tf.summary.scalar("gradient_norm/before_clipping", self.latest["gradient_norm"]["all"])
-                tf.summary.scalar("gradient_norm/after_clipping", self.latest["clipped_gradient_norm"]["all"])
             if step % training.histograms_every == 0:
                 self._histograms()
             if step % training.images_every == 0:
@@ -79,8 +87,13 @@ class Summaries(Periodic):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.writer.close()
 
+    def _gradient_norms(self) -> None:
+        means = self.model.statistics.result()
+        tf.summary.scalar("gradient_norm/before_clipping", means["gradient_norm"])
+        tf.summary.scalar("gradient_norm/after_clipping", means["clipped_gradient_norm"])
+
     def _scalars(self, step: int) -> None:
-        for quantity, means in self.latest.items():
+        for quantity, means in self.model.statistics.by_count().items():
             if "gradient_norm" not in quantity:
                 for count, value in means.items():
                     if not (count == "all" and len(means) == 1 and quantity == "count_accuracy"):  # no labels, no accuracy
@@ -89,6 +102,7 @@ class Summaries(Periodic):
         for name in config.scheduled_fields:
             tf.summary.scalar(f"schedule/{name}", getattr(config, name)(step))
         tf.summary.scalar("schedule/learning_rate", self.model.optimizer.learning_rate)
+        self.model.statistics.reset_state()
 
     def _histograms(self) -> None:
         variables = self.model.trainable_variables
@@ -96,8 +110,33 @@ class Summaries(Periodic):
             tf.summary.histogram(f"variables/{variable.path}", variable)
             tf.summary.histogram(f"gradients/{variable.path}", gradient)
 
-    @tf.function
     def _gradients(self, images: tf.Tensor) -> list[tf.Tensor]:
+        # Not as a `tf.function`: tracing one takes seconds, so early in a run that only these few calls would ever repay.
         with tf.GradientTape() as tape:
             loss = self.model.loss_of(images)
         return tape.gradient(loss, self.model.trainable_variables)
+
+
+FRAME = 16  # bytes around every record of an event file: its length and two checksums
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Cuts off the events after a step, which a resumed run writes again, and what a killed one left half-written."""
+    for path in folder.glob("*/events.out.tfevents.*"):
+        size = 0
+        for record in _records(path):
+            if Event.FromString(record).step > step:
+                break
+            size += len(record) + FRAME
+        if size < path.stat().st_size:
+            os.truncate(path, size)
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """The intact records at the beginning of an event file."""
+    records = iter(tf.data.TFRecordDataset(str(path)))
+    while True:
+        try:
+            yield next(records).numpy()
+        except (StopIteration, tf.errors.DataLossError):
+            return

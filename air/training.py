@@ -17,11 +17,12 @@ from air.animation import Animation
 from air.callbacks import Checkpoints, FiniteLoss, Progress, Validation
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.errors import DataError
+from air.images import as_float
 from air.learning_rate import LearningRate
 from air.model import AIRModel
 from air.runs import RunFolder, versions
 from air.scenes import SceneSet, pipeline
-from air.summaries import Summaries
+from air.summaries import Summaries, rewind
 
 PICTURED = 4  # scenes in TensorBoard's pictures: its cards are narrow
 MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
@@ -140,7 +141,7 @@ def train(
     with strategy.scope():
         compile_model(model, training)
     batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
-    callbacks = [] if folder is None else _recorders(folder, training, next(iter(batches))[0], data, held_out, begin, animate)
+    callbacks = [] if folder is None else _recorders(folder, training, data, held_out, begin, animate)
     steps = training.iterations - begin
     with _Interruption(model) as interruption, contextlib.ExitStack() as shown, strategies.watched(lambda: _advice(folder)):
         if folder is not None:
@@ -156,7 +157,6 @@ def train(
 def _recorders(
     folder: RunFolder,
     training: TrainingConfig,
-    batch: tf.Tensor,
     data: SceneSet,
     held_out: SceneSet | None,
     begin: int,
@@ -164,6 +164,8 @@ def _recorders(
 ) -> list[keras.callbacks.Callback]:
     """What guards a run and writes into its folder, the checkpoints last."""
     pictured = _pictured(held_out or data)
+    rewind(folder.summary, begin)
+    batch = as_float(data.images[: training.batch_size])
     summaries = Summaries(folder.summary, training, batch, pictured[:PICTURED], begin)
     callbacks = [FiniteLoss(folder.path, begin), summaries]
     if held_out is not None:

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from air import mnist
 from air.config import AIRConfig
+from air.dataset import make_dataset
+from air.generator import GeneratorConfig
+from air.scenes import SceneSet
 
 settings.register_profile("fuzz", max_examples=5000)  # see tests/fuzz
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +82,35 @@ def tiny_model(make_model):
         layer.kernel.assign(8 * layer.kernel)
     output.bias.assign([0.5])
     return model
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """A data folder of 20x20 scenes with 0 to 2 bright squares."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for name, size in (("train", 96), ("validation", 16)):
+        images, counts = np.zeros((size, 20, 20), np.uint8), np.arange(size) % 3
+        for image, count in zip(images, counts, strict=True):
+            for x in rng.permutation([2, 12])[:count]:
+                y = rng.integers(0, 14)
+                image[y : y + 6, x : x + 6] = 200
+        SceneSet(images, counts.astype(np.uint8)).save(folder / f"{name}.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """A folder with a few of MNIST's digits, digits.npz, and a small data set that is made of them, data/."""
+    folder = tmp_path_factory.mktemp("few_digits")
+    digits = mnist.load()
+    np.savez(
+        folder / "digits.npz", x_train=digits.train_images[:300], y_train=digits.train_labels[:300],
+        x_test=digits.test_images[:100], y_test=digits.test_labels[:100],
+    )  # fmt: skip
+    sizes = GeneratorConfig(images_per_count=30, validation_size=6, test_size=45)
+    make_dataset(folder / "data", sizes, folder / "digits.npz")
+    return folder
 
 
 @pytest.fixture

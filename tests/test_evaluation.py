@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,26 +12,18 @@ from PIL import Image
 
 from air import evaluation, measures, mnist, pyro_scenes, report, tables, test_sets
 from air.checkpoints import save_weights
-from air.dataset import make_dataset
 from air.errors import DataError, UsageError
 from air.evaluation_config import EvaluationConfig
-from air.generator import GeneratorConfig
 from air.scenes import SceneSet
 
 FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "bank_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_model):
-    """Digits, a small data set made of them, and a model of its canvas size as a run folder would have it."""
+def folder(tmp_path_factory, few_digits, make_model):
+    """`few_digits`, and a model of their canvas size as a run folder would have it."""
     folder = tmp_path_factory.mktemp("evaluation")
-    digits = mnist.load()
-    np.savez(
-        folder / "digits.npz", x_train=digits.train_images[:300], y_train=digits.train_labels[:300],
-        x_test=digits.test_images[:100], y_test=digits.test_labels[:100],
-    )  # fmt: skip
-    sizes = GeneratorConfig(images_per_count=30, validation_size=6, test_size=45)
-    make_dataset(folder / "data", sizes, folder / "digits.npz")
+    shutil.copytree(few_digits, folder, dirs_exist_ok=True)
     model = make_model(canvas_size=(50, 50), window_size=(10, 8))
     output = model.controller.heads["presence"].layers[-1]
     output.kernel.assign(20 * output.kernel)

@@ -9,10 +9,8 @@ import pytest
 import air
 from air import checkpoints, mnist, presets, runs, seed_scores, seed_tables, seeds
 from air.config import AIRConfig
-from air.dataset import make_dataset
 from air.errors import AIRError, DataError, UsageError
 from air.evaluation_config import SeedsConfig, scored_often
-from air.generator import GeneratorConfig
 from air.presets import PRESETS, Preset
 from air.scenes import SceneSet
 from air.seed_tables import SeedRun
@@ -25,18 +23,9 @@ UNJUDGED = {"samples": 0, "more_digits_scenes": 0}
 INFINITE = float("inf")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A small data set and the digits that it is made of."""
-    folder = tmp_path_factory.mktemp("seeds")
-    digits = mnist.load()
-    np.savez(
-        folder / "digits.npz", x_train=digits.train_images[:300], y_train=digits.train_labels[:300],
-        x_test=digits.test_images[:100], y_test=digits.test_labels[:100],
-    )  # fmt: skip
-    sizes = GeneratorConfig(images_per_count=30, validation_size=6, test_size=45)
-    make_dataset(folder / "data", sizes, folder / "digits.npz")
-    return folder / "data"
+@pytest.fixture
+def data(few_digits):
+    return few_digits / "data"
 
 
 def write_run(planned, rows):

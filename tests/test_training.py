@@ -14,50 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_runs import SCRIPT, TINY, assert_same, every, failure, train
 
 import air
 from air.runs import RunFolder
 from air.scenes import SceneSet
-
-SCRIPT = Path(__file__).parent.parent / "training.py"
-TINY = [
-    *("--canvas-size", "20", "20", "--window-size", "8", "8", "--lstm-units", "16", "--head-units", "8"),
-    *("--encoder-units", "16", "--decoder-units", "16", "--z-what-size", "4", "--cnn-filters", "4", "4"),
-    *("--batch-size", "8", "--validation-scenes", "16", "--no-xla"),
-]
-EVERY = ("validate", "scalars", "gradients", "histograms", "images", "checkpoints")
-
-
-def every(steps: int) -> list[str]:
-    return [word for name in EVERY for word in (f"--{name}-every", str(steps))]
-
-
-def train(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *flags], cwd=folder, capture_output=True, text=True, timeout=240)
-
-
-def failure(run: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a user's mistake ends in."""
-    lines = [line for line in run.stderr.splitlines() if "error:" in line]
-    assert "Traceback" not in run.stderr
-    assert len(lines) == 1
-    assert run.stderr.splitlines()[-1] == lines[0]
-    return lines[0]
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder of 20x20 scenes with 0 to 2 bright squares."""
-    folder = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for name, size in (("train", 96), ("validation", 16)):
-        images, counts = np.zeros((size, 20, 20), np.uint8), np.arange(size) % 3
-        for image, count in zip(images, counts, strict=True):
-            for x in rng.permutation([2, 12])[:count]:
-                y = rng.integers(0, 14)
-                image[y : y + 6, x : x + 6] = 200
-        SceneSet(images, counts.astype(np.uint8)).save(folder / f"{name}.npz")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +91,7 @@ def test_resumed_run_ends_like_an_uninterrupted_one(squares: Path, finished: Pat
     assert train(tmp_path, *flags, "--iterations", "20", "--run", "parts").returncode == 0
     resumed = train(tmp_path, "--resume", "parts", "--iterations", "40")
     assert resumed.returncode == 0, resumed.stderr
-    whole, parts = (air.load(tmp_path / name) for name in ("whole", "parts"))
-    for left, right in zip(whole.get_weights(), parts.get_weights(), strict=True):
-        np.testing.assert_array_equal(left, right)
-    steps = [row["step"] for row in csv.DictReader((tmp_path / "parts/metrics.csv").read_text().splitlines())]
-    assert steps == ["10", "20", "30", "40"]
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> None:

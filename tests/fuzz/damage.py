@@ -27,11 +27,15 @@ HOSTILE_NAMES = [
 ]
 
 
+def scaled(number, most):
+    """`number`, or `most` in the fuzz profile."""
+    return most if settings.default.max_examples > settings().get_profile("default").max_examples else number
+
+
 def cases(number):
     """Settings of a test with this many cases, fifty times as many in the fuzz profile."""
-    scale = settings.default.max_examples / settings().get_profile("default").max_examples
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=round(number * scale), deadline=None, suppress_health_check=checks)
+    return settings(max_examples=scaled(number, 50 * number), deadline=None, suppress_health_check=checks)
 
 
 def outcome(load, *arguments):
