@@ -71,6 +71,8 @@ class AIRModel(strategies.ReplicatedModel):
             trainable=False,
             aggregation="mean",
         )
+        # A variable, so that XLA sees the same program whatever the seed, and compiles it once: see `air.xla_cache`.
+        self._seed_of_draws = tf.Variable(seed, trainable=False, dtype=tf.int32)
         self.statistics = GroupedMean(quantities(c.max_steps), groups=c.max_steps + 1)
         self.clip_norm: Schedule | None = None
         self.build((None, *c.canvas_size))
@@ -293,7 +295,7 @@ class AIRModel(strategies.ReplicatedModel):
 
     def _seed(self, step: Any) -> tf.Tensor:
         """The seed of a training step's draws: the same step draws the same numbers, also in a resumed run."""
-        return tf.stack([tf.constant(self.seed, tf.int32), tf.convert_to_tensor(step, tf.int32)])
+        return tf.stack([tf.convert_to_tensor(self._seed_of_draws), tf.convert_to_tensor(step, tf.int32)])
 
     def logs(self) -> dict[str, tf.Tensor]:
         return {name: self.statistics.overall(name) for name in ("loss", "count_accuracy", "reconstruction")}

@@ -294,4 +294,6 @@ def pipeline(
     dataset = numbers.flat_map(epoch_batches).map(gather, num_parallel_calls=2, deterministic=True)
     if epochs is not None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(epochs * batches - start_step, 0)))
-    return dataset.prefetch(4)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # there is nothing to tune, and its thread may keep an iterator from ending for seconds
+    return dataset.prefetch(4).with_options(options)

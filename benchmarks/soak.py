@@ -8,6 +8,7 @@ the report of a loss or of weights that are no numbers, and finite checkpoints. 
 """
 
 import dataclasses
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -65,8 +66,8 @@ class Arguments:
     """Temperature 0.1, ten times the learning rate, batches of one scene, black, white and equal scenes."""
     steps: int = 20000
     """Training steps of each."""
-    flags: tuple[str, ...] = ("--batch-size", "16")
-    """More flags of training.py, after --flags and last; those of a setting win."""
+    flags: str = "--batch-size 16"
+    """More flags of training.py, as in --flags="--presence nvil"; those of a setting win."""
     out: Path_ | None = None
     """Folder for the runs, which must not exist; a temporary one when not given."""
 
@@ -89,7 +90,7 @@ def soak(setting: str, arguments: Arguments, folder: Path) -> Outcome:
     data().save(scenes)
     where = ("--data", str(scenes), "--held-out", str(scenes), "--run", str(run))
     command = [sys.executable, str(ROOT / "training.py"), *where]
-    command += ["--iterations", str(arguments.steps), "--keep-checkpoints", "1000", *arguments.flags, *flags]
+    command += ["--iterations", str(arguments.steps), "--keep-checkpoints", "1000", *shlex.split(arguments.flags), *flags]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
