@@ -18,7 +18,7 @@ train: $(VENV)/installed
 	$(RUN) training.py $(ARGS)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)

@@ -106,17 +106,19 @@ def flags(model: AIRConfig, training: TrainingConfig) -> list[str]:
 
 
 def _train(planned: Planned, data: Path) -> None:
-    """Trains a run that is not finished, in a process of its own."""
+    """Trains a run that is not finished, or was to have fewer iterations, in a process of its own."""
     folder, model, training = planned
     if folder.exists() and (folder / "config.json").exists():
-        if RunFolder(folder).read()[:2] != (model, training):
+        known, trained, _ = RunFolder(folder).read()
+        longer = trained.replace(iterations=max(trained.iterations, training.iterations))
+        if (known, longer) != (model, training):
             raise DataError(f"{folder}: was trained by another recipe or with other flags; choose another --out")
         if _last_step(folder) >= training.iterations:
             return
     title = f"Seed {training.seed}, {model.presence}"
     print(f"{title}: {folder}", file=sys.stderr, flush=True)
     if checkpoints.checkpoints(folder):
-        words = ["--resume", folder]
+        words = ["--resume", folder, "--iterations", training.iterations]
     else:
         words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(model, training)]
     status = subprocess.run([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL).returncode

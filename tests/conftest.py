@@ -85,6 +85,15 @@ def tiny_model(make_model):
 
 
 @pytest.fixture(scope="session")
+def batches(tiny_images):
+    """Two batches of four of the tiny images and their counts, over and over."""
+    import tensorflow as tf
+
+    counts = np.arange(8, dtype=np.int32) % 4
+    return tf.data.Dataset.from_tensor_slices((tiny_images, counts)).batch(4, drop_remainder=True).repeat()
+
+
+@pytest.fixture(scope="session")
 def squares(tmp_path_factory):
     """A data folder of 20x20 scenes with 0 to 2 bright squares."""
     folder = tmp_path_factory.mktemp("squares")

@@ -179,9 +179,20 @@ def test_changes_of_the_recipe_are_told(trained, data, monkeypatch):
 def test_runs_of_another_recipe_are_refused(trained, data):
     out, config = trained
     with pytest.raises(DataError, match="another recipe"):
-        seeds.report(out, config, data, recipe(iterations=200))
+        seeds.report(out, config, data, recipe(iterations=50))
+    with pytest.raises(DataError, match="another recipe"):
+        seeds.report(out, config, data, recipe(iterations=200, batch_size=32))
     with pytest.raises(DataError, match="another recipe"):
         seeds.report(out, config.replace(estimators=["nvil"]), data, recipe(iterations=100))
+
+
+def test_runs_go_on_to_more_iterations(trained, data, monkeypatch):
+    out, config = trained
+    calls = []
+    monkeypatch.setattr(seeds.subprocess, "run", answer(1, calls))
+    monkeypatch.setattr(seeds.checkpoints, "checkpoints", lambda folder: [folder])
+    seeds.report(out, config, data, recipe(iterations=200))
+    assert [call[2:] for call in calls] == [["--resume", str(out / f"seed_{n}"), "--iterations", "200"] for n in range(3)]
 
 
 def test_an_interruption_is_passed_on(trained, data, monkeypatch):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import SCRIPT, TINY, assert_same, every, failure, train
+from real_runs import SCRIPT, TINY, every, failure, train
 
 import air
 from air.runs import RunFolder
@@ -83,15 +83,6 @@ def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
     assert {tag.replace("variables/", "gradients/") for tag in histograms} <= histograms
     assert tags("train", "images") == {"attention"}
     assert {"count_accuracy/all", "reconstruction/all"} <= tags("validation", "scalars")
-
-
-def test_resumed_run_ends_like_an_uninterrupted_one(squares: Path, finished: Path, tmp_path: Path) -> None:
-    flags = ["--data", str(squares), *TINY, *every(10), "--learning-rate", "cosine(1e-3, 1e-4, steps=40)"]
-    assert train(tmp_path, *flags, "--iterations", "40", "--run", "whole").returncode == 0
-    assert train(tmp_path, *flags, "--iterations", "20", "--run", "parts").returncode == 0
-    resumed = train(tmp_path, "--resume", "parts", "--iterations", "40")
-    assert resumed.returncode == 0, resumed.stderr
-    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> None:
