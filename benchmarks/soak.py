@@ -66,7 +66,7 @@ class Arguments:
     """Temperature 0.1, ten times the learning rate, batches of one scene, black, white and equal scenes."""
     steps: int = 20000
     """Training steps of each."""
-    flags: str = "--batch-size 4"
+    flags: str = "--batch-size 2"
     """More flags of training.py, as in --flags="--presence nvil"; those of a setting win."""
     out: Path_ | None = None
     """Folder for the runs, which must not exist; a temporary one when not given."""
