@@ -19,8 +19,9 @@ def test_random_input(folder, tmp_path, monkeypatch):
     assert all(50 < megabytes < 8000 for megabytes in memory)
 
 
-def test_every_habit(app, tmp_path):
+def test_every_habit(app, tmp_path, monkeypatch):
     """None of them, however often, ends in an exception or closes the window."""
+    monkeypatch.chdir(tmp_path)
     person = demo_soak.Person(app, tmp_path, random.Random(1))
     for habit in person.habits:
         for _ in range(20):
