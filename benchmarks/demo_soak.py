@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from air import cli
@@ -176,10 +176,15 @@ def soak(arguments: Arguments, folder: Path) -> tuple[list[float], collections.C
     return memory, person.done, frames
 
 
+def tenths(memory: list[float]) -> list[float]:
+    """The median of each tenth of the time."""
+    return [float(np.median(part)) for part in np.array_split(memory, min(10, len(memory)))]
+
+
 def growth(memory: list[float]) -> float:
     """MB more in the last tenth of the time than in the third."""
-    tenth = max(len(memory) // 10, 1)
-    return statistics.median(memory[-tenth:]) - statistics.median(memory[2 * tenth : 3 * tenth] or memory[:1])
+    medians = tenths(memory)
+    return medians[-1] - medians[min(2, len(medians) - 1)]
 
 
 def main() -> None:
@@ -193,19 +198,12 @@ def main() -> None:
         os.chdir(temporary)  # where pictures of the window are saved
         memory, done, frames = soak(arguments, Path(temporary))
         os.chdir("/")
-    grown, tenths = growth(memory), [statistics.median(part) for part in _tenths(memory)]
-    print(
-        f"{sum(done.values()):,} actions in {frames:,} frames: {', '.join(f'{name} {n:,}' for name, n in done.most_common())}"
-    )
-    print(f"memory by tenth of the time: {' '.join(f'{median:.0f}' for median in tenths)} MB")
+    grown, each = growth(memory), ", ".join(f"{name} {n:,}" for name, n in done.most_common())
+    print(f"{sum(done.values()):,} actions in {frames:,} frames: {each}")
+    print(f"memory by tenth of the time: {' '.join(f'{median:.0f}' for median in tenths(memory))} MB")
     if grown > MOST_GROWTH:
         raise AIRError(f"the memory grew by {grown:.1f} MB; at most {MOST_GROWTH:g} are allowed")
     print(f"grown by {grown:.1f} MB from the third tenth to the last")
-
-
-def _tenths(memory: list[float]) -> list[list[float]]:
-    size = max(len(memory) // 10, 1)
-    return [memory[i : i + size] for i in range(0, len(memory), size)][:10]
 
 
 if __name__ == "__main__":

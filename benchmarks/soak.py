@@ -75,7 +75,7 @@ class Arguments:
 class Outcome(NamedTuple):
     ended: str
     steps: int
-    loss: float  # nats per scene, at the last scoring
+    loss: float | None  # nats per scene, at the last scoring, if there was one
     seconds: float
 
 
@@ -98,15 +98,15 @@ def soak(setting: str, arguments: Arguments, folder: Path) -> Outcome:
     reported = any(report in last for report in REPORTS)
     if "Traceback" in done.stderr or done.returncode not in (0, 1) or (done.returncode == 1 and not reported):
         raise AIRError(f"{setting}: exit status {done.returncode} ({last})")
-    for _, path in checkpoints.checkpoints(run):
+    kept = checkpoints.checkpoints(run)
+    for _, path in kept:
         checkpoints.load_file(path)  # which refuses weights that are not finite
     rows = RunFolder(run).metrics.rows("train_loss")  # likewise
-    kept = checkpoints.checkpoints(run)
     steps = kept[-1][0] if kept else 0
     if not done.returncode and steps != arguments.steps:
         raise AIRError(f"{setting}: ended at step {steps} without a report")
     ended = f"stopped: {last.split('error: ')[-1]}" if done.returncode else "finite"
-    return Outcome(ended, steps, rows[-1]["train_loss"] if rows else float("nan"), seconds)
+    return Outcome(ended, steps, rows[-1]["train_loss"] if rows else None, seconds)
 
 
 def main() -> None:
@@ -122,7 +122,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for setting in arguments.settings:
             ended, steps, loss, seconds = soak(setting, arguments, folder)
-            print(f"{setting:13} {steps:>7,} steps in {seconds:5.0f} s, train loss {loss:7.1f}: {ended}", flush=True)
+            known = "not scored" if loss is None else f"train loss {loss:.1f}"
+            print(f"{setting:13} {steps:>7,} steps in {seconds:5.0f} s, {known}: {ended}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from air.config import AIRConfig, TrainingConfig
-from air.errors import DataError
+from air.errors import AIRError, DataError
 from air.runs import MetricsFile, RunFolder
 
 ROW = {
@@ -114,3 +114,13 @@ def test_a_configuration_that_is_nested_without_end(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="nested too deeply"):
         RunFolder(tmp_path).read()
+
+
+def test_a_run_that_was_killed_in_its_first_moment_can_be_replaced(tmp_path):
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "run" / ".a1b2c3d4.json").write_text("{")  # of config.json
+    assert RunFolder.create(tmp_path / "run", overwrite=True).models.is_dir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".hidden.json").write_text("{}")
+    with pytest.raises(AIRError, match="not a run folder"):
+        RunFolder.create(tmp_path / "mine", overwrite=True)
