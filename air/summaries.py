@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
 from air import drawing
@@ -125,7 +126,10 @@ def rewind(folder: Path, step: int) -> None:
     for path in folder.glob("*/events.out.tfevents.*"):
         size = 0
         for record in _records(path):
-            if Event.FromString(record).step > step:
+            try:
+                if Event.FromString(record).step > step:
+                    break
+            except DecodeError:
                 break
             size += len(record) + FRAME
         if size < path.stat().st_size:

@@ -39,7 +39,7 @@ def enable() -> None:
 def tidy(folder: Path) -> None:
     """Removes files that have no checksum or another one than theirs, and the oldest ones."""
     intact = [path for path in folder.glob("*.pb") if _checksum(path) == _sealed(path)]
-    newest = sorted(intact, key=lambda path: path.stat().st_mtime)[-MOST_FILES:]
+    newest = sorted(intact, key=_written)[-MOST_FILES:]
     for path in {*folder.glob("*.pb"), *(mark.with_suffix("") for mark in folder.glob("*.pb.crc"))} - set(newest):
         _remove(path)
         _remove(_mark(path))
@@ -67,6 +67,13 @@ def _default_folder() -> Path:
 
 def _mark(path: Path) -> Path:
     return path.with_suffix(".pb.crc")
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process tidies up too
+        return 0.0
 
 
 def _sealed(path: Path) -> str | None:

@@ -73,6 +73,21 @@ def test_the_oldest_files_go(folder, monkeypatch):
     assert names(folder) == ["mine.txt", "one.pb", "one.pb.crc", "three.pb", "three.pb.crc"]
 
 
+def test_files_that_another_process_removes_meanwhile_are_no_error(folder, monkeypatch):
+    sealed = xla_cache._sealed
+
+    def vanish(path):
+        mark = sealed(path)
+        path.unlink()
+        return mark
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xla_cache, "_sealed", vanish)
+        xla_cache.tidy(folder)
+    xla_cache.tidy(folder)
+    assert names(folder) == ["mine.txt"]
+
+
 @pytest.mark.parametrize("place", ["", "a file/folder"])
 def test_without_a_folder_nothing_changes(place, tmp_path, monkeypatch):
     (tmp_path / "a file").touch()

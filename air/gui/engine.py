@@ -24,6 +24,7 @@ from air.errors import AIRError, DataError
 from air.gui import pictures
 
 DREAMS = 20  # tries to dream of something: an empty scene is possible too, but dull
+INHERITANCE = 2.0  # seconds for which a predecessor is waited for
 
 
 class Seen(NamedTuple):
@@ -77,12 +78,13 @@ class Engine:
     Args:
         path: see `air.load`.
         notify: called from the thread whenever there is news.
+        predecessor: a closed engine, whose compiled programs this one uses if it is of the same configuration.
     """
 
-    def __init__(self, path: Path, notify: Callable[[], None]) -> None:
+    def __init__(self, path: Path, notify: Callable[[], None], predecessor: "Engine | None" = None) -> None:
         self.path, self.notify = path, notify
         self.status = Status("loading", "Loading TensorFlow")
-        self.model: Any = None
+        self.programs: Any = None  # `air.gui.programs.Programs`, which needs TensorFlow
         self.bank: recognition.Bank | None = None
         self.bank_note = ""  # why digits are not recognised
         self.busy_since: float | None = None
@@ -93,6 +95,7 @@ class Engine:
         self._dreamed: np.ndarray | None = None
         self._answered = -1  # version of the last answer
         self._closing = False
+        self._predecessor = predecessor
         self._bank_is_settled = False
         # Not daemons: Python would kill them at its end, and within TensorFlow's C++ that aborts the process.
         self._thread = threading.Thread(target=self._run, name="model")
@@ -176,6 +179,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
+            self._inherit()
             self._load()
             if not self._closing:
                 self._extras.start()
@@ -187,6 +191,8 @@ class Engine:
             self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
 
     def _fail(self, text: str) -> None:
+        if self.is_ready:
+            self.programs = None  # whatever is wrong with them must not be inherited
         with self._news:
             self.busy_since = self._request = self._dream = None
         self._set_status("failed", text)
@@ -200,47 +206,28 @@ class Engine:
 
     def _load(self) -> None:
         with cli.quiet_import():
-            from air import model  # noqa: F401
+            from air.gui import programs  # noqa: F401
         for text, step in (("Loading the model", self._load_model), ("Compiling", self._compile)):
             if not self._closing:
                 self._set_status("loading", text)
                 step()
         self._set_status("ready", "Ready")
 
+    def _inherit(self) -> None:
+        """Takes over the predecessor's programs, unless it is still busy with them."""
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is not None and predecessor.join(INHERITANCE):
+            self.programs = predecessor.programs
+
     def _load_model(self) -> None:
-        self.model = checkpoints.load(self.path)
+        from air.gui.programs import Programs
+
+        model = checkpoints.load(self.path)
+        if self.programs is None or not self.programs.take_weights(model):
+            self.programs = Programs(model)
 
     def _compile(self) -> None:
-        import tensorflow as tf
-
-        from air.images import cross_entropy
-
-        model, config = self.model, self.model.config
-        image = tf.TensorSpec([1, *config.canvas_size], tf.float32)
-        seed = tf.TensorSpec([2], tf.int32)
-        z_what = tf.TensorSpec([1, config.max_steps, config.z_what_size], tf.float32)
-        z_where = tf.TensorSpec([1, config.max_steps, 3], tf.float32)
-        present = tf.TensorSpec([1, config.max_steps], tf.float32)
-
-        @tf.function(input_signature=[image], jit_compile=True, autograph=False)
-        def means(image: tf.Tensor) -> Any:
-            scenes = model(image)
-            return scenes, cross_entropy(image, scenes.reconstruction)
-
-        # These two are not compiled, which would take longer than they ever save.
-        @tf.function(input_signature=[image, seed], autograph=False)
-        def sample(image: tf.Tensor, seed: tf.Tensor) -> Any:
-            scenes = model.draw(image, seed)
-            return scenes, cross_entropy(image, scenes.reconstruction)
-
-        @tf.function(input_signature=[image, z_what, z_where, present], autograph=False)
-        def paint(image: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Any:
-            scenes = model.decode(z_what, z_where, present)
-            return scenes, cross_entropy(image, scenes.reconstruction)
-
-        self._means, self._sample, self._paint = means, sample, paint
-        for _ in range(3):
-            self._answer(_Request(-1, np.zeros(config.canvas_size, np.uint8)))
+        self.programs.warm_up()
 
     def _serve(self) -> bool:
         """Waits for a request and answers it; False when the engine is closed."""
@@ -252,7 +239,7 @@ class Engine:
             dream, self._dream = self._dream, None
             self.busy_since = time.monotonic()
         seen = None if request is None else self._answer(request)
-        dreamed = None if dream is None else self._dream_scene(dream)
+        dreamed = None if dream is None else self.programs.dream(dream, DREAMS)
         with self._news:
             self.busy_since = None
             if seen is not None:
@@ -270,11 +257,11 @@ class Engine:
             scene = request.seen.scene
             present = np.float32(np.arange(len(scene.presence)) < scene.count)
             z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
-            answer = self._paint(image, request.z_what[None], z_where[None], present[None])
+            answer = self.programs.paint(image, request.z_what[None], z_where[None], present[None])
         elif request.seed is not None:
-            answer = self._sample(image, np.array([request.seed, 0], np.int32))
+            answer = self.programs.sample(image, np.array([request.seed, 0], np.int32))
         else:
-            answer = self._means(image)
+            answer = self.programs.means(image)
         scenes, loss = answer
         scene = type(scenes)(*(tensor.numpy()[0] for tensor in scenes))
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -289,23 +276,11 @@ class Engine:
             sampled, request.seen is not None,
         )  # fmt: skip
 
-    def _dream_scene(self, seed: int) -> np.ndarray:
-        for attempt in range(DREAMS):
-            images, scenes = self.model.generate(1, seed=seed + attempt)
-            if scenes.count[0]:
-                break
-        return np.rint(255 * images[0]).astype(np.uint8)
-
     def _load_extras(self) -> None:
-        """What can wait until the model is ready: see `_load_bank`, and the tracing of what is seldom used."""
+        """What can wait until the model is ready."""
         self._load_bank()
-        if self._closing:
-            return
-        config = self.model.config
-        blank = np.zeros((1, *config.canvas_size), np.float32)
-        scenes, _ = self._sample(blank, np.zeros(2, np.int32))
-        z_where = np.ones((1, config.max_steps, 3), np.float32)
-        self._paint(blank, scenes.z_what, z_where, np.zeros((1, config.max_steps), np.float32))
+        if not self._closing:
+            self.programs.warm_up_the_rest()
 
     def _load_bank(self) -> None:
         """Loads the bank beside the model or, where there is none, makes one of the data that the run was trained on."""
@@ -313,7 +288,7 @@ class Engine:
         try:
             if path.is_file():
                 bank = recognition.Bank.load(path)
-                bank.check(self.model)
+                bank.check(self.programs.model)
             else:
                 bank = self._make_bank(path)
             self.bank, self.bank_note = bank, ""
@@ -334,4 +309,4 @@ class Engine:
         if data is None:
             raise AIRError(f"there is no {path}; make it with: python -m air.recognition {self.path}")
         self.bank_note = "Learning to recognise digits"
-        return recognition.build(self.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))
+        return recognition.build(self.programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))

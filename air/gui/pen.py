@@ -19,7 +19,7 @@ FINEST = 8
 """Most subpixels along a canvas pixel."""
 SURFACE_SIZE = 512
 """A surface has at most about this many subpixels along a side, so that drawing on a large canvas stays quick."""
-HISTORY_BYTES = 64 << 20
+HISTORY_BYTES = 16 << 20
 
 
 class Drawing:

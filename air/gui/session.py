@@ -263,7 +263,7 @@ class Session:
     def _do_reload(self) -> None:
         """Loads the model again, which brings back one that was lost."""
         self.engine.close()
-        self.engine = Engine(self.model, self.notify)
+        self.engine = Engine(self.model, self.notify, predecessor=self.engine)
         self._bank, self._asked_version = None, -1
         self.engine.start()
 

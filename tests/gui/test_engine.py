@@ -14,6 +14,7 @@ from air.errors import AIRError, DataError
 from air.gui import theme
 from air.gui.app import App
 from air.gui.engine import Engine, config_of
+from air.gui.programs import Programs
 
 
 def test_drawing_works_before_the_model_is_there(open_app):
@@ -105,7 +106,7 @@ def test_without_a_bank_there_is_a_note(tmp_path, tiny_model, bank):
     elif bank == "of other weights":
         recognition.Bank(np.zeros((2, 4), np.float32), np.arange(2), 1).save(tmp_path / "bank.npz")
     engine = Engine(tmp_path, lambda: None)
-    engine.model = tiny_model
+    engine.programs = Programs(tiny_model)
     engine._load_bank()
     assert engine.bank is None
     assert engine.bank_note.startswith("Digits are not recognised")
@@ -118,7 +119,7 @@ def test_a_bank_is_made_of_the_runs_data(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr("air.scenes.SceneSet.load", lambda path: path)
     monkeypatch.setattr(recognition, "build", lambda model, scenes: bank)
     engine = Engine(tmp_path, lambda: None)
-    engine.model = tiny_model
+    engine.programs = Programs(tiny_model)
     engine._load_bank()
     assert engine.bank is bank
     assert engine.bank_note == ""
@@ -143,3 +144,66 @@ def test_no_display_is_said(folder, monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(AIRError, match="no display"):
         App(folder, config_of(folder))
+
+
+@pytest.fixture
+def reload():
+    """Loads a model after another engine's: reload(path, predecessor=None)."""
+    engines = []
+
+    def reload_it(path, predecessor=None):
+        if predecessor is not None:
+            predecessor.close()
+        engines.append(Engine(path, lambda: None, predecessor))
+        engines[-1].start()
+        assert engines[-1].wait_until_settled(SECONDS)
+        return engines[-1]
+
+    yield reload_it
+    for engine in engines:
+        engine.close()
+        assert engine.join(SECONDS)
+
+
+def test_weights_loaded_again_run_in_the_programs_that_are_there(tmp_path, make_model, reload):
+    image = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+    engine, seen = None, []
+    for seed in (1, 2):
+        model = make_model(seed)
+        model.save(tmp_path / "air.keras")
+        predecessor, engine = engine, reload(tmp_path / "air.keras", engine)
+        engine.look(seed, image)
+        assert engine.wait(seed, SECONDS)
+        seen.append(engine.take_seen())
+        np.testing.assert_allclose(seen[-1].scene.z_what, model(np.float32(image[None]) / 255).z_what[0], rtol=1e-4, atol=1e-5)
+    assert engine.programs is predecessor.programs
+    assert not np.allclose(seen[0].scene.z_what, seen[1].scene.z_what)
+
+
+def test_a_model_of_another_configuration_has_programs_of_its_own(tmp_path, folder, make_model, reload):
+    make_model(z_what_size=3).save(tmp_path / "air.keras")
+    first = reload(folder)
+    second = reload(tmp_path / "air.keras", first)
+    assert second.programs is not first.programs
+    assert second.programs.model.config.z_what_size == 3
+
+
+def test_programs_that_failed_are_not_used_again(folder, reload, monkeypatch):
+    first = reload(folder)
+    failed = first.programs
+    monkeypatch.setattr(failed, "means", lambda image: 1 / 0)
+    first.look(1, np.zeros((20, 24), np.uint8))
+    first.wait(1, SECONDS)
+    assert "ZeroDivisionError" in first.status.text
+    assert reload(folder, first).programs is not failed
+
+
+def test_programs_in_use_are_not_waited_for_long(folder, reload, monkeypatch):
+    first = reload(folder)
+    hang, means = threading.Event(), first.programs.means
+    monkeypatch.setattr(first.programs, "means", lambda image: (hang.wait(SECONDS), means(image))[1])
+    monkeypatch.setattr("air.gui.engine.INHERITANCE", 0.05)
+    first.look(1, np.zeros((20, 24), np.uint8))
+    second = reload(folder, first)
+    assert second.programs is not first.programs
+    hang.set()
