@@ -22,7 +22,7 @@ import tensorflow as tf
 from air import distributions, presence, transformer
 from air.config import AIRConfig
 from air.distributions import gaussian, tfd
-from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
+from air.networks import Controller, Correction, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
 
 Seeds = Sequence[tf.Tensor | None]  # of the draws of scale, shift and z_what; None for the mean
 
@@ -149,7 +149,7 @@ def _refine(networks: Networks, config: AIRConfig, canvas: tf.Tensor, posterior:
     """
     scale, shift = posterior.scale, posterior.shift
     z_where = as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
-    correction = networks.refiner(transformer.crop(canvas, z_where, config.window_size))
+    correction = _correction(networks, config, canvas, z_where)
     steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
     unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
 
@@ -160,6 +160,19 @@ def _refine(networks: Networks, config: AIRConfig, canvas: tf.Tensor, posterior:
     scale = correct(scale, correction.scale, correction.scale_log_variance)
     shift = correct(shift, unit * correction.shift, correction.shift_log_variance)
     return Posterior(scale, shift, posterior.presence_logits)
+
+
+def _correction(networks: Networks, config: AIRConfig, canvas: tf.Tensor, z_where: tf.Tensor) -> Correction:
+    """The refiner's answer; while nothing of it is applied, zeros, for it would take a fifth of a training step."""
+
+    def asked() -> Correction:
+        return networks.refiner(transformer.crop(canvas, z_where, config.window_size))
+
+    def nothing() -> Correction:
+        one, two = tf.zeros_like(z_where[..., :1]), tf.zeros_like(z_where[..., 1:])
+        return Correction(one, two, one, two)
+
+    return tf.cond(networks.refinement > 0.0, asked, nothing)
 
 
 def latent_kl(attention: Attention, now: SimpleNamespace) -> dict[str, tf.Tensor]:

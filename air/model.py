@@ -119,7 +119,7 @@ class AIRModel(strategies.ReplicatedModel):
             self.baseline_optimizer.learning_rate = rate
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
         if not self.optimizer.built:
-            self.optimizer.build(self._learners()[0])
+            self.optimizer.build(self.learners()[0])
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infers scenes deterministically: posterior means, rounded z_pres.
@@ -205,15 +205,18 @@ class AIRModel(strategies.ReplicatedModel):
         return tf.where(step < c.learn_count_prior_after, fixed, learned)
 
     def loss_of(self, images: tf.Tensor) -> tf.Tensor:
-        """The loss of the next training step, were these its images: scalar."""
+        """The loss of the next training step, were these its images: scalar; see `differentiate` for its gradients."""
         return tf.reduce_mean(self.objective(images, self._seed(self.step))[0].total)
 
     def differentiate(self, images: tf.Tensor) -> tuple[Losses, Estimate, tf.Tensor, tuple[list[tf.Tensor], ...]]:
-        """What a training step makes of these images: losses, estimate, z_where, and the gradients of each of `_learners`."""
+        """What a training step makes of these images: losses, estimate, z_where, and the gradients of each of `learners`."""
         with tf.GradientTape() as tape:
             losses, estimate, attention = self.objective(images, self._seed(self.step))
             loss = tf.reduce_mean(losses.total)
-        return losses, estimate, attention.z_where, tape.gradient(loss, self._learners())
+        sources = [[variable.value for variable in learners] for learners in self.learners()]
+        # Zero: a refiner that is not asked yet is connected to nothing.
+        gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return losses, estimate, attention.z_where, tuple(gradients)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, counts = unpack(data)
@@ -221,7 +224,7 @@ class AIRModel(strategies.ReplicatedModel):
         gradients, baseline_gradients, moments = map(strategies.mean, (*gradients, estimate.moments))
         limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
         gradients, norm, clipped = clip(gradients, limit)
-        model, baseline = self._learners()
+        model, baseline = self.learners()
         strategies.apply(self.optimizer, gradients, model)
         if baseline:
             strategies.apply(self.baseline_optimizer, baseline_gradients, baseline)
@@ -269,7 +272,7 @@ class AIRModel(strategies.ReplicatedModel):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
-    def _learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    def learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
         """The variables that learn from the ELBO, and those of a baseline, which learns at a rate of its own."""
         baseline = self.estimator.trainable_variables
         known = {id(variable) for variable in baseline}

@@ -16,6 +16,7 @@ Under `summary/validation`, held-out scenes, inferred deterministically: count_a
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,11 @@ class Summaries(Periodic):
         self.model.statistics.reset_state()
 
     def _histograms(self) -> None:
-        variables = self.model.trainable_variables
-        for variable, gradient in zip(variables, self._gradients(self.batch), strict=True):
+        # Not as a `tf.function`: tracing one takes seconds, so early in a run that only these few calls would ever repay.
+        *_, gradients = self.model.differentiate(self.batch)
+        for variable, gradient in zip(chain(*self.model.learners()), chain(*gradients), strict=True):
             tf.summary.histogram(f"variables/{variable.path}", variable)
             tf.summary.histogram(f"gradients/{variable.path}", gradient)
-
-    def _gradients(self, images: tf.Tensor) -> list[tf.Tensor]:
-        # Not as a `tf.function`: tracing one takes seconds, so early in a run that only these few calls would ever repay.
-        with tf.GradientTape() as tape:
-            loss = self.model.loss_of(images)
-        return tape.gradient(loss, self.model.trainable_variables)
 
 
 FRAME = 16  # bytes around every record of an event file: its length and two checksums

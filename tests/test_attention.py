@@ -230,6 +230,33 @@ def test_refinement_grows_from_nothing_to_all(make_model, refined, tiny_model, t
     assert np.abs(model.attend(images, None).z_where - tiny_model.attend(images, None).z_where).max() > 0.05
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_refiner_is_asked_only_when_its_answer_counts(make_model, tiny_images, monkeypatch, xla):
+    """Also within a compiled step, which is made once for all of training."""
+    model, images = make_model(refiner_units=(5,), refinement="linear(0, 1, steps=2000, start=10)"), tf.constant(tiny_images)
+    model.refiner.correction.bias.assign([0.3, 0.2, -0.1, 1.0, -2.0, 0.5])
+
+    bias = model.refiner.correction.bias.value
+
+    def look():
+        with tf.GradientTape() as tape:
+            z_where = model.attend(images, None).z_where
+        return z_where, tape.gradient(z_where, bias, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    compiled = tf.function(look, jit_compile=xla)
+    for step in (0, 10, 1000):
+        model.step.assign(step)
+        for actual, expected in zip(compiled(), look(), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        assert np.any(expected) == (step > 10)
+    monkeypatch.setattr(type(model.refiner), "call", lambda self, window: 1 / 0)
+    model.step.assign(10)
+    model.attend(images, SEED)
+    model.step.assign(11)
+    with pytest.raises(ZeroDivisionError):
+        model.attend(images, SEED)
+
+
 def test_refinement_is_nothing_at_first_and_all_at_last_by_default():
     model, training = PRESETS["default"]()
     shares = [float(model.refinement(step)) for step in range(0, training.iterations, 500)]

@@ -89,7 +89,7 @@ def test_the_baseline_and_the_rest_have_optimisers_of_their_own(make_model, tiny
 
 
 def test_the_gradient_norm_is_not_the_baselines(make_model, tiny_images):
-    model = nvil_model(make_model)
+    model = nvil_model(make_model, refinement=1.0)
     own = state(model)["model"]
     with tf.GradientTape() as tape:
         loss = model.loss_of(tf.constant(tiny_images))

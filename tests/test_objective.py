@@ -376,7 +376,7 @@ CASES = [*((name, "concrete") for name in SATURATED), *((name, p) for name in OF
 def test_saturation_is_finite(name, presence, make_model, tiny_images):
     likelihood = "cross_entropy" if presence == "concrete" else "normal"
     refiner = (4,) if "refined" in name else ()
-    model = make_model(presence=presence, likelihood=likelihood, refiner_units=refiner, **ESTIMATORS[presence])
+    model = make_model(presence=presence, likelihood=likelihood, refiner_units=refiner, refinement=1.0, **ESTIMATORS[presence])
     SATURATED[name](model)
     images = np.concatenate([np.zeros((2, 20, 24), np.float32), np.ones((2, 20, 24), np.float32), tiny_images])
     for step in (0, 10**6):  # prior odds of 1e4, and of 1e-9
