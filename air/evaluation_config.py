@@ -38,6 +38,8 @@ class SeedsConfig(Config):
     """Runs of each estimator, with the seeds --seed, --seed + 1 ..."""
     estimators: tuple[Presence, ...] = ()
     """Estimators of z_pres to compare, each with every seed; that of --presence alone when not given."""
+    goal: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """Count accuracy that a run should reach; its steps and seconds are told."""
     samples: Size = 100
     """Samples of each scene for the importance-weighted bound; 0: leave out the bounds."""
     bound_scenes: Size = 1000
@@ -51,6 +53,10 @@ class SeedsConfig(Config):
         if len(set(estimators)) < len(estimators):
             raise ValueError("each may be named once")
         return estimators
+
+    @property
+    def goal_text(self) -> str:
+        return f"{100 * self.goal:.6g} %"
 
     @property
     def has_bounds(self) -> bool:

@@ -9,15 +9,13 @@ from air.evaluation_config import SeedsConfig
 from air.presets import Preset
 from air.tables import table
 
-GOAL = 0.98
-
 
 class SeedRun(NamedTuple):
     """What became of one run. Seconds are those of training, without those of scoring."""
 
     seed: int
     steps: int  # trained
-    steps_to_goal: float  # to the first scoring of 98 % or more; infinite if there was none
+    steps_to_goal: float  # to the first scoring at the goal; infinite if there was none
     seconds_to_goal: float  # compiling included
     compile_seconds: float
     seconds: float  # of the whole run, compiling included
@@ -52,7 +50,7 @@ GAINS = ("final", "best", "three_digits", "elbo", "iwae")
 
 
 def summarise(runs: Sequence[SeedRun]) -> dict[str, Any]:
-    """How many of an estimator's runs `reached` 98 %, and the `median` and the `worst` of each number that all have.
+    """How many of an estimator's runs `reached` the goal, and the `median` and the `worst` of each number that all have.
 
     A run that never got somewhere counts as infinitely late, or as the worst there can be; it is left out of nothing.
     """
@@ -93,11 +91,21 @@ def _comparison(study: Study, runs: Mapping[str, Sequence[SeedRun]]) -> str:
         cells = [show(side[field]) for field, show in spread.values() for side in (middle, worst)]
         cells += [show(middle) for show in scored.values()]
         rows.append([name, f"{summary['reached']} of {len(several)}", *cells])
-    return table(["estimator", "reached 98 %", *head], rows)
+    return table(["estimator", f"reached {study.config.goal_text}", *head], rows)
 
 
 def _all_runs(study: Study, runs: Sequence[SeedRun]) -> str:
-    head = ("seed", "steps to 98 %", "seconds to 98 %", "compiling", "final accuracy", "by count", "best", "seconds in all")
+    goal = study.config.goal_text
+    head = (
+        "seed",
+        f"steps to {goal}",
+        f"seconds to {goal}",
+        "compiling",
+        "final accuracy",
+        "by count",
+        "best",
+        "seconds in all",
+    )
     rows = [
         (
             f"{run.seed}{'' if run.complete else f' (stopped at {run.steps:,})'}",

@@ -17,7 +17,7 @@ from air.evaluation_config import SeedsConfig, scored_often
 from air.files import BusyError, Claim
 from air.presets import PRESETS, Preset, PresetName
 from air.runs import LOCK, RunFolder
-from air.seed_tables import GOAL, SeedRun, Study
+from air.seed_tables import SeedRun, Study
 
 SCRIPT = Path(__file__).resolve().parent.parent / "training.py"
 
@@ -67,7 +67,7 @@ def report(
             for planned in same_seed:
                 _train(planned, data)
         wanted = seed_scores.tasks(config, test, more)
-        runs = {name: _judged(several, wanted) for name, several in plans.items()}
+        runs = {name: _judged(several, wanted, config.goal) for name, several in plans.items()}
         if not any(run.steps for several in runs.values() for run in several):
             raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
         scenes = min(recipe.training.validation_scenes, len(test))
@@ -133,15 +133,15 @@ def _last_step(folder: Path) -> int:
     return int(rows[-1]["step"]) if rows else 0
 
 
-def _judged(plans: Sequence[Planned], wanted: dict[str, seed_scores.Task]) -> list[SeedRun]:
+def _judged(plans: Sequence[Planned], wanted: dict[str, seed_scores.Task], goal: float) -> list[SeedRun]:
     scores = seed_scores.judge([planned.folder for planned in plans], wanted, plans[0].model.likelihood)
     return [
-        summary(planned.training.seed, planned.folder, planned.training.iterations)._replace(**measured._asdict())
+        summary(planned.training.seed, planned.folder, planned.training.iterations, goal)._replace(**measured._asdict())
         for planned, measured in zip(plans, scores, strict=True)
     ]
 
 
-def summary(seed: int, folder: Path, iterations: int) -> SeedRun:
+def summary(seed: int, folder: Path, iterations: int, goal: float) -> SeedRun:
     """What the metrics.csv of a run folder tells; a run that never was scored has steps 0 and accuracy 0."""
     rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", f"{ACCURACY}all")
     infinite = float("inf")
@@ -152,12 +152,12 @@ def summary(seed: int, folder: Path, iterations: int) -> SeedRun:
         return row["seconds"] - row["scoring_seconds"]
 
     name, last = f"{ACCURACY}all", rows[-1]
-    goal = next((row for row in rows if row[name] >= GOAL), None)
+    reached = next((row for row in rows if row[name] >= goal), None)
     return SeedRun(
         seed=seed,
         steps=int(last["step"]),
-        steps_to_goal=int(goal["step"]) if goal else infinite,
-        seconds_to_goal=trained(goal) if goal else infinite,
+        steps_to_goal=int(reached["step"]) if reached else infinite,
+        seconds_to_goal=trained(reached) if reached else infinite,
         compile_seconds=last["compile_seconds"],
         seconds=trained(last),
         final=last[name],
@@ -186,7 +186,7 @@ def _changes(recipe: Preset, default: Preset) -> dict[str, Any]:
 def _write(out: Path, study: Study, plans: dict[str, list[Planned]], runs: dict[str, list[SeedRun]]) -> str:
     text = seed_tables.markdown(study, runs)
     content = {
-        "goal": GOAL,
+        "goal": study.config.goal,
         "preset": study.preset,
         "model": study.recipe.model.to_dict(),
         "training": study.recipe.training.to_dict(),
@@ -201,5 +201,5 @@ def _write(out: Path, study: Study, plans: dict[str, list[Planned]], runs: dict[
         name: {planned.training.seed: RunFolder(planned.folder).metrics.rows() for planned in several}
         for name, several in plans.items()
     }
-    checkpoints.write_atomically(out / "seeds.png", seed_curves(rows, study.title).savefig)
+    checkpoints.write_atomically(out / "seeds.png", seed_curves(rows, study.title, study.config.goal).savefig)
     return text

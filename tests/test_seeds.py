@@ -65,6 +65,18 @@ def trained(tmp_path):
     return tmp_path / "out", config
 
 
+@pytest.mark.parametrize(("goal", "steps"), [(0.993, ["never"] * 3), (0.985, ["100", "never", "50"]), (0.3, ["50"] * 3)])
+def test_the_goal_can_be_another_one(trained, data, monkeypatch, goal, steps):
+    out, config = trained
+    monkeypatch.setattr(seeds.subprocess, "run", answer(1, []))
+    text = seeds.report(out, config.replace(goal=goal), data, recipe(iterations=100))
+    comparison, table = tables(text)
+    assert comparison["estimator"][0] == f"reached {100 * goal:g} %"
+    assert table["seed"][:2] == [f"steps to {100 * goal:g} %", f"seconds to {100 * goal:g} %"]
+    assert [cells[0] for name, cells in table.items() if name[0] in "012"] == steps
+    assert json.loads((out / "seeds.json").read_text())["goal"] == goal
+
+
 def answer(status, calls):
     """A stand-in for subprocess.run."""
 
