@@ -13,7 +13,6 @@ from air.scenes import SceneSet
 from air.tables import table
 
 PUBLISHED = "published for AIR on such scenes, with the geometric prior: ELBO 627.4 ± 0.7, 100-sample bound 636.8 ± 0.8"
-LIKELIHOODS = {"cross_entropy": "cross-entropy", "normal": "Normal(0.3)"}
 
 
 def draw(
@@ -72,6 +71,7 @@ def write(out: Path, result: dict[str, Any]) -> None:
 def markdown(result: dict[str, Any]) -> str:
     """The report for people."""
     model = result["model"]
+    likelihoods = {"cross_entropy": "cross-entropy", "normal": f"Normal({model['config']['likelihood_deviation']})"}
     sections = [
         f"# Evaluation of {model['path']}",
         f"Trained for {model['step']:,} steps; judged on {result['held_out']['scenes']:,} scenes of {result['data']} in "
@@ -79,14 +79,14 @@ def markdown(result: dict[str, Any]) -> str:
         _main_table(result["held_out"]),
     ]
     sections += _confusion(result["held_out"])
-    sections += ["## Bounds, nats per scene", *_bounds(result["held_out"]["bounds"])]
+    sections += ["## Bounds, nats per scene", *_bounds(result["held_out"]["bounds"], likelihoods)]
     if result["generalisation"]:
         sections += ["## Generalisation", _other_table([*result["generalisation"].values()])]
     if "pyro" in result:
         sections += ["## Scenes by the rules of Pyro's generator, never trained on", _other_table([result["pyro"]])]
         if "bounds" in result["pyro"]:
-            sections += [*_bounds(result["pyro"]["bounds"]), f"To compare: {PUBLISHED}."]
-    sections += ["## How it was measured", _notes()]
+            sections += [*_bounds(result["pyro"]["bounds"], likelihoods), f"To compare: {PUBLISHED}."]
+    sections += ["## How it was measured", _notes(likelihoods, model["config"]["likelihood"])]
     if "figures" in result:
         sections += ["## Figures", *(f"![{name.removesuffix('.png')}](figures/{name})" for name in result["figures"])]
     return "\n\n".join(sections) + "\n"
@@ -148,14 +148,14 @@ def _confusion(measured: dict[str, Any]) -> list[str]:
     return ["True (rows) against inferred number of objects:", table(("", *map(str, range(len(matrix[0])))), rows)]
 
 
-def _bounds(measured: dict[str, Any]) -> list[str]:
+def _bounds(measured: dict[str, Any], likelihoods: dict[str, str]) -> list[str]:
     terms = measured["terms"]
     head = ["likelihood", "prior over n", "ELBO", "reconstruction", "KL count", "KL where", "KL what"]
     importance = measured.get("importance")
     if importance:
         head += [f"IWAE {samples}" for samples in importance["normal"]["geometric"]["by_samples"]]
     rows = []
-    for likelihood, name in LIKELIHOODS.items():
+    for likelihood, name in likelihoods.items():
         for prior in measured["priors"]:
             row = [name, prior, _nats(measured["elbo"][likelihood][prior]), _nats(terms["log_likelihood"][likelihood])]
             row += [_number(term["mean"], 2) for term in (terms["count_kl"][prior], terms["where_kl"], terms["what_kl"])]
@@ -205,7 +205,7 @@ def _at(tree: Any, *path: str) -> Any:
     return tree
 
 
-def _notes() -> str:
+def _notes(likelihoods: dict[str, str], trained: str) -> str:
     notes = [
         "Test scenes of `multi_mnist.py` show MNIST *test* digits that are in no training or validation scene; the bank of "
         "z_what is of training digits.",
@@ -216,8 +216,8 @@ def _notes() -> str:
         "over the pairs of a Hungarian matching.",
         "ARI compares pixels of the true digits only; each is given to the object whose render is brightest there.",
         "Bounds are those of the discrete model: Bernoulli z_pres, its sum over n exact in the ELBO. *Cross-entropy* of grey "
-        "values is what training uses; it is no normalised density. *Normal(0.3)* is a density of the pixels in [0, 1]; the "
-        "model was not trained with it. ± is the standard error over scenes.",
+        f"values is no density; *{likelihoods['normal']}* is one of the pixels in [0, 1]. The model was trained with "
+        f"{likelihoods[trained]}. ± is the standard error over scenes.",
         "The ELBO in tables of other scenes is the one with cross-entropy and frequency prior (at least 1e-6 for each count).",
         "Objects get the label of the true object that a Hungarian matching of centres gives them, whatever the distance.",
     ]

@@ -24,7 +24,7 @@ def folder(tmp_path_factory, few_digits, make_model):
     """`few_digits`, and a model of their canvas size as a run folder would have it."""
     folder = tmp_path_factory.mktemp("evaluation")
     shutil.copytree(few_digits, folder, dirs_exist_ok=True)
-    model = make_model(canvas_size=(50, 50), window_size=(10, 8))
+    model = make_model(canvas_size=(50, 50), window_size=(10, 8), likelihood_deviation=0.25)
     output = model.controller.heads["presence"].layers[-1]
     output.kernel.assign(20 * output.kernel)
     output.bias.assign([0.5])
@@ -57,6 +57,8 @@ def test_the_script(folder, run_script, tmp_path):
     assert result["pyro"]["scenes"] == 40
     text = (tmp_path / "judged" / "report.md").read_text()
     assert "nan" not in text
+    assert re.search(r"^\| Normal\(0\.25\) +\| +geometric", text, re.MULTILINE)
+    assert "trained with cross-entropy" in text
     pictures = re.findall(r"\((figures/\w+\.png)\)", text)
     assert {f"figures/{name}.png" for name in ("training", "confusion", "policy", "worst_boxes")} <= set(pictures)
     for picture in pictures:
