@@ -10,6 +10,7 @@ Every answer carries the picture that it is about.
 """
 
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -225,6 +226,9 @@ class Engine:
         model = checkpoints.load(self.path)
         if self.programs is None or not self.programs.take_weights(model):
             self.programs = Programs(model)
+        else:
+            del model
+            gc.collect()  # Keras' models are full of cycles: without this, ten more of them would be kept before they are freed
 
     def _compile(self) -> None:
         self.programs.warm_up()

@@ -1,13 +1,19 @@
 """Pictures to put on the canvas: files of any kind, and random test scenes."""
 
+import functools
+import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from air.errors import AIRError, DataError
 from air.files import check_file, picture_formats, read_json
+
+if TYPE_CHECKING:
+    from air.generator import Digits
 
 MOST_PIXELS = 80_000_000  # of a picture file; a damaged or hostile one may claim any size
 MOST_SCENES = 500  # test scenes kept in memory
@@ -133,11 +139,9 @@ def held_out_scenes(model: Path, canvas_size: tuple[int, int], most: int, seed: 
 
 
 def _made_scenes(canvas_size: tuple[int, int], most: int, rng: np.random.Generator) -> np.ndarray:
-    from air import mnist
-    from air.generator import Digits, GeneratorConfig, generate
+    from air.generator import GeneratorConfig, generate
 
-    source = mnist.load()
-    digits = Digits.from_images(source.test_images, source.test_labels)
+    digits = _test_digits()
     for count in range(min(most, 2), 0, -1):  # 2, as in the default data set, where they fit
         config = GeneratorConfig(canvas_size=canvas_size, max_digits=count)
         try:
@@ -145,6 +149,15 @@ def _made_scenes(canvas_size: tuple[int, int], most: int, rng: np.random.Generat
         except AIRError:
             continue
     raise DataError(f"no digit fits on a canvas of {canvas_size[0]}x{canvas_size[1]} pixels")
+
+
+@functools.cache
+def _test_digits() -> "Digits":
+    from air import mnist
+    from air.generator import Digits
+
+    source = mnist.load()
+    return Digits.from_images(source.test_images, source.test_labels)
 
 
 class TestScenes:
@@ -160,7 +173,7 @@ class TestScenes:
     def __init__(self, model: Path, canvas_size: tuple[int, int], most: int, notify: Callable[[], None]) -> None:
         self.model, self.canvas_size, self.most, self.notify = model, canvas_size, most, notify
         self._scenes: list[np.ndarray] = []
-        self._arrived: list[np.ndarray] | AIRError | None = None
+        self._arrived: queue.SimpleQueue[list[np.ndarray] | AIRError] = queue.SimpleQueue()
         self._wanted, self._seed = False, 0
 
     @property
@@ -179,11 +192,12 @@ class TestScenes:
         Raises:
             AIRError: if there are none.
         """
-        arrived, self._arrived = self._arrived, None
-        if isinstance(arrived, AIRError):
-            self._wanted = False
-            raise arrived
-        self._scenes += arrived or []
+        if not self._arrived.empty():
+            arrived = self._arrived.get()
+            if isinstance(arrived, AIRError):
+                self._wanted = False
+                raise arrived
+            self._scenes += arrived
         if not self._wanted or not self._scenes:
             return None
         self._wanted = False
@@ -192,10 +206,10 @@ class TestScenes:
     def _load(self) -> None:
         try:
             scenes = held_out_scenes(self.model, self.canvas_size, self.most, self._seed)[:MOST_SCENES]
-            self._arrived = [scene.copy() for scene in scenes]  # copies, as views would keep all of them in memory
             self._seed += 1
+            self._arrived.put([scene.copy() for scene in scenes])  # copies, as views would keep all of them in memory
         except AIRError as error:
-            self._arrived = error
+            self._arrived.put(error)
         except Exception as error:  # whatever is wrong with the data, it must not end the demo
-            self._arrived = AIRError(f"no test scenes: {type(error).__name__}: {error}")
+            self._arrived.put(AIRError(f"no test scenes: {type(error).__name__}: {error}"))
         self.notify()

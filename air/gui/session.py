@@ -262,6 +262,8 @@ class Session:
 
     def _do_reload(self) -> None:
         """Loads the model again, which brings back one that was lost."""
+        if self.engine.status.state == "loading":
+            return self.say("The model is still being loaded")
         self.engine.close()
         self.engine = Engine(self.model, self.notify, predecessor=self.engine)
         self._bank, self._asked_version = None, -1

@@ -79,6 +79,16 @@ def test_a_model_that_fails_is_said_and_can_be_loaded_again(open_app, monkeypatc
     assert app.session.seen.version == app.session.drawing.version
 
 
+def test_a_model_is_not_loaded_twice_at_once(open_app):
+    app = open_app()
+    engine = app.session.engine
+    engine.start()
+    while not engine.is_ready:
+        key(app, "L")
+        assert app.session.engine is engine or engine.is_ready
+    assert app.session.engine.wait_until_settled(SECONDS)
+
+
 def test_a_model_that_does_not_answer_is_said(open_app, monkeypatch):
     app = open_app()
     engine = app.session.engine
