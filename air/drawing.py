@@ -34,8 +34,9 @@ def canvas(image: np.ndarray, boxes: Sequence[Sequence[float]] = (), zoom: int =
     picture = _grey(image, zoom)
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(boxes):
-        corners = [zoom * x, zoom * y, zoom * (x + width) - 1, zoom * (y + height) - 1]
-        draw.rectangle(corners, outline=colour(step), width=_line(zoom))
+        left, top = zoom * x, zoom * y
+        right, bottom = left + max(zoom * width - 1, 0), top + max(zoom * height - 1, 0)
+        draw.rectangle([left, top, right, bottom], outline=colour(step), width=_line(zoom))
     return picture
 
 

@@ -61,6 +61,16 @@ def test_steps_have_their_colours(tiny_model, images, tmp_path):
         assert (picture == drawing.colour(step)).all(axis=1).any()
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.1, 0.3, 1.0, 2.0, 1e6])
+@pytest.mark.parametrize("place", [-1e6, -0.2, 3.4, 7.0, 1e6])
+def test_a_window_of_any_size_is_drawn(size, place):
+    """Training may make them as small as it likes."""
+    picture = np.asarray(drawing.canvas(np.zeros((7, 9), np.uint8), [(place, place, size, size)], zoom=4))
+    assert picture.shape == (28, 36, 3)
+    if size <= 2 and 0 <= place < 7:
+        assert (picture == drawing.colour(0)).all(axis=2).any()
+
+
 def test_a_model_without_mistakes(tiny_model, images, tmp_path):
     found = measures.observe(tiny_model, images)
     figure = figures.miscounted(tiny_model, SceneSet(images, found.counts), found)

@@ -8,6 +8,7 @@ from air import checkpoints, recognition
 from air.gui.app import App
 from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
+from air.gui.pictures import TestScenes
 from air.gui.script import Clock
 
 
@@ -47,6 +48,7 @@ def app(shared_app):
     session.drawing.version = session._asked_version + 1000  # versions are not used twice
     session.palette, session.period, session.sampling, session.width, session.erasing = "rgb", 10, False, 2, False
     session.windows_visible, session.help_visible, session.message = True, False, None
+    session._test_scenes = TestScenes(session.model, session.config.canvas_size, session.config.max_steps, session.notify)
     session.editor.select(None)
     session.editor.forget()
     settle(shared_app)
