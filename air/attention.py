@@ -172,7 +172,10 @@ def _correction(networks: Networks, config: AIRConfig, canvas: tf.Tensor, z_wher
         one, two = tf.zeros_like(z_where[..., :1]), tf.zeros_like(z_where[..., 1:])
         return Correction(one, two, one, two)
 
-    return tf.cond(networks.refinement > 0.0, asked, nothing)
+    share = tf.get_static_value(networks.refinement)
+    if share is None:
+        return tf.cond(networks.refinement > 0.0, asked, nothing)
+    return asked() if share > 0.0 else nothing()
 
 
 def latent_kl(attention: Attention, now: SimpleNamespace) -> dict[str, tf.Tensor]:

@@ -147,7 +147,9 @@ class AIRModel(strategies.ReplicatedModel):
 
     def attend(self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1) -> Attention:
         """What the inference network makes of images [batch, canvas_height, canvas_width] in [0, 1], see `attention.attend`."""
-        refinement = self.config.refinement(tf.convert_to_tensor(self.step))
+        share = self.config.refinement
+        # A constant is known while a graph is made, which then has no branch for it.
+        refinement = tf.constant(share.initial) if share.kind == "constant" else share(tf.convert_to_tensor(self.step))
         networks = Networks(self.controller, self.refiner, refinement, self.encoder, self.decoder)
         looks = self.config.looks if looks is None else looks
         return attend(networks, self.config, as_float(images), seed, looks=looks, samples=samples)

@@ -30,6 +30,7 @@ def measure(preset: str, estimator: str, batch_size: int, steps: int) -> Sample:
     from benchmarks import flops, generation
 
     config, training = configuration(preset, estimator)
+    config = config.replace(refinement=float(config.refinement(training.iterations)))  # at work, as for most of a run
     images = np.resize(generation.make(3000, generation.training_digits()).images, (SCENES, *config.canvas_size))
     batches = pipeline(SceneSet(images), batch_size, seed=0)
     model = AIRModel(config)

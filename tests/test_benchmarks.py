@@ -159,6 +159,27 @@ def test_count_of_a_training_step_is_that_by_hand(make_model):
     assert flops.count(tf.function(model.train_step).get_concrete_function(data)) == expected
 
 
+def test_a_refiner_is_counted_when_it_is_sure_to_be_asked(make_model):
+    import tensorflow as tf
+
+    from benchmarks import flops
+
+    def count(**changes):
+        model = make_model(**changes)
+        model.compile(jit_compile=False)
+        data = (tf.TensorSpec([5, 20, 24]), tf.TensorSpec([5], tf.int32))
+        return flops.count(tf.function(model.train_step).get_concrete_function(data))
+
+    without = count(refiner_units=())
+    crop, windows = 15 * (8 * 20 * 24 + 8 * 24 * 6), 15 * (48 * 10 + 10 * 6)
+    weights = 48 * 10 + 10 + 10 * 6 + 6  # summed for the gradient's norm
+    assert count(refinement=0.0) == without + 2 * weights
+    # Forwards and backwards; neither the canvas nor the rows of a first glimpse's crop has a gradient that is asked for twice.
+    assert without + 2 * (3 * windows + crop + weights) <= count(refinement=1.0) <= without + 2 * 3 * (windows + crop + weights)
+    with pytest.raises(ValueError, match="If computes can't be counted"):
+        count(refinement="linear(0, 1, steps=10)")
+
+
 def test_what_can_not_be_counted_is_refused():
     import tensorflow as tf
 
