@@ -1,6 +1,7 @@
 """Shared by several test files: a model small enough to train in a test, pictures for it, and the scripts as users run them."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ from air.scenes import SceneSet
 
 settings.register_profile("fuzz", max_examples=5000)  # see tests/fuzz
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    """Lets Ctrl-C be tested in the background too, where a shell may have started all this with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
