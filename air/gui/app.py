@@ -76,7 +76,7 @@ class App:
         self._news = pygame.event.custom_type()
         self.session = Session(model, config, self.notify, **options)
         self.clock, self.patience, self.running = clock, patience, True
-        self._started = clock()
+        self.session.loading_since = clock()
         self._last_frame = -1e9
         self._frames: collections.deque[float] = collections.deque(maxlen=60)
         self._changed = True  # whether there may be something new to draw
@@ -133,7 +133,7 @@ class App:
         # In step with the frame before, so that being a little late does not add up.
         self._last_frame = self._last_frame + FRAME if now - self._last_frame < 1.5 * FRAME else now
         self._changed = False
-        extras = panels.Extras(self._hovered, self._frame_rate(), now - self._started)
+        extras = panels.Extras(self._hovered, self._frame_rate(), now - self.session.loading_since)
         panels.draw(self.surface, self.layout, self.session, extras)
 
     @property
@@ -179,6 +179,7 @@ class App:
 
     def handle(self, event: pygame.event.Event) -> None:
         """Handles one event."""
+        self.session.now = self.clock()  # the last frame may be minutes old
         if event.type == pygame.NOEVENT:
             return
         if event.type != pygame.MOUSEMOTION:

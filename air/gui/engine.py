@@ -84,7 +84,7 @@ class Engine:
 
     def __init__(self, path: Path, notify: Callable[[], None], predecessor: "Engine | None" = None) -> None:
         self.path, self.notify = path, notify
-        self.status = Status("loading", "Loading TensorFlow")
+        self.status = Status("loading", "Loading TensorFlow" if predecessor is None else "Loading the model")
         self.programs: Any = None  # `air.gui.programs.Programs`, which needs TensorFlow
         self.bank: recognition.Bank | None = None
         self.bank_note = ""  # why digits are not recognised

@@ -65,6 +65,7 @@ class Session:
         self.editor = Editor(config)
         self.message: Message | None = None
         self.now = 0.0  # seconds, set by `tick`
+        self.loading_since = 0.0  # seconds of the same clock, set by the window at first
         self._shown: Seen | None = None  # the newest answer
         self._asked_version, self._asked_at = -1, -1e9
         self._current, self._current_at = False, -1e9  # whether the drawing is what is shown, and when it last was
@@ -266,7 +267,7 @@ class Session:
             return self.say("The model is still being loaded")
         self.engine.close()
         self.engine = Engine(self.model, self.notify, predecessor=self.engine)
-        self._bank, self._asked_version = None, -1
+        self._bank, self._asked_version, self.loading_since = None, -1, self.now
         self.engine.start()
 
     def _do_windows(self) -> None:

@@ -89,6 +89,16 @@ def test_a_model_is_not_loaded_twice_at_once(open_app):
     assert app.session.engine.wait_until_settled(SECONDS)
 
 
+def test_the_seconds_of_loading_begin_with_it(open_app):
+    app = open_app()
+    assert app.session.loading_since == app.clock()
+    app.session.engine.start()
+    assert app.session.engine.wait_until_settled(SECONDS)
+    app.clock.now += 50.0
+    key(app, "L")
+    assert app.session.loading_since == pytest.approx(app.clock(), abs=2.0)
+
+
 def test_a_model_that_does_not_answer_is_said(open_app, monkeypatch):
     app = open_app()
     engine = app.session.engine

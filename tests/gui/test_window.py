@@ -166,6 +166,18 @@ def test_a_test_scene_comes_from_another_thread(app, monkeypatch):
     assert (app.session.image == 77).all()
 
 
+def test_a_message_is_shown_however_long_nothing_happened(app, tmp_path):
+    app.clock.now += 600.0
+    post(pygame.DROPFILE, file=str(tmp_path / "missing.png"))
+    app.pump()
+    app.clock.now += 1.0
+    app.frame()
+    assert "missing.png" in app.session.message.text
+    app.clock.now += 4.0
+    app.frame()
+    assert app.session.message is None
+
+
 def test_why_there_is_no_test_scene_is_said(app, monkeypatch):
     def fail(*arguments):
         raise DataError("no digits here")
