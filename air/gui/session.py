@@ -64,7 +64,7 @@ class Session:
         self.erasing, self.width, self.windows_visible, self.help_visible = False, DEFAULT_WIDTH, True, False
         self.editor = Editor(config)
         self.message: Message | None = None
-        self.now = 0.0  # seconds, set by `tick`
+        self.now = 0.0  # seconds, set by `tick`, and by the window before it passes on what a person does
         self.loading_since = 0.0  # seconds of the same clock, set by the window at first
         self._shown: Seen | None = None  # the newest answer
         self._asked_version, self._asked_at = -1, -1e9
