@@ -71,9 +71,8 @@ def sampled_counts(presence: np.ndarray, seed: int = 0) -> np.ndarray:
 def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
     """The same model with another number of steps; counts that it did not know before have a `count_prior` of 0."""
     wider = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
-    for part in ("controller", "refiner", "encoder", "decoder"):
-        if getattr(model, part) is not None:
-            getattr(wider, part).set_weights(getattr(model, part).get_weights())
+    for part, trained in zip(wider.parts, model.parts, strict=True):
+        part.set_weights(trained.get_weights())
     wider.step.assign(model.step)
     known = model.count_prior.numpy()[: max_steps + 1]
     wider.count_prior.assign(np.pad(known, (0, max_steps + 1 - len(known))))

@@ -244,6 +244,11 @@ class AIRModel(strategies.ReplicatedModel):
         return self.logs()
 
     @property
+    def parts(self) -> list[keras.layers.Layer]:
+        """The networks: controller, refiner where there is one, encoder, decoder."""
+        return [part for part in (self.controller, self.refiner, self.encoder, self.decoder) if part is not None]
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.statistics]
 

@@ -5,7 +5,8 @@
 
 A frame follows every few events, as fast as the machine can. The memory may rise at first, while caches fill; it is a failure,
 and exit status 1, if the last tenth of the time needs more than 20 MB more than the third tenth, if the model is lost, or if
-an exception ends it all. SDL's dummy driver takes the place of a display.
+an exception ends it all. What was done just before the memory rose by a step is printed too. SDL's dummy driver takes the
+place of a display.
 """
 
 import collections
@@ -29,6 +30,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 READY = 300.0  # seconds for the model to load
 EVERY = 0.5  # seconds between two looks at the memory
 MOST_GROWTH = 20.0  # MB
+STEP = 5.0  # MB above all before that are told of
 NOT_PRESSED = {"quit"}
 
 
@@ -61,12 +63,13 @@ class Person:
             self.draw: 60, self.type: 40, self.click: 25, self.wheel: 5, self.stray: 5, self.resize: 2, self.drop: 2
         }  # fmt: skip
         self.done: collections.Counter[str] = collections.Counter()
+        self.latest: collections.deque[str] = collections.deque(maxlen=3)
 
     def act(self) -> None:
         """Does one thing, and lets the window show every part of it."""
         (habit,) = self.rng.choices(list(self.habits), list(self.habits.values()))
         self.done[habit.__name__] += 1
-        habit()
+        self.latest.append(f"{habit.__name__} {habit() or ''}".strip())
         self._see()
 
     def _see(self) -> None:
@@ -93,13 +96,14 @@ class Person:
         if self.rng.random() < 0.95:
             self._post("MOUSEBUTTONUP", button=1, pos=(x, y))
 
-    def type(self) -> None:
+    def type(self) -> str | None:
         from air.gui.actions import key_event
 
         key = self.rng.choice(self.keys)
         if key in ("L", "S", "Ctrl+S", "F", "F11") and self.rng.random() < 0.9:  # these take long
-            return
+            return None
         self._post("KEYDOWN", **key_event(key))
+        return key
 
     def click(self) -> None:
         at = self._anywhere()
@@ -114,11 +118,14 @@ class Person:
         """What a window hears without anybody's intent."""
         self._post(self.rng.choice(["WINDOWLEAVE", "WINDOWFOCUSLOST", "WINDOWEXPOSED", "NOEVENT", "MOUSEBUTTONUP"]), button=1)
 
-    def resize(self) -> None:
+    def resize(self) -> str:
         self.app.window.size = self.rng.randint(60, 1900), self.rng.randint(40, 1200)
+        return "x".join(map(str, self.app.window.size))
 
-    def drop(self) -> None:
-        self._post("DROPFILE", file=str(self.rng.choice(self.files)))
+    def drop(self) -> str:
+        file = self.rng.choice(self.files)
+        self._post("DROPFILE", file=str(file))
+        return file.name
 
 
 def _within(rect: object, rng: random.Random) -> tuple[int, int]:
@@ -136,11 +143,11 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from (folder / "broken.png", folder / "missing.png", folder)
 
 
-def soak(arguments: Arguments, folder: Path) -> tuple[list[float], collections.Counter[str], int]:
+def soak(arguments: Arguments, folder: Path) -> tuple[list[float], list[str], collections.Counter[str], int]:
     """Uses the window for so long.
 
     Returns:
-        The memory in MB at equal intervals, how often each thing was done, and the number of frames.
+        The memory in MB at equal intervals, its steps in words, how often each thing was done, and the number of frames.
 
     Raises:
         AIRError: if the model can't be loaded, or is lost.
@@ -162,18 +169,22 @@ def soak(arguments: Arguments, folder: Path) -> tuple[list[float], collections.C
         app.session.engine.start()
         if not app.session.engine.wait_until_settled(READY):
             raise AIRError(app.session.engine.status.text or "the model takes too long to load")
-        person, memory, began = Person(app, folder, random.Random(arguments.seed)), [], time.monotonic()
+        person, began = Person(app, folder, random.Random(arguments.seed)), time.monotonic()
+        memory, steps, most = [], [], resident()
         while (passed := time.monotonic() - began) < 60 * arguments.minutes:
             person.act()
             if passed >= EVERY * len(memory):
                 memory.append(resident())
+                if memory[-1] > most + STEP:
+                    steps.append(f"minute {passed / 60:.1f}, {', '.join(person.latest)}: {most:.0f} to {memory[-1]:.0f} MB")
+                    most = memory[-1]
             if app.session.lost:
                 raise AIRError(f"after {passed:.0f} s: {app.session.lost}")
             if not app.running:
                 raise AIRError(f"after {passed:.0f} s: the window was closed")
     finally:
         app.close(READY)
-    return memory, person.done, frames
+    return memory, steps, person.done, frames
 
 
 def tenths(memory: list[float]) -> list[float]:
@@ -196,9 +207,11 @@ def main() -> None:
     arguments = dataclasses.replace(arguments, model=arguments.model.absolute())
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)  # where pictures of the window are saved
-        memory, done, frames = soak(arguments, Path(temporary))
+        memory, steps, done, frames = soak(arguments, Path(temporary))
         os.chdir("/")
     grown, each = growth(memory), ", ".join(f"{name} {n:,}" for name, n in done.most_common())
+    for step in steps:
+        print(step)
     print(f"{sum(done.values()):,} actions in {frames:,} frames: {each}")
     print(f"memory by tenth of the time: {' '.join(f'{median:.0f}' for median in tenths(memory))} MB")
     if grown > MOST_GROWTH:

@@ -30,7 +30,8 @@ WATCH = 1.0  # seconds between two looks after the model's thread while nothing 
 QUIET = 1.0  # seconds without a frame after which there is no frame rate
 SWITCH = 0.0005  # seconds after which Python code in the model's thread, such as an import, lets the window go on
 NO_WINDOW = "no window can be opened ({}); --headless works without a display"
-M_ARENA_MAX = -8  # of glibc's malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+LARGE = 1 << 20  # bytes of a block that goes back to the system as soon as it is free
 LEFT, RIGHT = 1, 3  # buttons of the mouse
 
 
@@ -63,7 +64,7 @@ class App:
         # SDL would show the window through OpenGL, and where that is Mesa's, importing TensorFlow crashes: both bring LLVM.
         os.environ["SDL_FRAMEBUFFER_ACCELERATION"] = "0"
         _choose_driver()
-        _share_arenas()
+        _return_memory()
         try:
             pygame.display.init()  # not pygame.init(): a fresh machine has no sound card
             pygame.font.init()
@@ -323,12 +324,17 @@ class App:
         return (at[0] - rect.left) * width / rect.width, (at[1] - rect.top) * height / rect.height
 
 
-def _share_arenas() -> None:
-    """Keeps glibc from giving each new thread an arena of memory of its own, where what was freed stays: loading a model again
-    would cost 10 MB each time, up to 16 times."""
+def _return_memory() -> None:
+    """Keeps glibc from holding on to memory that was freed.
+
+    It would give each new thread an arena of its own, so that loading a model again cost 10 MB each time, up to 16 times; and
+    it would put blocks of up to 32 MB, the surfaces of a large window among them, into arenas that then stay as large.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_ARENA_MAX, 2)
+            mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _choose_driver() -> None:

@@ -132,7 +132,7 @@ def scaled(image: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
     return pygame.transform.smoothscale(larger, size)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def _written(text: str, height: int, bold: bool, colour: RGB, width: int | None) -> pygame.Surface:
     font = theme.font(height, bold)
     text = text.replace("\0", "")

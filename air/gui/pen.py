@@ -9,6 +9,8 @@
 Points are (x, y) in canvas pixels, (0, 0) at the outer corner of the first pixel.
 """
 
+import zlib
+
 import numpy as np
 
 LINE_WIDTHS = (1.2, 1.8, 2.4, 3.2, 4.2)
@@ -19,7 +21,8 @@ FINEST = 8
 """Most subpixels along a canvas pixel."""
 SURFACE_SIZE = 512
 """A surface has at most about this many subpixels along a side, so that drawing on a large canvas stays quick."""
-HISTORY_BYTES = 16 << 20
+HISTORY_BYTES = 4 << 20
+LEAST_HISTORY = 8
 
 
 class Drawing:
@@ -33,9 +36,9 @@ class Drawing:
         self.height, self.width = canvas_size
         self.fineness = max(1, min(FINEST, SURFACE_SIZE // max(canvas_size)))
         self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness), np.uint8)
-        self._undone: list[np.ndarray] = []
-        self._done: list[np.ndarray] = []
-        self._most = max(8, HISTORY_BYTES // self._surface.nbytes)
+        # Surfaces, compressed: a drawing is nearly all black, and a hundredth of its size then.
+        self._undone: list[bytes] = []
+        self._done: list[bytes] = []
         self._stroke: tuple[float, bool] | None = None  # width and whether it erases
         self._last = (0.0, 0.0)
         self.version = 0  # changes with every change of the image
@@ -94,20 +97,23 @@ class Drawing:
         """Puts back what was undone last; False if there is nothing."""
         return self._travel(self._undone, self._done)
 
-    def _travel(self, source: list[np.ndarray], target: list[np.ndarray]) -> bool:
+    def _travel(self, source: list[bytes], target: list[bytes]) -> bool:
         self.end()
         if not source:
             return False
-        target.append(self._surface)
-        self._surface = source.pop()
+        target.append(self._packed())
+        self._surface = np.frombuffer(bytearray(zlib.decompress(source.pop())), np.uint8).reshape(self._surface.shape)
         self._show()
         return True
 
     def _remember(self) -> None:
-        self._done.append(self._surface)
-        del self._done[: -self._most]
+        self._done.append(self._packed())
+        while len(self._done) > LEAST_HISTORY and sum(map(len, self._done)) > HISTORY_BYTES:
+            del self._done[0]
         self._undone.clear()
-        self._surface = self._surface.copy()
+
+    def _packed(self) -> bytes:
+        return zlib.compress(self._surface, level=1)
 
     def _segment(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         width, erase = self._stroke

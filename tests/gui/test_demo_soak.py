@@ -1,8 +1,11 @@
 """Whatever a person does at random, the window goes on."""
 
+import itertools
 import random
+import re
 import sys
 
+import numpy as np
 import pytest
 
 from air.errors import UsageError
@@ -11,12 +14,19 @@ from benchmarks import demo_soak
 
 def test_random_input(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where pictures of the window are saved
-    memory, done, frames = demo_soak.soak(demo_soak.Arguments(minutes=0.08, model=folder), tmp_path)
+    monkeypatch.setattr(demo_soak, "resident", itertools.count(500.0, 10.0).__next__)
+    memory, steps, done, frames = demo_soak.soak(demo_soak.Arguments(minutes=0.08, model=folder), tmp_path)
     assert done["draw"] > 0
     assert done["type"] > 0
     assert frames > sum(done.values())  # every part of a stroke is shown
     assert len(memory) == pytest.approx(0.08 * 60 / demo_soak.EVERY, abs=2)
-    assert all(50 < megabytes < 8000 for megabytes in memory)
+    assert len(steps) == len(memory)
+    assert re.fullmatch(r"minute 0\.\d, \w.*: 500 to 510 MB", steps[0])
+
+
+def test_resident_memory():
+    before, block = demo_soak.resident(), np.ones(50_000_000, np.uint8)
+    assert demo_soak.resident() - before == pytest.approx(block.nbytes / 1e6, abs=5)
 
 
 def test_every_habit(app, tmp_path, monkeypatch):

@@ -147,6 +147,17 @@ def test_history_is_bounded(monkeypatch):
     assert undone == 8
 
 
+def test_history_of_a_hundred_strokes_is_kept():
+    drawing = Drawing((50, 50))
+    images = [drawing.image]
+    for i in range(100):
+        stroke(drawing, (i % 50, 3), (25, 47))
+        images.append(drawing.image)
+    for image in reversed(images[:-1]):
+        assert drawing.undo()
+        np.testing.assert_array_equal(drawing.image, image)
+
+
 def thickness(images):
     """The median stroke thickness of each picture, in pixels: twice the distance from the middle of a stroke to its edge."""
     found = []
