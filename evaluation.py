@@ -56,7 +56,7 @@ def judge_model(arguments: ModelArguments) -> None:
     for path in (arguments.model, arguments.data):  # here, because a mistake should not wait for TensorFlow
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
-    files.check_writable(arguments.out)
+    files.check_writable(arguments.out, "out")
     with cli.quiet_import():
         from air import evaluation, report
 
@@ -77,7 +77,7 @@ def read_seeds() -> SeedsArguments:
 
 
 def judge_seeds(arguments: SeedsArguments) -> None:
-    files.check_writable(arguments.out)
+    files.check_writable(arguments.out, "out")
     from air import seeds
 
     recipe = Preset(arguments.model, arguments.training)

@@ -175,15 +175,15 @@ def check_replaceable(output: str | os.PathLike[str], overwrite: bool, own: re.P
         raise UsageError(f"output: {output} holds {strangers[0]!r}, which is no part of {kind}; it is not overwritten")
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raises DataError if no folder can be made or written there, so that a mistake costs no waiting."""
+def check_writable(path: str | os.PathLike[str], flag: str = "output") -> None:
+    """Raises DataError, which names the flag, if no folder can be made or written there, so that a mistake costs no waiting."""
     place = Path(os.path.abspath(path))
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        raise DataError(f"output: {path} can't be written ({place} is not a folder)")
+        raise DataError(f"{flag}: {path} can't be written ({place} is not a folder)")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise DataError(f"output: {path} can't be written (Permission denied)")
+        raise DataError(f"{flag}: {path} can't be written (Permission denied)")
 
 
 def check_file(path: Path) -> None:

@@ -49,7 +49,7 @@ class RunFolder:
     def check(cls, path: Path | None, overwrite: bool = False) -> None:
         """Raises AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
         if path is None or not Path(path).exists():
-            check_writable("." if path is None else path)
+            check_writable(next(name for name in _free_names() if not name.exists()) if path is None else path, "run")
             return
         path = Path(path)
         if not overwrite:
