@@ -94,8 +94,7 @@ class Oracle:
 
     def __init__(self, canvas_size, blind=False):
         self.config = types.SimpleNamespace(canvas_size=canvas_size, z_what_size=3)
-        self.controller = self.encoder = self.decoder = types.SimpleNamespace(get_weights=lambda: [np.ones(3, np.float32)])
-        self.refiner = None
+        self.parts = [types.SimpleNamespace(get_weights=lambda: [np.ones(3, np.float32)])] * 3
         self.blind, self.seen = blind, 0
 
     def infer(self, images):
@@ -125,7 +124,7 @@ def test_a_bank_is_balanced_and_right(scenes):
     assert (bank.z_what[:, 0] == bank.labels).all()
     assert model.seen < len(scenes)
     bank.check(model)
-    model.encoder = types.SimpleNamespace(get_weights=lambda: [np.zeros(3, np.float32)])
+    model.parts[1] = types.SimpleNamespace(get_weights=lambda: [np.zeros(3, np.float32)])
     with pytest.raises(DataError, match="other weights"):
         bank.check(model)
 
