@@ -43,19 +43,28 @@ class Arguments:
     out: Path_ | None = None
     """With --headless: folder for the pictures."""
     frame_rate: float = 10.0
-    """With --headless: numbered pictures a second; 0 for none but those that the script asks for."""
+    """With --headless: numbered pictures a second, 0.1 to 60; 0 for none but those that the script asks for."""
     gif: Path_ | None = None
-    """With --headless: also write these pictures as an animation."""
+    """With --headless: also write these pictures as an animation, a .gif file."""
 
 
 def read_arguments() -> Arguments:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     if arguments.headless and (arguments.script is None or arguments.out is None):
         raise UsageError("--headless needs --script and --out")
     if not arguments.headless and (arguments.script or arguments.out or arguments.gif):
         raise UsageError("--script, --out and --gif are for --headless")
-    if not 0 <= arguments.frame_rate <= 60:
-        raise UsageError(f"frame-rate: {arguments.frame_rate:g} is not allowed; it must be from 0 to 60")
+    if arguments.headless and arguments.picture:
+        raise UsageError("PICTURE is for the window; with --headless, the script can drop it")
+    if arguments.frame_rate != 0 and not 0.1 <= arguments.frame_rate <= 60:
+        raise UsageError(f"frame-rate: {arguments.frame_rate:g} is not allowed; it must be 0, or from 0.1 to 60")
+    if arguments.gif is not None:
+        if arguments.gif.suffix.lower() != ".gif":
+            raise UsageError(f"gif: {arguments.gif} is not allowed; its name must end in .gif")
+        if not arguments.gif.parent.is_dir():
+            raise UsageError(f"gif: {arguments.gif} is not allowed; there is no folder {arguments.gif.parent}")
+        if not arguments.frame_rate:
+            raise UsageError("--gif needs a --frame-rate above 0")
     if arguments.size and not all(1 <= length <= 16384 for length in arguments.size):
         raise UsageError(f"size: {arguments.size} is not allowed; lengths must be from 1 to 16384")
     return arguments

@@ -37,7 +37,7 @@ class Arguments:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     for path in (arguments.run, arguments.data):  # here, because a mistake should not wait for TensorFlow
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")

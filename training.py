@@ -43,7 +43,7 @@ class Arguments:
     animate: bool = False
     """Also write attention.gif into the run folder: a few scenes through training."""
     resume: Path_ | None = None
-    """Run folder to go on with, by its own configuration; only --iterations may be raised."""
+    """Run folder to go on with, by its own configuration and scenes; only --iterations may be raised, and scenes moved."""
     strategy: Literal["none", "mirrored", "multiworker"] = "none"
     """Share each batch between all GPUs of this machine, or all workers of the cluster in the variable TF_CONFIG."""
     model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
@@ -56,11 +56,12 @@ def read_arguments() -> Arguments:
     resume = cli.peek("--resume")
     preset, (model, training) = cli.peek_recipe()
     defaults = dataclasses.replace(defaults, preset=preset, model=model, training=training)
-    if resume:
+    if resume is not None:
         model, training, record = RunFolder(Path(resume)).read()
-        defaults = dataclasses.replace(defaults, data=Path(record["data"]), model=model, training=training)
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0], default=defaults)
-    if arguments.resume:
+        held_out = record.get("held_out") and Path(record["held_out"])
+        defaults = dataclasses.replace(defaults, data=Path(record["data"]), held_out=held_out, model=model, training=training)
+    arguments = cli.parse(Arguments, __doc__, default=defaults)
+    if arguments.resume is not None:
         _refuse_changes(defaults, arguments)
     return arguments
 
@@ -68,6 +69,8 @@ def read_arguments() -> Arguments:
 def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
     if arguments.run or arguments.overwrite:
         raise UsageError("--resume goes on in the run's own folder; leave out --run and --overwrite")
+    if arguments.mnist or cli.peek("--preset") is not None:
+        raise UsageError("--resume goes on with the run's own recipe and scenes; leave out --preset and --mnist")
     for name in ("model", "training"):
         ours, theirs = getattr(arguments, name), getattr(run, name)
         for field in type(ours).model_fields:
@@ -88,14 +91,19 @@ def main() -> None:
     if arguments.strategy == "multiworker":
         workers, rank = cluster.read(os.environ)
         cluster.check_batch_size(arguments.training.batch_size, len(workers))
-    if not arguments.resume and rank == 0:
+    if arguments.resume is None and rank == 0:
         RunFolder.check(arguments.run, arguments.overwrite)
     with cli.quiet_import():  # here, because --help and mistakes should not wait for TensorFlow
         from air import training
 
-    if arguments.resume:
+    if arguments.resume is not None:
         finished = training.resume(
-            arguments.resume, arguments.training.iterations, animate=arguments.animate, strategy=arguments.strategy
+            arguments.resume,
+            arguments.training.iterations,
+            data=arguments.data,
+            held_out=arguments.held_out,
+            animate=arguments.animate,
+            strategy=arguments.strategy,
         )
     else:
         finished = training.start(

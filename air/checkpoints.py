@@ -1,6 +1,7 @@
 """Saving and loading models: `.keras` files, and the checkpoints of a run."""
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from air.files import MOST_JSON, check_file, parse_json
 if TYPE_CHECKING:
     from air.model import AIRModel
 
+TEMPORARY = ".air-"  # how names of files begin that are not whole yet
 CHECKPOINT = re.compile(r"step_(\d{8,})\.keras")
 WEIGHTS = "air.keras"  # in a folder such as model/
 MAX_FILE_BYTES = 2**32  # the largest model that AIRConfig allows takes three quarters of it
@@ -35,9 +37,15 @@ def write_atomically(path: Path, write: Any) -> None:
     """Calls write(temporary_path), then moves the file into place: `path` is never half-written.
 
     The temporary file keeps the ending of `path`, by which libraries tell formats apart.
+
+    Raises:
+        OSError: if it can't be written, or there is something else than a file, such as a device.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    if path.exists() and not path.is_file():
+        number, kind = (errno.EISDIR, "a directory") if path.is_dir() else (errno.EINVAL, "not a regular file")
+        raise OSError(number, f"is {kind}", str(path))
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         write(Path(temporary))

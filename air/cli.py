@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from air.schedules import Schedule
 
 Arguments = TypeVar("Arguments")
 
+LEAST_WIDTH = 40  # columns of --help
+
 _registry = tyro.constructors.ConstructorRegistry()
 
 
@@ -36,12 +39,12 @@ def _schedule_rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructo
     )
 
 
-def parse(cls: type[Arguments], description: str, args: list[str] | None = None, default: Any = None) -> Arguments:
+def parse(cls: type[Arguments], description: str | None, args: list[str] | None = None, default: Any = None) -> Arguments:
     """Reads the command line into a dataclass.
 
     Args:
         cls: the dataclass; fields that are configurations are flattened, so that each of their fields is a flag.
-        description: shown by `--help`.
+        description: its first line is shown by `--help`; None, as Python without docstrings has it.
         args: the arguments without the program's name; those of this process when None.
         default: an instance whose values are the flags' defaults.
 
@@ -51,11 +54,19 @@ def parse(cls: type[Arguments], description: str, args: list[str] | None = None,
     """
     options = {} if default is None else {"default": default}
     errors = io.StringIO()
-    width = os.environ.get("COLUMNS")
+    width = os.environ.get("COLUMNS", "")
+    for argument in sys.argv[1:] if args is None else args:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{argument!a} is not allowed; it must be text in UTF-8") from None
+    description = (description or "").split("\n")[0]
     try:
         with contextlib.redirect_stderr(errors), _registry:
             if "--help" not in (sys.argv[1:] if args is None else args):
                 os.environ["COLUMNS"] = "10000"  # keeps tyro from wrapping the message, which becomes one line
+            elif width.isdigit() and int(width) < LEAST_WIDTH:  # where tyro searches without end
+                os.environ["COLUMNS"] = str(LEAST_WIDTH)
             return tyro.cli(cls, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,), **options)
     except SystemExit as stop:
         if not stop.code:
@@ -63,19 +74,19 @@ def parse(cls: type[Arguments], description: str, args: list[str] | None = None,
         raise UsageError(_message(errors.getvalue())) from None
     finally:
         os.environ.pop("COLUMNS", None)
-        if width is not None:
+        if width:
             os.environ["COLUMNS"] = width
 
 
 def peek(flag: str) -> str | None:
-    """The value of a flag of this process, before its command line is parsed; None where it is not given."""
-    arguments = sys.argv[1:]
-    for position, argument in enumerate(arguments):
+    """The value of a flag of this process, the last one, before its command line is parsed; None where it is not given."""
+    arguments, value = sys.argv[1:], None
+    for argument, after in itertools.pairwise([*arguments, None]):
         if argument == flag:
-            return arguments[position + 1] if position + 1 < len(arguments) else None
-        if argument.startswith(f"{flag}="):
-            return argument.removeprefix(f"{flag}=")
-    return None
+            value = after
+        elif argument.startswith(f"{flag}="):
+            value = argument.removeprefix(f"{flag}=")
+    return value
 
 
 def peek_recipe() -> tuple[PresetName, Preset]:
@@ -99,8 +110,10 @@ def _message(box: str) -> str:
 def quiet_import() -> Iterator[None]:
     """Imports TensorFlow, with the cache of `air.xla_cache`, and holds back the notes that its C++ part writes meanwhile.
 
-    No setting silences them, and they would bury our own lines. They are shown on standard error if the import fails.
+    No setting silences them, and they would bury our own lines. They are shown on standard error if the import fails. Our
+    own warnings would be held back too, so there should be nothing but imports within it.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user has for other work
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the notes after the import
     xla_cache.enable()
     sys.stderr.flush()
@@ -108,10 +121,12 @@ def quiet_import() -> Iterator[None]:
         stderr = os.dup(2)
         os.dup2(notes.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            import keras
 
+            keras.config.set_floatx("float32")
+            keras.config.set_image_data_format("channels_last")
             yield
-        except BaseException:
+        except ImportError:
             notes.seek(0)
             os.write(stderr, notes.read())
             raise
@@ -123,6 +138,8 @@ def quiet_import() -> Iterator[None]:
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's main function; a user's mistake ends in one line on standard error, without a traceback."""
     program = os.path.basename(sys.argv[0])
+    _open_closed_streams()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that its encoding lacks
     try:
         main()
     except AIRError as error:
@@ -141,13 +158,25 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
+def _open_closed_streams() -> None:
+    """Lets what is said go nowhere where a standard stream was closed before we began: libraries trust in there being one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def _is_of_machine(error: Exception) -> bool:
-    """Whether TensorFlow found the disk or the memory full, or a file closed to it."""
+    """Whether TensorFlow found the disk or the memory full, a file closed to it, or in the place of a folder."""
     if "tensorflow" not in sys.modules:
         return False
     from tensorflow import errors
 
-    return isinstance(error, (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError))
+    kinds = (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError, errors.FailedPreconditionError)
+    return isinstance(error, kinds)
 
 
 def _fail(program: str, message: str, status: int) -> NoReturn:

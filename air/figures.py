@@ -21,6 +21,7 @@ CELL = 1.1  # inches of a small picture
 EXAMPLES = 8  # scenes in a figure
 TRAVERSED = 8  # dimensions of z_what
 FAILURES = 24
+MOST_COUNTS = 10  # numbers of objects that a figure tells apart: scenes from elsewhere may have hundreds, and so much memory
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -82,7 +83,7 @@ def _varied(counts: np.ndarray, most: int) -> np.ndarray:
 def examples(scenes: SceneSet) -> Figure:
     """Scenes of each true count with the true boxes."""
     counts = np.zeros(len(scenes), int) if scenes.counts is None else scenes.counts
-    kinds = np.unique(counts)
+    kinds = np.unique(counts)[:MOST_COUNTS]
     names = [] if scenes.counts is None else [f"{count} digit{'' if count == 1 else 's'}" for count in kinds]
     figure, axes = _grid(len(kinds), EXAMPLES, "Test scenes", names=names)
     for row, count in zip(axes, kinds, strict=True):
@@ -144,9 +145,10 @@ def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
 
 @_styled
 def confusion(matrix: Sequence[Sequence[int]], accuracy: float, interval: Sequence[float]) -> Figure:
-    """Inferred against true number of objects: scenes, shaded by their share of the row."""
+    """Inferred against true number of objects: scenes, shaded by their share of the row; up to 9 of each."""
     matrix = np.asarray(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    matrix, shares = matrix[:MOST_COUNTS, :MOST_COUNTS], shares[:MOST_COUNTS, :MOST_COUNTS]
     figure = Figure(figsize=(0.85 * matrix.shape[1] + 1.6, 0.75 * matrix.shape[0] + 1.6))
     ax = figure.subplots()
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -43,6 +43,8 @@ class Claim:
 
     def take(self) -> bool:
         """Whether the claim is ours now; False where another process has it."""
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(errno.EINVAL, "is not a regular file", str(self.path))
         while True:
             file = open(self.path, "ab+")  # noqa: SIM115
             if not _lock(file):
@@ -141,6 +143,9 @@ def replacing_folder(
     except FileExistsError:
         raise DataError(f"output: {output} can't be written ({target.parent} is not a folder)") from None
     except OSError as error:
+        place = error.filename and Path(os.path.abspath(error.filename))
+        if place and not ({place, *place.parents} & {partial, claim.path} or place in {target, old, *target.parents}):
+            raise  # of what the folder is made of
         raise DataError(f"output: {output} can't be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -195,11 +200,12 @@ def check_file(path: Path) -> None:
 
 
 def picture_formats() -> list[str]:
-    """The formats that Pillow reads by itself, rather than by running other programs, as it does for PostScript."""
+    """The formats that Pillow reads by itself, rather than by running other programs, as it does for PostScript, and that
+    have no picture of another size than they claim in them, as icons have."""
     from PIL import Image
 
     Image.init()
-    return [name for name in Image.OPEN if name not in ("EPS", "WMF")]
+    return [name for name in Image.OPEN if name not in ("EPS", "WMF", "ICO", "ICNS")]
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -328,8 +328,10 @@ class AIRModel(strategies.ReplicatedModel):
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} is not allowed; it must be 1 or more")
         images = check_images(images, self.config.canvas_size)
+        if not len(images):  # TensorFlow's convolutions don't take an empty batch
+            return Scenes(*(field[:0] for field in self.infer(np.zeros((1, *self.config.canvas_size), np.float32))))
         batches = []
-        for start in range(0, max(len(images), 1), batch_size):
+        for start in range(0, len(images), batch_size):
             key = tf.constant([seed, start], tf.int32)
             batch = tf.constant(images[start : start + batch_size])
             batches.append(self._sampled(batch, key) if sample else self._deterministic(batch))

@@ -177,11 +177,12 @@ def bank_path(model: Path) -> Path:
 
 
 def main(args: Any = None) -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0], args)
+    arguments = cli.parse(Arguments, __doc__, args)
     _check_per_class(arguments.per_class)  # here, because a mistake should not wait for TensorFlow
     scenes = SceneSet.load(arguments.data / "train.npz" if arguments.data.is_dir() else arguments.data)
     with cli.quiet_import():
-        model = checkpoints.load(arguments.model)
+        from air import model
+    model = checkpoints.load(arguments.model)
     bank = build(model, scenes, arguments.per_class)
     path = bank_path(arguments.model)
     bank.save(path)

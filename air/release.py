@@ -20,6 +20,7 @@ import tyro
 
 from air import checkpoints, cli
 from air.config import DEFAULT_DATA
+from air.errors import DataError
 from air.files import check_replaceable, replacing_folder
 from air.runs import RunFolder
 
@@ -70,6 +71,10 @@ def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dic
     from air.scenes import SceneSet
 
     folder = RunFolder(run)
+    judge = SceneSet.load(data / "test.npz")
+    for name in ("counts", "boxes", "labels", "indices", "segments"):
+        if getattr(judge, name) is None:
+            raise DataError(f"{data / 'test.npz'}: has no array {name!r}; a release needs scores of everything")
     _, training, record = folder.read()
     step, model = checkpoints.newest_checkpoint(run)
     with replacing_folder(output, overwrite, OWN_FILES, "a released model") as target:
@@ -93,10 +98,11 @@ def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dic
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     check_replaceable(arguments.output, arguments.overwrite, OWN_FILES, "a released model")
     with cli.quiet_import():
-        metrics = release(arguments.run, arguments.data, arguments.output, arguments.overwrite)
+        from air import evaluation, recognition  # noqa: F401
+    metrics = release(arguments.run, arguments.data, arguments.output, arguments.overwrite)
     for name, value in metrics["scores"].items():
         print(f"{name:32} {value}")
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from air.checkpoints import write_atomically, write_json
+from air.checkpoints import TEMPORARY, write_atomically, write_json
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError
 from air.files import BusyError, Claim, check_file, check_writable, read_json
@@ -32,8 +32,8 @@ from air.files import BusyError, Claim, check_file, check_writable, read_json
 DEFAULT_RUN = Path("air_results")
 LOCK = ".lock"  # in the folder while a process writes to it
 MOST_METRICS = 1 << 26  # characters of a metrics.csv that is read
-_FIRST = {LOCK, "models", "summary", "source"}  # what a run has before its config.json
-_TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.\w+")  # of `write_atomically`
+_OWN = {LOCK, "attention.gif", "bank.npz", "config.json", "metrics.csv", "models", "scores.json", "source", "summary"}
+_TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[a-z0-9_]{8}\.\w+")  # of `write_atomically`
 
 
 class RunFolder:
@@ -54,9 +54,21 @@ class RunFolder:
         path = Path(path)
         if not overwrite:
             raise AIRError(f"{path}: exists already; choose another --run, or --overwrite to replace it")
-        is_run = path.is_dir() and ((path / "config.json").is_file() or all(map(_is_of_beginning, path.iterdir())))
-        if path.is_symlink() or not is_run:
-            raise AIRError(f"{path}: not a run folder, so it is not replaced; choose another --run")
+        other = "so it is not replaced; choose another --run"
+        if path.is_symlink() or not path.is_dir():
+            raise AIRError(f"{path}: not a run folder, {other}")
+        if Path.cwd().is_relative_to(path.resolve()):
+            raise AIRError(f"{path}: has the current folder in it, {other}")
+        strangers = sorted(entry.name for entry in path.iterdir() if not _is_of_run(entry))
+        if strangers:
+            raise AIRError(f"{path}: holds {strangers[0]!r}, which is no part of a run, {other}")
+        if (path / "config.json").exists():
+            try:
+                cls(path).read()
+            except DataError as error:
+                raise AIRError(f"{error}, {other}") from None
+        elif not all(map(_is_of_beginning, path.iterdir())):
+            raise AIRError(f"{path}: not a run folder, {other}")
 
     @classmethod
     def create(cls, path: Path | None, overwrite: bool = False) -> "RunFolder":
@@ -98,7 +110,7 @@ class RunFolder:
         weakref.finalize(self, claim.release)
         for folder in (self.path, self.models):
             for entry in folder.iterdir() if folder.is_dir() else ():
-                if _TEMPORARY.fullmatch(entry.name):
+                if _TEMPORARY.fullmatch(entry.name) and entry.is_file():
                     entry.unlink()
 
     def _remove(self) -> None:
@@ -136,6 +148,14 @@ class RunFolder:
             if isinstance(error, (OSError, shutil.Error)):
                 raise AIRError(f"{self.path}: can't be written ({_reason(error)})") from None
             raise
+
+    def update(self, **changes: Any) -> None:
+        """Replaces fields of config.json, those of the configuration of training among them."""
+        content = read_json(self.path / "config.json")
+        for name, value in changes.items():
+            place = content["training"] if name in TrainingConfig.model_fields else content
+            place[name] = value
+        write_json(self.path / "config.json", content)
 
     def read(self) -> tuple[AIRConfig, TrainingConfig, dict[str, Any]]:
         """The configurations in config.json, and its whole content.
@@ -224,9 +244,16 @@ class MetricsFile:
         return kept[-1]
 
 
+def _is_of_run(entry: Path) -> bool:
+    return entry.name in _OWN or bool(_TEMPORARY.fullmatch(entry.name))
+
+
 def _is_of_beginning(entry: Path) -> bool:
-    """Whether a folder that has no config.json yet may have this, if it is a run's."""
-    return entry.name in _FIRST or bool(_TEMPORARY.fullmatch(entry.name))
+    """Whether the folder of a run that was killed before it had a config.json may have this."""
+    if entry.name in ("models", "summary", "source") and entry.is_dir() and not entry.is_symlink():
+        copied = [inner for inner in entry.iterdir() if inner.name == "air" or inner.suffix == ".py"]
+        return len(copied) == len(list(entry.iterdir())) and (entry.name == "source" or not copied)
+    return entry.name == LOCK or bool(_TEMPORARY.fullmatch(entry.name))
 
 
 def _rows(lines: list[str], columns: Sequence[str]) -> list[dict[str, float]]:

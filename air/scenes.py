@@ -13,6 +13,7 @@ import dataclasses
 import os
 import secrets
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -79,6 +80,11 @@ class SceneSet:
     def select(self, which: Any) -> "SceneSet":
         """Some of the scenes: those of a boolean mask [N], an array of positions or a slice."""
         return SceneSet(*(None if field is None else field[which] for field in self._arrays().values()))
+
+    def checksum(self) -> int:
+        """CRC-32 of the images and the counts."""
+        checksum = zlib.crc32(np.ascontiguousarray(self.images), zlib.crc32(str(self.images.shape).encode()))
+        return checksum if self.counts is None else zlib.crc32(np.ascontiguousarray(self.counts), checksum)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz file that is there as a whole or not at all; the same scenes always give the same bytes.
@@ -229,6 +235,12 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             partial.unlink()
 
 
+def check_batch_size(batch_size: int, scenes: int) -> None:
+    """Raises UsageError if a batch can't have this many of so many scenes."""
+    if not 1 <= batch_size <= scenes:
+        raise UsageError(f"batch_size: {batch_size} is not allowed; it must be at least 1 and at most the {scenes} scenes")
+
+
 def pipeline(
     scenes: SceneSet,
     batch_size: int,
@@ -259,8 +271,7 @@ def pipeline(
     Raises:
         UsageError: for a batch_size with which there are no batches, or a negative start_step.
     """
-    if not 1 <= batch_size <= (len(scenes) if drop_remainder else batch_size):
-        raise UsageError(f"batch_size: {batch_size} is not allowed; it must be at least 1 and at most the {len(scenes)} scenes")
+    check_batch_size(batch_size, len(scenes) if drop_remainder else batch_size)
     if start_step < 0:
         raise UsageError(f"start_step: {start_step} is not allowed; it must be at least 0")
     import tensorflow as tf  # here, as everything else about scenes does without

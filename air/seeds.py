@@ -121,7 +121,12 @@ def _train(planned: Planned, data: Path) -> None:
         words = ["--resume", folder, "--iterations", training.iterations]
     else:
         words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(model, training)]
-    status = subprocess.run([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL).returncode
+    with subprocess.Popen([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # which the other process hears too, and saves a checkpoint
+            status = process.wait()
+            raise
     if status == 130:
         raise KeyboardInterrupt
     if status:

@@ -118,8 +118,14 @@ FRAME = 16  # bytes around every record of an event file: its length and two che
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Cuts off the events after a step, which a resumed run writes again, and what a killed one left half-written."""
+    """Cuts off the events after a step, which a resumed run writes again, and what a killed one left half-written.
+
+    Links are left alone, as the folder may come from anywhere, and they may lead anywhere.
+    """
     for path in folder.glob("*/events.out.tfevents.*"):
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+            continue
+        os.truncate(path, _whole(path))  # first, as TensorFlow believes the length that a record states
         size = 0
         for record in _records(path):
             try:
@@ -130,6 +136,16 @@ def rewind(folder: Path, step: int) -> None:
             size += len(record) + FRAME
         if size < path.stat().st_size:
             os.truncate(path, size)
+
+
+def _whole(path: Path) -> int:
+    """The bytes at the beginning of an event file that are records of the length that they state."""
+    end, size = 0, path.stat().st_size
+    with open(path, "rb") as file:
+        while len(head := file.read(8)) == 8 and (after := end + FRAME + int.from_bytes(head, "little")) <= size:
+            end = after
+            file.seek(end)
+    return end
 
 
 def _records(path: Path) -> Iterator[bytes]:

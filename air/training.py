@@ -21,7 +21,7 @@ from air.images import as_float
 from air.learning_rate import LearningRate
 from air.model import AIRModel
 from air.runs import RunFolder, versions
-from air.scenes import SceneSet, pipeline
+from air.scenes import SceneSet, check_batch_size, pipeline
 from air.summaries import Summaries, rewind
 
 PICTURED = 4  # scenes in TensorBoard's pictures: its cards are narrow
@@ -45,9 +45,9 @@ def start(
     Args:
         model_config: of the model.
         training: of the run.
-        data: see `load_data`.
+        data: see `load_data`; `multi_mnist` is made if it is missing.
         held_out: see `load_data`.
-        mnist: see `load_data`.
+        mnist: the digits to make it of, see `air.mnist.load`.
         run: the folder to make, see `RunFolder.create`.
         overwrite: replace that folder.
         animate: see `train`.
@@ -61,25 +61,37 @@ def start(
     """
     replicas = strategies.create(strategy, training.batch_size)
     with strategies.watched():
-        scenes = load_data(data, held_out, model_config.canvas_size, mnist)
+        dataset.ensure(data, model_config.canvas_size, mnist)
+        scenes = load_data(data, held_out, model_config.canvas_size)
+        check_batch_size(training.batch_size, len(scenes[0]))
         _check_agreement(replicas, model_config, training, scenes[0])
         folder = None
         if strategies.is_chief(replicas):
             folder = RunFolder.create(run, overwrite)
             more = {"data": str(data), "held_out": held_out and str(held_out), "strategy": strategy}
-            folder.record(model_config, training, **more)
+            folder.record(model_config, training, **more, scenes=_checksums(scenes))
         keras.utils.set_random_seed(training.seed)
         with replicas.scope():
             model = AIRModel(model_config, seed=training.seed)
         return train(model, training, folder, *scenes, animate=animate)
 
 
-def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str = "none") -> bool:
+def resume(
+    run: Path,
+    iterations: int,
+    *,
+    data: Path | None = None,
+    held_out: Path | None = None,
+    animate: bool = False,
+    strategy: str = "none",
+) -> bool:
     """Goes on with a run from its newest intact checkpoint, by the configuration in its folder.
 
     Args:
         run: the run folder.
         iterations: where the run shall end now.
+        data: where the run's scenes are now, see `load_data`; where they were when None.
+        held_out: likewise.
         animate: see `train`.
         strategy: see `strategies.create`; need not be that of the run so far. All workers read the folder.
 
@@ -87,7 +99,8 @@ def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str =
         Whether the run reached its end, see `train`.
 
     Raises:
-        DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration.
+        DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration; or if the scenes
+            are not those that the run began with.
         BusyError: if another process is training it.
         AIRError: if the training fails.
     """
@@ -98,8 +111,12 @@ def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str =
     if strategies.is_chief(replicas):
         folder.claim()
     with strategies.watched():
-        held_out = record.get("held_out")
-        scenes = load_data(Path(record["data"]), held_out and Path(held_out), model_config.canvas_size)
+        data = data or Path(record["data"])
+        held_out = held_out or (record.get("held_out") and Path(record["held_out"]))
+        if not data.exists():
+            raise DataError(f"{data}: no such data; say where the run's scenes are with --data")
+        scenes = load_data(data, held_out, model_config.canvas_size)
+        _check_scenes(record, scenes, data, held_out)
         _check_agreement(replicas, model_config, training, scenes[0])
         with replicas.scope():
             step, model = checkpoints.newest_checkpoint(run)
@@ -108,6 +125,8 @@ def resume(run: Path, iterations: int, *, animate: bool = False, strategy: str =
             if ours != theirs:
                 raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
         strategies.check_agreement(replicas, checkpoint=model.get_weights())
+        if strategies.is_chief(replicas):
+            folder.update(iterations=iterations, data=str(data), held_out=held_out and str(held_out))
         return train(model, training, folder if strategies.is_chief(replicas) else None, *scenes, animate=animate)
 
 
@@ -200,26 +219,40 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     )
 
 
-def load_data(
-    path: Path, held_out: Path | None, canvas_size: tuple[int, int], mnist: Path | None = None
-) -> tuple[SceneSet, SceneSet | None]:
+def load_data(path: Path, held_out: Path | None, canvas_size: tuple[int, int]) -> tuple[SceneSet, SceneSet | None]:
     """The training scenes and, where there are any, the held-out ones.
 
     Args:
-        path: a folder with train.npz and perhaps validation.npz, or one file of scenes. `multi_mnist` is made if missing.
+        path: a folder with train.npz and perhaps validation.npz, or one file of scenes.
         held_out: a file of other held-out scenes.
         canvas_size: that the scenes must have.
-        mnist: the digits to make `multi_mnist` of, see `air.mnist.load`.
 
     Raises:
         DataError: if there are no such scenes, or they have another canvas size.
     """
-    dataset.ensure(path, canvas_size, mnist)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
     train_set = dataset.read(path / "train.npz" if path.is_dir() else path, canvas_size)
     train_set = SceneSet(train_set.images, train_set.counts)  # frees the segments, which are as large as the images
     return train_set, dataset.read(held_out, canvas_size) if held_out else None
+
+
+def _checksums(scenes: tuple[SceneSet, SceneSet | None]) -> dict[str, int | None]:
+    """Of the training scenes and the held-out ones."""
+    return {
+        kind: None if part is None else part.checksum() for kind, part in zip(("training", "held-out"), scenes, strict=True)
+    }
+
+
+def _check_scenes(record: dict[str, Any], scenes: tuple[SceneSet, SceneSet | None], data: Path, held_out: Path | None) -> None:
+    """Raises DataError if these are not the scenes that a run began with: it would be another run."""
+    known = record.get("scenes")
+    if known is None:  # of a run of an older version
+        return
+    found = _checksums(scenes)
+    for kind, place, flag in (("training", data, "data"), ("held-out", held_out or data, "held-out")):
+        if not isinstance(known, dict) or found[kind] != known.get(kind):
+            raise DataError(f"{place}: not the {kind} scenes that the run began with; say where those are with --{flag}")
 
 
 def _check_agreement(strategy: tf.distribute.Strategy, model: AIRConfig, training: TrainingConfig, data: SceneSet) -> None:

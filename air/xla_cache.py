@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 VARIABLE = "AIR_XLA_CACHE"
-"""The environment variable that names another folder; empty: nothing is kept."""
+"""The environment variable that names another folder than ~/.cache to keep a folder `air` in; empty: nothing is kept."""
 FLAG = "--tf_xla_persistent_cache_directory"
 MOST_FILES = 30
 """A file takes a few megabytes; the oldest go."""
@@ -22,18 +22,20 @@ MOST_FILES = 30
 
 def enable() -> None:
     """Lets TensorFlow, which must not have been imported yet, use the cache; without one, if its folder can't be made."""
-    folder = os.environ.get(VARIABLE, str(_default_folder()))
+    base = os.environ.get(VARIABLE, os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     flags = os.environ.get("TF_XLA_FLAGS", "")
-    if not folder or "'" in folder or FLAG in flags:  # a quote that its flags have no way to quote
+    # A quote can't be quoted in flags; and those that don't begin so are the name of a file of flags.
+    if not base or "'" in base or FLAG in flags or not flags.startswith(("--", " ") if flags else ""):
         return
+    folder = Path(base) / "air" / _machine()  # of our own, as whatever is in it is tidied away
     try:
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return
     if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        tidy(Path(folder))
+        tidy(folder)
         os.environ["TF_XLA_FLAGS"] = f"{flags} {FLAG}='{folder}'".strip()
-        atexit.register(seal, Path(folder))
+        atexit.register(seal, folder)
 
 
 def tidy(folder: Path) -> None:
@@ -53,16 +55,15 @@ def seal(folder: Path) -> None:
                 _mark(path).write_text(_checksum(path))
 
 
-def _default_folder() -> Path:
-    """For this machine's processor, as XLA compiles for it, and this TensorFlow."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+def _machine() -> str:
+    """This machine's processor, as XLA compiles for it, and this TensorFlow."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         processor = "".join(line for line in lines if line.startswith(("model name", "flags", "Features")))
     except OSError:
         processor = platform.machine() + platform.processor()
     machine = hashlib.sha256(processor.encode()).hexdigest()[:12]
-    return Path(home) / "air" / f"xla-{importlib.metadata.version('tensorflow')}-{machine}"
+    return f"xla-{importlib.metadata.version('tensorflow')}-{machine}"
 
 
 def _mark(path: Path) -> Path:
@@ -85,7 +86,7 @@ def _sealed(path: Path) -> str | None:
 
 def _checksum(path: Path) -> str:
     try:
-        return f"{zlib.crc32(path.read_bytes()):08x}"
+        return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""
     except OSError:
         return ""
 

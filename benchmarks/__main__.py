@@ -128,7 +128,7 @@ def measure(todo: list[Job], rounds: int) -> dict[str, results.Figure]:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     check(arguments)
     earlier = results.read(arguments.compare) if arguments.compare else None
     todo = jobs(arguments)

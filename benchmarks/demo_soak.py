@@ -199,7 +199,7 @@ def growth(memory: list[float]) -> float:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     if not 0 < arguments.minutes <= 10_000:
         raise UsageError(f"minutes: {arguments.minutes:g} is not allowed; it must be above 0 and at most 10000")
     if not Path("/proc/self/statm").exists():

@@ -95,7 +95,7 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     for name, least in (("steps", 1), ("draws", 2), ("scenes", 1), ("seed", 0)):
         if getattr(arguments, name) < least:
             raise UsageError(f"{name}: {getattr(arguments, name)} is not allowed; it must be {least} or more")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from air.errors import DataError
+from air.files import MOST_JSON, check_file
 from air.tables import table
 
 Sample = dict[str, tuple[float, str]]
@@ -62,8 +63,10 @@ def summarise(rounds: Sequence[Sample]) -> dict[str, Figure]:
 
 def read(path: Path) -> Results:
     """Reads what `--output` wrote; raises DataError for anything else."""
+    check_file(path)
     try:
-        return Results.model_validate_json(path.read_bytes())
+        with open(path, "rb") as file:
+            return Results.model_validate_json(file.read(MOST_JSON + 1)[:MOST_JSON])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

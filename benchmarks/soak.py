@@ -110,7 +110,7 @@ def soak(setting: str, arguments: Arguments, folder: Path) -> Outcome:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__.split("\n")[0])
+    arguments = cli.parse(Arguments, __doc__)
     if not 1 <= arguments.steps <= 10**8:
         raise UsageError(f"steps: {arguments.steps} is not allowed; it must be from 1 to {10**8}")
     if arguments.out is not None and arguments.out.exists():

@@ -98,8 +98,14 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(content, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"gone\.json: can't be read \(No such file"):
+    with pytest.raises(DataError, match=r"gone\.json: no such file"):
         results.read(tmp_path / "gone.json")
+
+
+def test_pipes_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(DataError, match=r"pipe\.json: is not a regular file"):
+        results.read(tmp_path / "pipe.json")
 
 
 def test_against_peak():

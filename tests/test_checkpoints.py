@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import shutil
 import warnings
@@ -355,3 +356,12 @@ def test_the_number_of_weights_is_known_beforehand(model: AIRModel) -> None:
     ):
         built = AIRModel(config)
         assert config.weights == sum(int(np.prod(weight.shape)) for weight in built.trainable_variables)
+
+
+def test_devices_and_folders_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, message in (("pipe", "is not a regular file"), ("folder", "is a directory")):
+        with pytest.raises(OSError, match=message):
+            checkpoints.write_json(tmp_path / name, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

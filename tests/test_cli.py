@@ -15,6 +15,8 @@ from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError, UsageError
 from air.schedules import Schedule
 
+SCRIPTS = Path(__file__).resolve().parent.parent
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -132,6 +134,7 @@ def test_columns_are_not_left_behind(monkeypatch):
         (["--preset", "original"], "original"),
         (["--seed", "1", "--preset=original"], "original"),
         (["--preset"], None),
+        (["--preset", "paper", "--preset", "pyro"], "pyro"),
         (["--presets", "original"], None),
         ([], None),
     ],
@@ -206,3 +209,52 @@ def test_a_script(run_script, tmp_path):
 def test_command_lines_do_not_wait_for_tensorflow():
     code = "import sys, air, air.cli, air.presets; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(cli.__file__).parents[1], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed, tmp_path):
+    """As a service manager may start a script."""
+    command = f"{sys.executable} {SCRIPTS / 'multi_mnist.py'} --images-per-count 2 --validation-size 2 --test-size 2 {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "multi_mnist" / "test.npz").exists()
+
+
+def test_names_that_standard_output_lacks(run_script, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    sizes = ["--images-per-count", "2", "--validation-size", "2", "--test-size", "2"]
+    command = [sys.executable, SCRIPTS / "multi_mnist.py", "--output", "ünï", *sizes]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(r"\xfcn\xef: 10 scenes")
+
+
+def test_names_that_are_no_text():
+    with pytest.raises(UsageError, match=r"'a\\udcff' is not allowed; it must be text in UTF-8"):
+        cli.parse(Arguments, None, ["--output", "a\udcff"])
+
+
+@pytest.mark.parametrize("width", ["1", "4", "39"])
+def test_help_in_a_narrow_terminal(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    with pytest.raises(SystemExit):
+        cli.parse(Arguments, "What it does.\n\nMore.", ["--help"])
+    shown = capsys.readouterr().out
+    assert "What it does." in shown
+    assert "More" not in shown
+    assert os.environ["COLUMNS"] == width
+
+
+def test_without_docstrings(tmp_path):
+    command = [sys.executable, "-OO", SCRIPTS / "training.py", "--max-steps", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("training.py: error: max_steps: 0 is not allowed")
+
+
+def test_other_settings_of_keras_do_not_matter(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "jax", "floatx": "float16", "image_data_format": "channels_first"}')
+    code = "from air import cli\nwith cli.quiet_import(): import keras\nprint(keras.config.backend(), keras.config.floatx())"
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax", "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "tensorflow float32\n"), done.stderr

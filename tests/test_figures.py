@@ -78,6 +78,16 @@ def test_a_model_without_mistakes(tiny_model, images, tmp_path):
     rgb(figure, tmp_path)
 
 
+def test_scenes_of_hundreds_of_objects_are_drawn_in_part(images, tmp_path):
+    """In figures that grow with the counts; a file from elsewhere may claim any."""
+    counts = np.arange(256).repeat(2)
+    scenes = SceneSet(np.resize(images, (512, *images.shape[1:])), counts)
+    assert len(figures.examples(scenes).axes) == figures.MOST_COUNTS * figures.EXAMPLES
+    figure = figures.confusion(np.diag(counts[::2]), 1.0, (0.99, 1.0))
+    assert len(figure.axes[0].texts) == figures.MOST_COUNTS**2
+    rgb(figure, tmp_path)
+
+
 def test_confusion(tmp_path):
     figure = figures.confusion([[5, 0, 0], [1, 3, 0]], 8 / 9, (0.5, 0.9))
     texts = [text.get_text() for text in figure.axes[0].texts]

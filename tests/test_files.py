@@ -135,7 +135,7 @@ def test_a_run_folder_in_use_is_neither_resumed_nor_replaced(python, tmp_path):
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     folder = new_run(tmp_path / "run")
-    left = [folder.models / ".a1b2c3d_.keras", folder.path / ".abcdefgh.csv"]
+    left = [folder.models / ".air-a1b2c3d_.keras", folder.path / ".air-abcdefgh.csv"]
     kept = [folder.models / "step_00000010.keras", folder.path / ".notes", folder.path / "metrics.csv"]
     for path in left + kept:
         path.touch()
@@ -150,7 +150,7 @@ def test_a_run_killed_before_its_configuration_can_be_replaced(tmp_path):
     folder = RunFolder.create(tmp_path / "run", overwrite=True)
     (folder.path / "thesis.txt").touch()
     del folder
-    with pytest.raises(AIRError, match="not a run folder"):
+    with pytest.raises(AIRError, match=r"holds 'thesis\.txt', which is no part of a run"):
         RunFolder.create(tmp_path / "run", overwrite=True)
 
 
@@ -275,3 +275,21 @@ def test_devices_and_pipes_are_no_files(tmp_path):
     for path in (tmp_path / "pipe.npz", Path("/dev/zero")):
         with pytest.raises(DataError, match="not a regular file"):
             files.check_file(path)
+
+
+def test_a_pipe_can_not_be_claimed(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(OSError, match=r"is not a regular file: .*\.lock"):
+        Claim(tmp_path / ".lock").take()
+
+
+def test_what_a_folder_is_made_of_has_its_own_errors(tmp_path):
+    """The folder is not to blame for another file that can't be read, even one beside it."""
+    with pytest.raises(PermissionError), replacing_folder(tmp_path / "out", False, OWN, "a test"):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "digits.npz"))
+    with (
+        pytest.raises(DataError, match=r"output: .*out can't be written \(No space left"),
+        replacing_folder(tmp_path / "out", False, OWN, "a test") as folder,
+    ):
+        raise OSError(28, "No space left on device", str(folder / "a.txt"))
+    assert not list(tmp_path.iterdir())

@@ -100,8 +100,9 @@ def test_the_order_of_scenes_does_not_matter(scenes, tiny_model, tiny_images):
     assert_same(tiny_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
 
 
-def test_no_scenes(tiny_model):
-    scenes = tiny_model.infer(np.zeros((0, 20, 24), np.uint8))
+def test_no_scenes(make_model):
+    model = make_model(cnn_filters=(4,), cnn_kernels=(4,), cnn_strides=(2,), cnn_pools=(1,))
+    scenes = model.infer(np.zeros((0, 20, 24), np.uint8))
     assert scenes.count.shape == (0,)
     assert scenes.objects.shape == (0, 3, 20, 24)
 

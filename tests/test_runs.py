@@ -118,9 +118,56 @@ def test_a_configuration_that_is_nested_without_end(tmp_path):
 
 def test_a_run_that_was_killed_in_its_first_moment_can_be_replaced(tmp_path):
     (tmp_path / "run" / "models").mkdir(parents=True)
-    (tmp_path / "run" / ".a1b2c3d4.json").write_text("{")  # of config.json
+    (tmp_path / "run" / ".air-a1b2c3d4.json").write_text("{")  # of config.json
     assert RunFolder.create(tmp_path / "run", overwrite=True).models.is_dir()
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / ".hidden.json").write_text("{}")
-    with pytest.raises(AIRError, match="not a run folder"):
+    (tmp_path / "mine" / ".settings.json").write_text("{}")
+    with pytest.raises(AIRError, match=r"mine: holds '\.settings\.json', which is no part of a run, so it is not replaced"):
         RunFolder.create(tmp_path / "mine", overwrite=True)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {}, "training": {"iterations": -1}}'])
+def test_a_folder_with_another_config_is_not_replaced(tmp_path, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(content)
+    with pytest.raises(AIRError, match=r"config\.json: .*, so it is not replaced"):
+        RunFolder.create(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "config.json").read_text() == content
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "models/thesis.txt", "source/main.c"])
+def test_a_folder_with_anything_else_is_not_replaced(tmp_path, name):
+    for part in ("models", "source"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+    (tmp_path / "mine" / name).write_text("years of work")
+    with pytest.raises(AIRError, match="so it is not replaced"):
+        RunFolder.create(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / name).read_text() == "years of work"
+
+
+@pytest.mark.parametrize("inside", [".", "models"])
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, inside):
+    run = RunFolder.create(tmp_path / "run")
+    run.record(AIRConfig(), TrainingConfig(), data="multi_mnist", held_out=None)
+    monkeypatch.chdir(run.path / inside)
+    with pytest.raises(AIRError, match="has the current folder in it"):
+        RunFolder.create(run.path if inside != "." else ".", overwrite=True)
+    assert run.read()[0] == AIRConfig()
+
+
+def test_updates(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.record(AIRConfig(), TrainingConfig(iterations=100), data="multi_mnist", held_out=None)
+    run.update(iterations=300, data="elsewhere")
+    _, training, record = run.read()
+    assert (training.iterations, record["data"], record["training"]["iterations"]) == (300, "elsewhere", 300)
+
+
+def test_hidden_files_of_others_stay(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    (run.path / ".settings.json").write_text("mine")
+    (run.path / ".air-a1b2c3d4.json").write_text("half")
+    (run.path / ".air-a1b2c3d4.tmp").mkdir()
+    del run
+    RunFolder(tmp_path / "run").claim()
+    assert sorted(path.name for path in (tmp_path / "run").glob(".*")) == [".air-a1b2c3d4.tmp", ".settings.json"]

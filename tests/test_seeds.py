@@ -1,7 +1,9 @@
 """Runs with several seeds and estimators: trained as users train, every one reported, and nothing measured twice."""
 
+import contextlib
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def trained(tmp_path):
 @pytest.mark.parametrize(("goal", "steps"), [(0.993, ["never"] * 3), (0.985, ["100", "never", "50"]), (0.3, ["50"] * 3)])
 def test_the_goal_can_be_another_one(trained, data, monkeypatch, goal, steps):
     out, config = trained
-    monkeypatch.setattr(seeds.subprocess, "run", answer(1, []))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(1, []))
     text = seeds.report(out, config.replace(goal=goal), data, recipe(iterations=100))
     comparison, table = tables(text)
     assert comparison["estimator"][0] == f"reached {100 * goal:g} %"
@@ -78,11 +80,12 @@ def test_the_goal_can_be_another_one(trained, data, monkeypatch, goal, steps):
 
 
 def answer(status, calls):
-    """A stand-in for subprocess.run."""
+    """A stand-in for subprocess.Popen."""
 
+    @contextlib.contextmanager
     def run(command, **options):
         calls.append(command)
-        return type("Done", (), {"returncode": status})
+        yield types.SimpleNamespace(wait=lambda: status)
 
     return run
 
@@ -90,7 +93,7 @@ def answer(status, calls):
 def test_every_seed_is_reported(trained, data, monkeypatch, capsys):
     out, config = trained
     calls = []
-    monkeypatch.setattr(seeds.subprocess, "run", answer(1, calls))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(1, calls))
     text = seeds.report(out, config, data, recipe(iterations=100))
     assert len(calls) == 1  # two runs are finished
     assert calls[0][2:4] == ["--run", str(out / "seed_2")]
@@ -115,7 +118,7 @@ def test_estimators_are_compared_failures_included(tmp_path, data, monkeypatch):
         write_run(planned, [(50, 0.5), (100, accuracy)])
     write_run(plans["nvil"][1], [(50, 0.97), (100, 0.98)])
     calls = []
-    monkeypatch.setattr(seeds.subprocess, "run", answer(1, calls))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(1, calls))
     text = seeds.report(tmp_path, config, data, recipe(iterations=100))
     assert [command[command.index("--run") + 1] for command in calls] == [str(tmp_path / f"nvil/seed_{n}") for n in (0, 2)]
     assert all(command[command.index("--presence") + 1] == "nvil" for command in calls)
@@ -201,7 +204,7 @@ def test_runs_of_another_recipe_are_refused(trained, data):
 def test_runs_go_on_to_more_iterations(trained, data, monkeypatch):
     out, config = trained
     calls = []
-    monkeypatch.setattr(seeds.subprocess, "run", answer(1, calls))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(1, calls))
     monkeypatch.setattr(seeds.checkpoints, "checkpoints", lambda folder: [folder])
     seeds.report(out, config, data, recipe(iterations=200))
     assert [call[2:] for call in calls] == [["--resume", str(out / f"seed_{n}"), "--iterations", "200"] for n in range(3)]
@@ -209,13 +212,34 @@ def test_runs_go_on_to_more_iterations(trained, data, monkeypatch):
 
 def test_an_interruption_is_passed_on(trained, data, monkeypatch):
     out, config = trained
-    monkeypatch.setattr(seeds.subprocess, "run", answer(130, []))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(130, []))
     with pytest.raises(KeyboardInterrupt):
         seeds.report(out, config, data, recipe(iterations=100))
 
 
+def test_an_interrupted_run_may_save_its_checkpoint(trained, data, monkeypatch):
+    """Ctrl-C reaches both processes; the one that trains takes its time."""
+    out, config = trained
+    waits = []
+
+    @contextlib.contextmanager
+    def popen(command, **options):
+        def wait():
+            waits.append("interrupted" if not waits else "saved")
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+            return 130
+
+        yield types.SimpleNamespace(wait=wait)
+
+    monkeypatch.setattr(seeds.subprocess, "Popen", popen)
+    with pytest.raises(KeyboardInterrupt):
+        seeds.report(out, config, data, recipe(iterations=100))
+    assert waits == ["interrupted", "saved"]
+
+
 def test_no_run_at_all(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(seeds.subprocess, "run", answer(2, []))
+    monkeypatch.setattr(seeds.subprocess, "Popen", answer(2, []))
     with pytest.raises(AIRError, match="no run came as far"):
         seeds.report(tmp_path / "out", SeedsConfig(n=2, **UNJUDGED), data, recipe(iterations=50))
 

@@ -160,7 +160,7 @@ def test_run_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert names == ["air_results", "air_results_1", "air_results_2"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("years of work")
-    with pytest.raises(air.AIRError, match="not a run folder"):
+    with pytest.raises(air.AIRError, match=r"thesis: holds 'chapter\.txt', which is no part of a run"):
         RunFolder.create(Path("thesis"), overwrite=True)
     assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
 
@@ -190,6 +190,54 @@ def test_mistakes_get_one_line(tmp_path: Path, flags: list[str], status: int, wo
     for word in words:
         assert word in failure(run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.npy", "text.npz"]
+
+
+def test_an_impossible_batch_size_costs_no_run(squares: Path, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    for flags in (["--run", "run", "--overwrite"], ["--run", "new"]):
+        run = train(tmp_path, "--data", str(squares), *TINY, *flags, "--batch-size", "5000")
+        assert run.returncode == 2
+        assert "batch_size: 5000 is not allowed" in failure(run)
+    assert sorted((tmp_path / "run").rglob("*")) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_resume_with_other_scenes_is_refused(squares: Path, finished: Path, tmp_path: Path) -> None:
+    run, scenes = tmp_path / "run", SceneSet.load(squares / "train.npz")
+    shutil.copytree(finished, run)
+    shutil.copytree(squares, tmp_path / "data")
+    before = (run / "config.json").read_bytes()
+    changed = scenes.images.copy()
+    changed[7, 3, 3] ^= 1
+    SceneSet(changed, scenes.counts).save(tmp_path / "data/train.npz")
+    for flags, message in (
+        (["--data", "data"], "data: not the training scenes that the run began with; say where those are with --data"),
+        (["--held-out", str(squares / "train.npz")], "train.npz: not the held-out scenes that the run began with"),
+        (["--data", "gone"], "gone: no such data; say where the run's scenes are with --data"),
+    ):
+        other = train(tmp_path, "--resume", "run", "--iterations", "50", *flags)
+        assert other.returncode == 1
+        assert message in failure(other)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_resume_finds_moved_scenes_and_remembers_what_was_asked(squares: Path, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.copytree(squares, tmp_path / "moved")
+    longer = train(tmp_path, "--resume", "run", "--iterations", "50", "--data", "moved")
+    assert longer.returncode == 0, longer.stderr
+    again = train(tmp_path, "--resume", "run")
+    assert (again.returncode, "Trained 50 steps" in again.stdout) == (0, True), again.stderr
+    record = json.loads((tmp_path / "run/config.json").read_text())
+    assert (record["training"]["iterations"], record["data"]) == (50, "moved")
+
+
+@pytest.mark.parametrize("flags", [["--preset", "original"], ["--mnist", "digits.npz"]])
+def test_resume_refuses_what_it_would_not_use(finished: Path, flags: list[str]) -> None:
+    run = train(finished.parent, "--resume", "air_results", *flags)
+    assert run.returncode == 2
+    assert "leave out --preset and --mnist" in failure(run)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -20,7 +20,7 @@ def run(folder):
     environment = {"AIR_XLA_CACHE": str(folder), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "14.0\n", "")
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pb")}
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("air/*/*.pb")}
 
 
 def test_the_next_process_takes_what_is_there(tmp_path):
@@ -28,7 +28,7 @@ def test_the_next_process_takes_what_is_there(tmp_path):
     compiled = run(folder)
     assert len(compiled) == 1
     assert run(folder) == compiled
-    damaged = next(folder.glob("*.pb"))
+    damaged = next(folder.glob("air/*/*.pb"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     again = run(folder)
     assert list(again) == list(compiled)
@@ -95,3 +95,18 @@ def test_without_a_folder_nothing_changes(place, tmp_path, monkeypatch):
     monkeypatch.setenv(xla_cache.VARIABLE, place and str(tmp_path / place))
     xla_cache.enable()
     assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_files_of_others_stay(tmp_path):
+    """The variable may name a folder of models, whose files have the same ending."""
+    (tmp_path / "saved_model.pb").write_text("mine")
+    os.mkfifo(tmp_path / "pipe.pb")
+    run(tmp_path)
+    assert (tmp_path / "saved_model.pb").read_text() == "mine"
+    assert not list(tmp_path.glob("*.crc"))
+
+
+def test_a_pipe_in_the_cache_goes(folder):
+    os.mkfifo(folder / "pipe.pb")
+    xla_cache.tidy(folder)
+    assert "pipe.pb" not in names(folder)

@@ -19,7 +19,7 @@ import pygame
 
 from air.config import AIRConfig
 from air.errors import AIRError
-from air.gui import panels
+from air.gui import panels, pictures
 from air.gui.actions import BY_KEY, REPEATING, key_text
 from air.gui.layout import DESIGN_SIZE, LEAST_SIZE, Layout, arrange
 from air.gui.session import Session
@@ -216,9 +216,9 @@ class App:
         self.session.message = None  # which would be in the picture
         self.draw()
         try:
-            pygame.image.save(self.surface, path)
-        except (pygame.error, OSError) as error:
-            self.session.say(f"{path}: can't be written ({error})", is_error=True)
+            pictures.save(self.surface, path)
+        except OSError as error:
+            self.session.say(f"{path}: can't be written ({error.strerror or error})", is_error=True)
         else:
             self.session.say(f"Saved {path.absolute()}")
         self._changed = True

@@ -1,6 +1,7 @@
 """Pictures to put on the canvas: files of any kind, and random test scenes."""
 
 import functools
+import io
 import queue
 import threading
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from air.checkpoints import write_atomically
 from air.errors import AIRError, DataError
 from air.files import check_file, picture_formats, read_json
 
 if TYPE_CHECKING:
+    import pygame
+
     from air.generator import Digits
 
 MOST_PIXELS = 80_000_000  # of a picture file; a damaged or hostile one may claim any size
@@ -58,6 +62,15 @@ def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
         reason = "" if type(error).__name__ == "UnidentifiedImageError" else f" ({' '.join(str(error).split())[:100]})"
         raise DataError(f"{path.name}: not a picture that can be read{reason}") from None
     return _fit(_eight_bits(grey), canvas_size)
+
+
+def save(surface: "pygame.Surface", path: Path) -> None:
+    """Writes a .png file, as a whole or not at all; raises OSError if that can't be."""
+    import pygame
+
+    encoded = io.BytesIO()
+    pygame.image.save(surface, encoded, ".png")
+    write_atomically(path, lambda temporary: temporary.write_bytes(encoded.getvalue()))
 
 
 def _paper(picture: "object") -> tuple[int, int, int, int]:

@@ -27,9 +27,11 @@ from typing import Any
 import numpy as np
 import pygame
 
+from air.checkpoints import write_atomically
 from air.config import AIRConfig
 from air.errors import AIRError, DataError
 from air.files import check_file, parse_json
+from air.gui import pictures
 from air.gui.actions import BY_NAME, key_event
 from air.gui.app import LEFT, App
 from air.gui.layout import DESIGN_SIZE
@@ -38,6 +40,8 @@ from air.gui.pictures import MOST_PIXELS
 RATE = 60  # points of a stroke in a second
 READY_SECONDS = 300.0  # for the model to load
 GIF_WIDTH = 800  # most pixels
+MOST_NAME = 100  # characters of a picture's
+MOST_BYTES = 1 << 26  # of a script
 
 
 class Clock:
@@ -57,6 +61,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         DataError: for a file that can't be read or a line that says nothing; it names the line.
     """
     check_file(path)
+    if path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path}: has {path.stat().st_size} bytes; at most {MOST_BYTES} are allowed")
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +111,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "drop": lambda value: isinstance(value, str),
     "size": lambda value: _is_pair(value, 1, MOST_PIXELS**0.5) and all(isinstance(x, int) for x in value),
     "pause": lambda value: _is_number(value, 0, 600),
-    "frame": lambda value: isinstance(value, str) and value.isidentifier(),
+    "frame": lambda value: isinstance(value, str) and value.isidentifier() and len(value) <= MOST_NAME,
 }
 
 
@@ -191,7 +197,8 @@ class Replay:
             raise AIRError(f"{path}: there is nothing to animate; use a frame rate above 0")
         duration = round(1000 / self.frame_rate)
         first, *others = self._animation
-        first.save(path, save_all=True, append_images=others, duration=duration, loop=0, optimize=True)
+        options = {"append_images": others, "duration": duration, "loop": 0, "optimize": True}
+        write_atomically(path, lambda temporary: first.save(temporary, save_all=True, **options))
 
     def _post(self, kind: int, **attributes: Any) -> None:
         pygame.event.post(pygame.event.Event(kind, **attributes))
@@ -211,7 +218,7 @@ class Replay:
                 self._number()
 
     def _number(self) -> None:
-        pygame.image.save(self.app.surface, self.out / f"frame_{self._written:05d}.png")
+        pictures.save(self.app.surface, self.out / f"frame_{self._written:05d}.png")
         self._written += 1
         if self.animate:
             from PIL import Image
@@ -276,7 +283,7 @@ class Replay:
 
     def _frame(self, name: str) -> None:
         self.app.draw()
-        pygame.image.save(self.app.surface, self.out / f"{name}.png")
+        pictures.save(self.app.surface, self.out / f"{name}.png")
         seen = self.app.session.seen
         if seen is not None:
             scene = seen.scene

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
 from air.gui.script import Replay, read, replay
 from air.gui.session import PERIODS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_a_script(folder, tmp_path):
@@ -69,6 +75,7 @@ def test_scripts_repeat_exactly(folder, tmp_path):
         ('{"size": [0, 5]}', "size"),
         ('{"pause": -1}', "pause"),
         ('{"frame": "../../x"}', "frame"),
+        (f'{{"frame": "{"x" * 300}"}}', "frame"),
     ],
 )
 def test_scripts_that_say_nothing(tmp_path, text, message):
@@ -93,6 +100,12 @@ def test_what_a_script_cannot_do_is_said(app, tmp_path, line):
         (["--period", "33"], 2, "--period"),
         (["--palette", "grey"], 2, "--palette"),
         (["--size", "0", "10"], 2, "size"),
+        (["picture.png", "--headless", "--script", "a", "--out", "b"], 2, "PICTURE"),
+        (["--headless", "--script", "a", "--out", "b", "--gif", "a.txt"], 2, "must end in .gif"),
+        (["--headless", "--script", "a", "--out", "b", "--gif", "no/a.gif"], 2, "no folder no"),
+        (["--headless", "--script", "a", "--out", "b", "--gif", "a.gif", "--frame-rate", "0"], 2, "--frame-rate"),
+        (["--headless", "--script", "a", "--out", "b", "--frame-rate", "0.001"], 2, "frame-rate"),
+        (["--headless", "--script", "a", "--out", "b", "--frame-rate", "nan"], 2, "frame-rate"),
         (["--model", ".", "--headless", "--script", "a", "--out", "b"], 1, "checkpoint"),
     ],
 )
@@ -109,6 +122,28 @@ def test_the_script_runs_headless(run_script, folder, tmp_path):
     done = run_script("demo.py", "--model", folder, "--headless", "--script", "s.jsonl", "--out", "out", "--frame-rate", 0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"end.png", "scenes.jsonl"}
+
+
+def test_pictures_on_a_full_disk(folder, tmp_path):
+    """None of them is there in part."""
+    (tmp_path / "s.jsonl").write_text('{"frame": "end"}\n')
+    command = [sys.executable, ROOT / "demo.py", "--model", folder, "--headless", "--script", "s.jsonl", "--out", "out"]
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.startswith("demo.py: error: ")
+    assert "File too large" in done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_script_of_absurd_size(tmp_path):
+    with open(tmp_path / "s.jsonl", "wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(DataError, match="8589934592 bytes"):
+        read(tmp_path / "s.jsonl")
 
 
 def test_the_flags_know_what_the_window_knows():
