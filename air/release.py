@@ -21,6 +21,7 @@ import tyro
 from air import checkpoints, cli
 from air.config import DEFAULT_DATA
 from air.errors import DataError
+from air.evaluation_config import EvaluationConfig
 from air.files import check_replaceable, replacing_folder
 from air.runs import RunFolder
 
@@ -60,20 +61,28 @@ def scores(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dict[str, Any]:
+def release(
+    run: Path, data: Path, output: Path, overwrite: bool = False, judging: EvaluationConfig | None = None
+) -> dict[str, Any]:
     """Writes the folder, as a whole or not at all, and returns the content of metrics.json.
+
+    Args:
+        run: folder of the run; its newest checkpoint is taken.
+        data: folder of the scenes that judge it, and make the bank.
+        output: the folder to write.
+        overwrite: replace it.
+        judging: the default evaluation when None.
 
     Raises:
         AIRError: if the run or the data can't be used, or the folder exists and must not be replaced.
     """
     from air import evaluation, recognition
-    from air.evaluation_config import EvaluationConfig
     from air.scenes import SceneSet
 
     folder = RunFolder(run)
     judge = SceneSet.load(data / "test.npz")
-    for name in ("counts", "boxes", "labels", "indices", "segments"):
-        if getattr(judge, name) is None:
+    for name in ("counts", "boxes", "labels", "indices"):
+        if getattr(judge, name) is None and not (name == "indices" and judge.segments is not None):  # which follow from these
             raise DataError(f"{data / 'test.npz'}: has no array {name!r}; a release needs scores of everything")
     _, training, record = folder.read()
     step, model = checkpoints.newest_checkpoint(run)
@@ -84,7 +93,8 @@ def release(run: Path, data: Path, output: Path, overwrite: bool = False) -> dic
             (target / "metrics.csv").write_bytes(folder.metrics.path.read_bytes())
         recognition.build(model, SceneSet.load(data / "train.npz")).save(target / "bank.npz")
         with tempfile.TemporaryDirectory() as report_folder:
-            report = evaluation.evaluate(target, Path(report_folder), EvaluationConfig(figures=False), data=data)
+            judging = EvaluationConfig(figures=False) if judging is None else judging
+            report = evaluation.evaluate(target, Path(report_folder), judging, data=data)
         metrics = {
             "command": record["command"],
             "seed": training.seed,

@@ -281,14 +281,20 @@ def _report(step: int, training: TrainingConfig, folder: RunFolder | None, inter
 
 
 class _Interruption:
-    """Turns the first SIGINT or SIGTERM into a stop after the current steps, so that a checkpoint can be saved."""
+    """Turns the first signal to end into a stop after the current steps, so that a checkpoint can be saved.
+
+    These are SIGINT, SIGTERM and, unless it is ignored as under nohup, the SIGHUP of a terminal that is closed.
+    """
 
     def __init__(self, model: AIRModel) -> None:
         self.model, self.happened = model, False
         self.previous: dict[int, Callable[..., Any] | int | None] = {}
 
     def __enter__(self) -> "_Interruption":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self.previous[number] = signal.signal(number, self._stop)
         return self
 

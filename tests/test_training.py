@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from real_runs import SCRIPT, TINY, every, failure, train
 
 import air
+from air import training
 from air.runs import RunFolder
 from air.scenes import SceneSet
 
@@ -83,6 +85,32 @@ def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
     assert {tag.replace("variables/", "gradients/") for tag in histograms} <= histograms
     assert tags("train", "images") == {"attention"}
     assert {"count_accuracy/all", "reconstruction/all"} <= tags("validation", "scalars")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_to_end_lets_the_steps_end(number: int) -> None:
+    stops: list[bool] = []
+    model = types.SimpleNamespace(request_stop=lambda: stops.append(True))
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with training._Interruption(model) as interruption:
+            signal.raise_signal(number)
+            assert (interruption.happened, stops) == (True, [True])
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with training._Interruption(types.SimpleNamespace()) as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.happened
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> None:
