@@ -139,7 +139,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's main function; a user's mistake ends in one line on standard error, without a traceback."""
     program = os.path.basename(sys.argv[0])
     _open_closed_streams()
-    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that its encoding lacks
+    if hasattr(sys.stdout, "reconfigure"):  # as that of a notebook has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that its encoding lacks
     try:
         main()
     except AIRError as error:

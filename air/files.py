@@ -144,7 +144,7 @@ def replacing_folder(
         raise DataError(f"output: {output} can't be written ({target.parent} is not a folder)") from None
     except OSError as error:
         place = error.filename and Path(os.path.abspath(error.filename))
-        if place and not ({place, *place.parents} & {partial, claim.path} or place in {target, old, *target.parents}):
+        if place and partial not in (place, *place.parents) and place not in (claim.path, target, old, *target.parents):
             raise  # of what the folder is made of
         raise DataError(f"output: {output} can't be written ({error.strerror or error})") from None
     finally:

@@ -125,7 +125,7 @@ def _train(planned: Planned, data: Path) -> None:
         try:
             status = process.wait()
         except KeyboardInterrupt:  # which the other process hears too, and saves a checkpoint
-            status = process.wait()
+            process.wait()
             raise
     if status == 130:
         raise KeyboardInterrupt

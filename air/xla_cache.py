@@ -24,8 +24,8 @@ def enable() -> None:
     """Lets TensorFlow, which must not have been imported yet, use the cache; without one, if its folder can't be made."""
     base = os.environ.get(VARIABLE, os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     flags = os.environ.get("TF_XLA_FLAGS", "")
-    # A quote can't be quoted in flags; and those that don't begin so are the name of a file of flags.
-    if not base or "'" in base or FLAG in flags or not flags.startswith(("--", " ") if flags else ""):
+    # A quote can't be quoted in flags, and what doesn't begin with a dash is the name of a file of flags.
+    if not base or "'" in base or FLAG in flags or flags.strip()[:1] not in ("", "-"):
         return
     folder = Path(base) / "air" / _machine()  # of our own, as whatever is in it is tidied away
     try:

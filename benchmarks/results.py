@@ -66,7 +66,7 @@ def read(path: Path) -> Results:
     check_file(path)
     try:
         with open(path, "rb") as file:
-            return Results.model_validate_json(file.read(MOST_JSON + 1)[:MOST_JSON])
+            return Results.model_validate_json(file.read(MOST_JSON))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
