@@ -223,10 +223,10 @@ def test_mistakes_get_one_line(tmp_path: Path, flags: list[str], status: int, wo
 def test_an_impossible_batch_size_costs_no_run(squares: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
-    for flags in (["--run", "run", "--overwrite"], ["--run", "new"]):
-        run = train(tmp_path, "--data", str(squares), *TINY, *flags, "--batch-size", "5000")
-        assert run.returncode == 2
-        assert "batch_size: 5000 is not allowed" in failure(run)
+    model, recipe, _ = RunFolder(finished).read()
+    for name, overwrite in (("run", True), ("new", False)):
+        with pytest.raises(air.UsageError, match="batch_size: 5000 is not allowed"):
+            training.start(model, recipe.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
     assert sorted((tmp_path / "run").rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
@@ -239,26 +239,23 @@ def test_resume_with_other_scenes_is_refused(squares: Path, finished: Path, tmp_
     changed = scenes.images.copy()
     changed[7, 3, 3] ^= 1
     SceneSet(changed, scenes.counts).save(tmp_path / "data/train.npz")
-    for flags, message in (
-        (["--data", "data"], "data: not the training scenes that the run began with; say where those are with --data"),
-        (["--held-out", str(squares / "train.npz")], "train.npz: not the held-out scenes that the run began with"),
-        (["--data", "gone"], "gone: no such data; say where the run's scenes are with --data"),
+    for places, message in (
+        ({"data": tmp_path / "data"}, "data: not the training scenes that the run began with; say where those are with --data"),
+        ({"held_out": squares / "train.npz"}, r"train\.npz: not the held-out scenes that the run began with"),
+        ({"data": tmp_path / "gone"}, "gone: no such data; say where the run's scenes are with --data"),
     ):
-        other = train(tmp_path, "--resume", "run", "--iterations", "50", *flags)
-        assert other.returncode == 1
-        assert message in failure(other)
+        with pytest.raises(air.DataError, match=message):
+            training.resume(run, 50, **places)
     assert (run / "config.json").read_bytes() == before
 
 
 def test_resume_finds_moved_scenes_and_remembers_what_was_asked(squares: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     shutil.copytree(squares, tmp_path / "moved")
-    longer = train(tmp_path, "--resume", "run", "--iterations", "50", "--data", "moved")
-    assert longer.returncode == 0, longer.stderr
-    again = train(tmp_path, "--resume", "run")
-    assert (again.returncode, "Trained 50 steps" in again.stdout) == (0, True), again.stderr
-    record = json.loads((tmp_path / "run/config.json").read_text())
-    assert (record["training"]["iterations"], record["data"]) == (50, "moved")
+    assert training.resume(tmp_path / "run", 50, data=tmp_path / "moved")
+    assert int(air.load(tmp_path / "run").step.numpy()) == 50
+    _, recipe, record = RunFolder(tmp_path / "run").read()
+    assert (recipe.iterations, record["data"]) == (50, str(tmp_path / "moved"))
 
 
 @pytest.mark.parametrize("flags", [["--preset", "original"], ["--mnist", "digits.npz"]])
