@@ -62,7 +62,7 @@ def kill(folder: Path, flags: list[str], rng: random.Random) -> str | None:
 
 
 def test_a_run_killed_at_random_moments_ends_like_a_whole_one(squares: Path, tmp_path: Path) -> None:
-    kills = scaled(3, 20)
+    kills = scaled(1, 20)
     seed = int.from_bytes(os.urandom(4), "little")
     rng, moments = random.Random(seed), []
     flags = ["--data", str(squares), *FLAGS]

@@ -31,7 +31,8 @@ def check(size, canvas_size, steps):
     assert layout.drawn.size == layout.painted.size
     for a, b in itertools.combinations(rectangles(layout), 2):
         assert not a.colliderect(b), (a, b)
-    zoom = layout.drawn.width / canvas_size[1]
+    longer = int(canvas_size[1] > canvas_size[0])  # whose length in whole pixels tells the zoom best
+    zoom = (layout.drawn.height, layout.drawn.width)[longer] / canvas_size[longer]
     if zoom >= 4:
         assert layout.drawn.size == (round(zoom) * canvas_size[1], round(zoom) * canvas_size[0])
     assert len(layout.cards) in (0, steps)
