@@ -258,3 +258,12 @@ def test_other_settings_of_keras_do_not_matter(tmp_path):
     environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax", "PYTHONPATH": str(SCRIPTS)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "tensorflow float32\n"), done.stderr
+
+
+def test_one_line_after_the_import(tmp_path):
+    """`quiet_import` holds back what is written within it, so nothing but imports may be there."""
+    command = [sys.executable, "-m", "air.release", tmp_path / "nowhere", "--data", tmp_path, "--output", tmp_path / "out"]
+    done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "release.py: error: " in done.stderr

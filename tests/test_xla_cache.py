@@ -110,3 +110,13 @@ def test_a_pipe_in_the_cache_goes(folder):
     os.mkfifo(folder / "pipe.pb")
     xla_cache.tidy(folder)
     assert "pipe.pb" not in names(folder)
+
+
+@pytest.mark.parametrize(("flags", "taken"), [("", True), (" --tf_xla_auto_jit=0", True), ("my_flags.txt", False)])
+def test_a_file_of_flags_is_left_to_tensorflow(tmp_path, monkeypatch, flags, taken):
+    monkeypatch.setenv("TF_XLA_FLAGS", flags)
+    monkeypatch.setenv("AIR_XLA_CACHE", str(tmp_path))
+    monkeypatch.setattr(xla_cache.atexit, "register", lambda *_: None)
+    xla_cache.enable()
+    assert (xla_cache.FLAG in os.environ["TF_XLA_FLAGS"]) == taken
+    assert os.environ["TF_XLA_FLAGS"].startswith(flags.strip())

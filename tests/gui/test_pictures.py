@@ -145,3 +145,10 @@ def test_why_there_are_no_scenes_is_said(monkeypatch, tmp_path):
     with pytest.raises(AIRError, match="disk on fire"):
         scenes.take()
     assert not scenes.is_loading
+
+
+def test_icons_are_refused(tmp_path):
+    """They may hold a picture of another size than they claim."""
+    Image.new("L", (64, 64), 200).save(tmp_path / "a.ico")
+    with pytest.raises(DataError, match=r"a\.ico: not a picture that can be read"):
+        pictures.open_picture(tmp_path / "a.ico", (50, 50))
