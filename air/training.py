@@ -239,9 +239,8 @@ def load_data(path: Path, held_out: Path | None, canvas_size: tuple[int, int]) -
 
 def _checksums(scenes: tuple[SceneSet, SceneSet | None]) -> dict[str, int | None]:
     """Of the training scenes and the held-out ones."""
-    return {
-        kind: None if part is None else part.checksum() for kind, part in zip(("training", "held-out"), scenes, strict=True)
-    }
+    training, held_out = scenes
+    return {"training": training.checksum(), "held-out": None if held_out is None else held_out.checksum()}
 
 
 def _check_scenes(record: dict[str, Any], scenes: tuple[SceneSet, SceneSet | None], data: Path, held_out: Path | None) -> None:
