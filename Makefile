@@ -4,21 +4,25 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help train test demo embeddings evaluate lint clean
+.PHONY: help train test test-slow demo embeddings evaluate lint clean
 
 help:
 	@echo "make train      make the data and train AIR with the default recipe"
-	@echo "make test       run the tests"
+	@echo "make test       run the fast tests, some four minutes"
+	@echo "make test-slow  run the slow ones: kills, soaks, two workers, whole recipes"
 	@echo "make demo       draw digits and watch AIR attend to them"
 	@echo "make embeddings export z_what for TensorBoard's projector"
-	@echo "make evaluate   judge the model in model/"
+	@echo "make evaluate   evaluate the model in model/"
 	@echo "make lint       check style"
 
 train: $(VENV)/installed
 	$(RUN) training.py $(ARGS)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/installed
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)

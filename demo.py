@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from air import cli
 from air.errors import UsageError
+from air.support import cli
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 

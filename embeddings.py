@@ -4,7 +4,7 @@
     python embeddings.py --run air_results --sprite crop --output mine
     tensorboard --logdir embeddings                      # then open http://localhost:6006/#projector
 
-`air/embeddings.py` describes the files.
+`air/embeddings/export.py` describes the files.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from typing import Annotated
 
 import tyro
 
-from air import cli, files
 from air.config import DEFAULT_DATA
-from air.embeddings_config import OWN_FILES, EmbeddingsConfig
+from air.embeddings.config import OWN_FILES, EmbeddingsConfig
 from air.errors import DataError
+from air.support import cli, files
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
@@ -43,9 +43,9 @@ def main() -> None:
             raise DataError(f"{path}: no such file or folder")
     files.check_replaceable(arguments.output, arguments.overwrite, OWN_FILES, "embeddings")
     with cli.quiet_import():
-        from air import embeddings
+        from air.embeddings import export
 
-    exported = embeddings.export(
+    exported = export.export(
         arguments.run,
         arguments.output,
         arguments.embeddings,
@@ -53,7 +53,7 @@ def main() -> None:
         mnist_path=arguments.mnist,
         overwrite=arguments.overwrite,
     )
-    print(embeddings.describe(exported))
+    print(export.describe(exported))
     print(f"Written: {arguments.output}. See it with: tensorboard --logdir {arguments.output}")
     print("then open http://localhost:6006/#projector")
 

@@ -15,11 +15,12 @@ from typing import Annotated
 
 import tyro
 
-from air import cli, files
-from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
+from air import presets
+from air.config import DEFAULT_DATA, RENAMED, AIRConfig, TrainingConfig
 from air.errors import DataError
-from air.evaluation_config import EvaluationConfig, SeedsConfig, scored_often
+from air.evaluation.config import EvaluationConfig, SeedsConfig, scored_often
 from air.presets import Preset, PresetName
+from air.support import cli, files
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
@@ -58,9 +59,9 @@ def judge_model(arguments: ModelArguments) -> None:
             raise DataError(f"{path}: no such file or folder")
     files.check_writable(arguments.out, "out")
     with cli.quiet_import():
-        from air import evaluation, report
+        from air.evaluation import evaluate, report
 
-    result = evaluation.evaluate(
+    result = evaluate.evaluate(
         arguments.model, arguments.out, arguments.evaluation, data=arguments.data, mnist_path=arguments.mnist
     )
     print(report.markdown(result).split("\n## Figures")[0])
@@ -68,17 +69,17 @@ def judge_model(arguments: ModelArguments) -> None:
 
 
 def read_seeds() -> SeedsArguments:
-    """The command line, whose defaults are those of its --preset and --presence."""
-    preset, recipe = cli.peek_recipe()
+    """The command line, whose defaults are those of its --preset and --estimator."""
+    preset, recipe = presets.peeked(cli.peek("--preset"), cli.peek("--estimator"))
     recipe = scored_often(recipe)
     default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
     text = "Trains a recipe with several seeds, and reports how soon and how well each learns to count."
-    return cli.parse(SeedsArguments, text, sys.argv[2:], default)
+    return cli.parse(SeedsArguments, text, sys.argv[2:], default, RENAMED)
 
 
 def judge_seeds(arguments: SeedsArguments) -> None:
     files.check_writable(arguments.out, "out")
-    from air import seeds
+    from air.evaluation import seeds
 
     recipe = Preset(arguments.model, arguments.training)
     where = {"data": arguments.data, "mnist_path": arguments.mnist}
@@ -91,7 +92,7 @@ def main() -> None:
         judge_seeds(read_seeds())
     else:
         text = "Judges a model, with a report and figures. For several seeds of a recipe: evaluation.py seeds --help"
-        judge_model(cli.parse(ModelArguments, text))
+        judge_model(cli.parse(ModelArguments, text, renamed=RENAMED))
 
 
 if __name__ == "__main__":

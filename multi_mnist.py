@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from air import cli
-from air.generator import GeneratorConfig
+from air.data.generator import GeneratorConfig
+from air.support import cli
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from air.dataset import make_dataset
+    from air.data.multi_mnist import make_dataset
 
     start = time.perf_counter()
     # Without a terminal there is no bar, so that a log gets errors only.

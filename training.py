@@ -17,11 +17,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from air import cli, cluster
-from air.config import AIRConfig, TrainingConfig
+from air import presets
+from air.config import RENAMED, AIRConfig, TrainingConfig
 from air.errors import UsageError
 from air.presets import PresetName
-from air.runs import RunFolder
+from air.support import cli
+from air.training import cluster
+from air.training.run_folder import RunFolder
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
@@ -29,7 +31,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     preset: PresetName = "default"
-    """Where the other flags' defaults come from; the default one has a recipe for each --presence."""
+    """Where the other flags' defaults come from; the default one has a recipe for each --estimator."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, or one file of scenes; made when it is the default and missing."""
     held_out: Path_ | None = None
@@ -51,16 +53,16 @@ class Arguments:
 
 
 def read_arguments() -> Arguments:
-    """The command line, whose defaults follow from its --preset and --presence, or from the run to --resume."""
+    """The command line, whose defaults follow from its --preset and --estimator, or from the run to --resume."""
     defaults = Arguments()
     resume = cli.peek("--resume")
-    preset, (model, training) = cli.peek_recipe()
+    preset, (model, training) = presets.peeked(cli.peek("--preset"), cli.peek("--estimator"))
     defaults = dataclasses.replace(defaults, preset=preset, model=model, training=training)
     if resume is not None:
         model, training, record = RunFolder(Path(resume)).read()
         held_out = record.get("held_out") and Path(record["held_out"])
         defaults = dataclasses.replace(defaults, data=Path(record["data"]), held_out=held_out, model=model, training=training)
-    arguments = cli.parse(Arguments, __doc__, default=defaults)
+    arguments = cli.parse(Arguments, __doc__, default=defaults, renamed=RENAMED)
     if arguments.resume is not None:
         _refuse_changes(defaults, arguments)
     return arguments
@@ -94,10 +96,10 @@ def main() -> None:
     if arguments.resume is None and rank == 0:
         RunFolder.check(arguments.run, arguments.overwrite)
     with cli.quiet_import():  # here, because --help and mistakes should not wait for TensorFlow
-        from air import training
+        from air.training import run
 
     if arguments.resume is not None:
-        finished = training.resume(
+        finished = run.resume(
             arguments.resume,
             arguments.training.iterations,
             data=arguments.data,
@@ -106,7 +108,7 @@ def main() -> None:
             strategy=arguments.strategy,
         )
     else:
-        finished = training.start(
+        finished = run.start(
             arguments.model,
             arguments.training,
             data=arguments.data,

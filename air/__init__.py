@@ -10,11 +10,11 @@ Names are imported when first used, so that `import air` does not wait for Tenso
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from air.checkpoints import load
     from air.config import AIRConfig, TrainingConfig
+    from air.data.scenes import SceneSet
     from air.errors import AIRError, ConfigError, DataError, UsageError
-    from air.model import AIRModel, Scenes
-    from air.scenes import SceneSet
+    from air.model.air_model import AIRModel, Scenes
+    from air.training.checkpoints import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "air.checkpoints": ("load",),
+    "air.training.checkpoints": ("load",),
     "air.config": ("AIRConfig", "TrainingConfig"),
     "air.errors": ("AIRError", "ConfigError", "DataError", "UsageError"),
-    "air.model": ("AIRModel", "Scenes"),
-    "air.scenes": ("SceneSet",),
+    "air.model.air_model": ("AIRModel", "Scenes"),
+    "air.data.scenes": ("SceneSet",),
 }
 
 

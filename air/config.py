@@ -26,13 +26,20 @@ from pydantic import (
 from typing_extensions import Self
 
 from air.errors import ConfigError
-from air.files import parse_json
 from air.schedules import Schedule
+from air.support.files import parse_json
 
 DEFAULT_DATA = Path("multi_mnist")
 """The folder of scenes that is made when it is missing."""
-MOST_WEIGHTS = 2**28
+MAX_WEIGHTS = 2**28
 """Of a model: a gibibyte, and with the state of Adam three."""
+
+RENAMED = {
+    "presence": "estimator",
+    "likelihood_deviation": "likelihood_std",
+    "bank_scenes": "reference_scenes",
+}
+"""Fields, and so flags, by the name that they had before."""
 
 SMALLEST = 1.2e-38  # anything above 0 but below this is 0 in float32
 
@@ -66,9 +73,10 @@ class Config(BaseModel):
 
     @classmethod
     def from_dict(cls, fields: Any) -> Self:
+        """Make a configuration from its fields, under their present names or those that older files have."""
         if not isinstance(fields, dict):
             raise ConfigError(f"{cls.__name__}: {fields!r:.80} is not allowed; it must be an object of named fields")
-        return cls(**fields)
+        return cls(**{RENAMED.get(name, name): value for name, value in fields.items()})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -84,6 +92,8 @@ def _one_line(error: ValidationError, cls: type) -> str:
     field = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] == "extra_forbidden":
+        if field in RENAMED:
+            return f"{field}: is now called {RENAMED[field]}"
         return f"{field}: {cls.__name__} has no such field; it has {', '.join(cls.model_fields)}"
     if not field:  # a contradiction between fields, whose own message names them
         return message
@@ -124,7 +134,7 @@ NonNegative = _scheduled(0.0)
 Positive = _scheduled(0.0, above=True)
 Fraction = _scheduled(0.0, above=True, below=1.0)
 LearningRate = _scheduled(0.0, above=True, open_ended=True)
-Presence = Literal["concrete", "nvil", "enumerated"]
+EstimatorName = Literal["concrete", "nvil", "enumerated"]
 
 
 def _dense(*sizes: int) -> int:
@@ -186,7 +196,7 @@ class AIRConfig(Config):
 
     likelihood: Literal["cross_entropy", "normal"] = "cross_entropy"
     """Of the pixels given the canvas."""
-    likelihood_deviation: Positive = _constant(0.3)
+    likelihood_std: Positive = _constant(0.3)
     """Standard deviation of the Normal likelihood."""
 
     scale_prior_mean: Scalar = _constant(-0.4)
@@ -206,7 +216,7 @@ class AIRConfig(Config):
     learn_count_prior_after: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Training step from which on the prior of the count is learned, by following the inferred counts; never when None."""
 
-    presence: Presence = "concrete"
+    estimator: EstimatorName = "concrete"
     """How z_pres is learned: relaxed, by its score function, or by summing over every count. Each has a recipe of its own, see
     `air.presets.default`."""
     temperature: Positive = _constant(1.0)
@@ -243,9 +253,9 @@ class AIRConfig(Config):
                 f"cnn_strides: {self.cnn_strides} with cnn_pools {self.cnn_pools} is not allowed; together they shrink a "
                 f"canvas_size of {self.canvas_size} to nothing"
             )
-        if self.weights > MOST_WEIGHTS:
+        if self.weights > MAX_WEIGHTS:
             raise ValueError(
-                f"a model of {self.weights} weights is not allowed; at most {MOST_WEIGHTS} are: make canvas_size, lstm_units, "
+                f"a model of {self.weights} weights is not allowed; at most {MAX_WEIGHTS} are: make canvas_size, lstm_units, "
                 "head_units, cnn_filters, encoder_units, decoder_units or z_what_size smaller"
             )
         return self
@@ -264,7 +274,7 @@ class AIRConfig(Config):
         height, width = self.canvas_size
         window = math.prod(self.window_size)
         channels, total = 1, 0
-        if self.presence == "nvil":
+        if self.estimator == "nvil":
             total += _dense(height * width, *self.baseline_units, self.max_steps)
         total += self.latent_size * 4 * self.lstm_units
         if self.refiner_units:

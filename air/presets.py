@@ -1,9 +1,10 @@
 """Named pairs of configurations."""
 
+import typing
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from air.config import AIRConfig, Config, Presence, TrainingConfig
+from air.config import AIRConfig, Config, EstimatorName, TrainingConfig
 from air.schedules import Schedule
 
 PresetName = Literal["default", "original", "paper", "pyro"]
@@ -25,7 +26,7 @@ class Preset(NamedTuple):
     training: TrainingConfig
 
 
-def default(presence: Presence = "concrete") -> Preset:
+def default(estimator: EstimatorName = "concrete") -> Preset:
     """This project's own recipe; with the Concrete z_pres it is what `AIRConfig()` and `TrainingConfig()` are.
 
     All three keep windows about as large as an object from the first step on, by the prior of the scale, so that none takes
@@ -37,14 +38,14 @@ def default(presence: Presence = "concrete") -> Preset:
       and so on, as in matching pursuit. When the KL lets go, the right count is the cheapest already. NVIL takes a firmer hold
       and smaller steps because its gradient is noisy.
     """
-    if presence == "concrete":
+    if estimator == "concrete":
         return Preset(AIRConfig(), TrainingConfig())
-    if presence == "enumerated":
+    if estimator == "enumerated":
         odds, weight, training = (1, 200), (50, 400), TrainingConfig()
     else:
         odds, weight, training = (2, 250), (200, 300), TrainingConfig(learning_rate="cosine(1.5e-3, final=5e-5)")
     model = AIRConfig(
-        presence=presence,
+        estimator=estimator,
         z_pres_prior_odds=Schedule("exponential", odds[0], factor=0.1, every=100, limit=1e-4, start=odds[1]),
         z_pres_kl_weight=Schedule("linear", weight[0], final=1, steps=weight[1]),
     )
@@ -104,12 +105,12 @@ def pyro() -> Preset:
         activation="relu",
         decoder_bias=-2.0,
         likelihood="normal",
-        likelihood_deviation=0.3,
+        likelihood_std=0.3,
         scale_prior_mean=-0.69,
         scale_prior_variance=0.01,
         shift_prior_variance=0.11,
         z_pres_prior_odds=0.01,
-        presence="nvil",
+        estimator="nvil",
         baseline_units=(200,),
     )
     return Preset(model, TrainingConfig(iterations=200_000, batch_size=64, learning_rate=1e-4, baseline_learning_rate=0.1))
@@ -118,22 +119,28 @@ def pyro() -> Preset:
 PRESETS: dict[PresetName, Callable[[], Preset]] = {"default": default, "original": original, "paper": paper, "pyro": pyro}
 
 
-def recipe(name: PresetName, presence: Presence | None = None) -> Preset:
+def recipe(name: PresetName, estimator: EstimatorName | None = None) -> Preset:
     """A preset, perhaps with another estimator than its own; the default one has a recipe for each."""
-    if presence is None:
+    if estimator is None:
         return PRESETS[name]()
     if name == "default":
-        return default(presence)
+        return default(estimator)
     model, training = PRESETS[name]()
-    return Preset(model.replace(presence=presence), training)
+    return Preset(model.replace(estimator=estimator), training)
 
 
-def with_presence(name: PresetName, changed: Preset, presence: Presence) -> Preset:
+def with_estimator(name: PresetName, changed: Preset, estimator: EstimatorName) -> Preset:
     """A preset in which some fields were changed, with another estimator: the changes stay, the rest is as in `recipe`."""
-    before, after = recipe(name, changed.model.presence), recipe(name, presence)
+    before, after = recipe(name, changed.model.estimator), recipe(name, estimator)
     return Preset(*(_changed(*configs) for configs in zip(before, after, changed, strict=True)))
 
 
 def _changed(before: Config, after: Config, changed: Config) -> Config:
     changes = {name: getattr(changed, name) for name in type(changed).model_fields}
     return after.replace(**{name: value for name, value in changes.items() if value != getattr(before, name)})
+
+
+def peeked(preset: str | None, estimator: str | None) -> tuple[PresetName, Preset]:
+    """Return the preset of a command line that has not been parsed yet; wrong values, which parsing refuses, count as none."""
+    name = preset if preset in PRESETS else "default"
+    return name, recipe(name, estimator if estimator in typing.get_args(EstimatorName) else None)

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from air import checkpoints, cli
 from air.errors import DataError, UsageError
 from air.presets import PRESETS
+from air.support import cli, files
 from benchmarks import machine, results, steps
 from benchmarks.process import alone
 
@@ -139,7 +139,7 @@ def main() -> None:
     if earlier:
         print("\n" + results.comparison(now, earlier))
     if arguments.output:
-        checkpoints.write_json(arguments.output, now.model_dump())
+        files.write_json(arguments.output, now.model_dump())
 
 
 if __name__ == "__main__":

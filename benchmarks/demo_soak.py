@@ -23,13 +23,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from air import cli
 from air.errors import AIRError, UsageError
+from air.support import cli
 
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 READY = 300.0  # seconds for the model to load
 EVERY = 0.5  # seconds between two looks at the memory
-MOST_GROWTH = 20.0  # MB
+MAX_GROWTH = 20.0  # MB
 STEP = 5.0  # MB above all before that are told of
 NOT_PRESSED = {"quit"}
 
@@ -214,8 +214,8 @@ def main() -> None:
         print(step)
     print(f"{sum(done.values()):,} actions in {frames:,} frames: {each}")
     print(f"memory by tenth of the time: {' '.join(f'{median:.0f}' for median in tenths(memory))} MB")
-    if grown > MOST_GROWTH:
-        raise AIRError(f"the memory grew by {grown:.1f} MB; at most {MOST_GROWTH:g} are allowed")
+    if grown > MAX_GROWTH:
+        raise AIRError(f"the memory grew by {grown:.1f} MB; at most {MAX_GROWTH:g} are allowed")
     print(f"grown by {grown:.1f} MB from the third tenth to the last")
 
 

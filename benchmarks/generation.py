@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from air import mnist
-from air.generator import Digits, GeneratorConfig, generate
-from air.scenes import SceneSet
+from air.data import mnist
+from air.data.generator import Digits, GeneratorConfig, generate
+from air.data.scenes import SceneSet
 from benchmarks.results import Sample
 
 

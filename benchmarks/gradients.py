@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from air import cli
 from air.errors import UsageError
-from air.tables import table
+from air.support import cli
+from air.support.console import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +38,15 @@ def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0
     import tensorflow as tf
 
     from air.config import AIRConfig, TrainingConfig
-    from air.estimators import NVIL, Concrete, Enumerated
-    from air.model import AIRModel
-    from air.objective import negative_elbo, propose
-    from air.scenes import pipeline
-    from air.training import compile_model
+    from air.data.pipeline import pipeline
+    from air.model.air_model import AIRModel
+    from air.model.estimators import NVIL, Concrete, Enumerated
+    from air.model.objective import negative_elbo, propose
+    from air.training.run import compile_model
     from benchmarks import generation
 
     keras.utils.set_random_seed(seed)
-    config = AIRConfig(presence="nvil")
+    config = AIRConfig(estimator="nvil")
     model = AIRModel(config, seed=seed)
     compile_model(model, TrainingConfig(iterations=steps, seed=seed))
     made = generation.make(max(3000, scenes), generation.training_digits())

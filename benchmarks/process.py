@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from air import cli
 from air.errors import AIRError
+from air.support import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 900.0  # seconds

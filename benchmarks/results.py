@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from air.errors import DataError
-from air.files import MOST_JSON, check_file
-from air.tables import table
+from air.support.console import table
+from air.support.files import MAX_JSON, check_file
 
 Sample = dict[str, tuple[float, str]]
 """The figures of one round: value and unit by name."""
@@ -66,7 +66,7 @@ def read(path: Path) -> Results:
     check_file(path)
     try:
         with open(path, "rb") as file:
-            return Results.model_validate_json(file.read(MOST_JSON))
+            return Results.model_validate_json(file.read(MAX_JSON))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

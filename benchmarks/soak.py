@@ -20,10 +20,11 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from air import checkpoints, cli
+from air.data.scenes import SceneSet
 from air.errors import AIRError, UsageError
-from air.runs import RunFolder
-from air.scenes import SceneSet
+from air.support import cli
+from air.training import checkpoints
+from air.training.run_folder import RunFolder
 from benchmarks import generation
 from benchmarks.process import ROOT
 
@@ -46,7 +47,7 @@ def _uniform(value: int) -> SceneSet:
 
 def _one_scene() -> SceneSet:
     two = _digits(3).select([2])
-    return SceneSet(np.repeat(two.images, SCENES, axis=0), np.repeat(two.counts, SCENES))
+    return SceneSet(np.repeat(two.images, SCENES, axis=0), np.repeat(two.count, SCENES))
 
 
 SETTINGS: dict[str, Setting] = {
@@ -67,7 +68,7 @@ class Arguments:
     steps: int = 20000
     """Training steps of each."""
     flags: str = "--batch-size 2"
-    """More flags of training.py, as in --flags="--presence nvil"; those of a setting win."""
+    """More flags of training.py, as in --flags="--estimator nvil"; those of a setting win."""
     out: Path_ | None = None
     """Folder for the runs, which must not exist; a temporary one when not given."""
 
@@ -116,7 +117,7 @@ def main() -> None:
     if arguments.out is not None and arguments.out.exists():
         raise UsageError(f"out: {arguments.out} exists already; choose another folder")
     with cli.quiet_import():
-        import air.model  # noqa: F401
+        import air.model.air_model  # noqa: F401
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
 import time
 import typing
 
-from air.config import AIRConfig, Presence, TrainingConfig
+from air.config import AIRConfig, EstimatorName, TrainingConfig
 from air.presets import PRESETS
 from benchmarks import process
 from benchmarks.results import Sample
 
-ESTIMATORS: tuple[str, ...] = typing.get_args(Presence)
+ESTIMATORS: tuple[str, ...] = typing.get_args(EstimatorName)
 ADAM_BYTES = 28  # a float32 weight, its gradient and both moments are read; the weight and the moments are written
 SCENES = 60000  # more than any cache holds
 
@@ -16,7 +16,7 @@ SCENES = 60000  # more than any cache holds
 def configuration(preset: str, estimator: str) -> tuple[AIRConfig, TrainingConfig]:
     """A preset with another estimator; raises ConfigError where the two don't go together."""
     model, training = PRESETS[preset]()
-    return model.replace(presence=estimator), training
+    return model.replace(estimator=estimator), training
 
 
 def measure(preset: str, estimator: str, batch_size: int, steps: int) -> Sample:
@@ -24,9 +24,10 @@ def measure(preset: str, estimator: str, batch_size: int, steps: int) -> Sample:
     import numpy as np
     import tensorflow as tf
 
-    from air.model import AIRModel
-    from air.scenes import SceneSet, pipeline
-    from air.training import compile_model
+    from air.data.pipeline import pipeline
+    from air.data.scenes import SceneSet
+    from air.model.air_model import AIRModel
+    from air.training.run import compile_model
     from benchmarks import flops, generation
 
     config, training = configuration(preset, estimator)

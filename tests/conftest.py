@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from air import mnist
 from air.config import AIRConfig
-from air.dataset import make_dataset
-from air.generator import GeneratorConfig
-from air.scenes import SceneSet
+from air.data import mnist
+from air.data.generator import GeneratorConfig
+from air.data.multi_mnist import make_dataset
+from air.data.scenes import SceneSet
 
 settings.register_profile("fuzz", max_examples=5000)  # see tests/fuzz
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +70,7 @@ def make_model(tiny_config):
     """Builds a new model, the same one for the same arguments: make_model(seed=0, **changed_fields)."""
     import keras
 
-    from air.model import AIRModel
+    from air.model.air_model import AIRModel
 
     def make(seed=0, **changes):
         keras.utils.set_random_seed(seed)

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
-from air import checkpoints
-from air.runs import RunFolder
+from air.training import checkpoints
+from air.training.run_folder import RunFolder
 
 SCRIPT = Path(__file__).parent.parent / "training.py"
 TINY = [

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from air import transformer
-from air.attention import Attention
-from air.networks import LOG_VARIANCE_RANGE, Controller
+from air.model import transformer
+from air.model.inference import Attention
+from air.model.networks import LOG_VARIANCE_RANGE, Controller
 from air.presets import PRESETS
 
 SEED = tf.constant([1, 2])

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from air import bounds, distributions, presence
 from air.errors import DataError
-from air.images import cross_entropy, normal_log_prob
+from air.model import bounds, distributions, presence
+from air.model.generative import cross_entropy, normal_log_prob
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_counts_are_drawn_from_their_posterior(tiny_model, images, weights):
     logits = tiny_model.controller(tf.constant(images[1:5] / np.float32(255))).presence_logits
     q = np.exp(presence.log_count(logits))
     for scene in range(4):
-        drawn = np.bincount(weights.counts[16 * scene : 16 * scene + 16].ravel(), minlength=4)
+        drawn = np.bincount(weights.count[16 * scene : 16 * scene + 16].ravel(), minlength=4)
         np.testing.assert_allclose(drawn / drawn.sum(), q[scene], atol=4 * 0.5 / 32)
 
 
@@ -155,13 +155,13 @@ def test_importance_bound_of_known_weights():
 def test_the_enumerated_loss_is_the_elbo(controller_input, likelihood, make_model, floats):
     """With the same samples and the learned prior of the count, from two ways to get there."""
     model = make_model(
-        presence="enumerated",
+        estimator="enumerated",
         z_what_kl_weight=1.0,
         looks=1,
         learn_count_prior_after=0,
         controller_input=controller_input,
         likelihood=likelihood,
-        likelihood_deviation=0.5,
+        likelihood_std=0.5,
         refiner_units=(5,),
         scale_prior_variance=0.4,
     )
@@ -216,7 +216,7 @@ def test_log_prob_bound_rises_with_the_number_of_samples(tiny_model, images):
 def test_log_prob_bound_nears_the_log_likelihood(controller_input, make_model, images):
     """That of a brute-force estimate, from samples of the prior, where the likelihood is so wide that it is a good one."""
     priors = {"scale_prior_mean": 0.0, "scale_prior_variance": 1.0}  # about what an untrained posterior is
-    choice = {"likelihood": "normal", "likelihood_deviation": 2.0, "controller_input": controller_input}
+    choice = {"likelihood": "normal", "likelihood_std": 2.0, "controller_input": controller_input}
     model = make_model(max_steps=2, z_what_size=1, **choice, **priors)
     model.decoder.logits.bias.assign(0 * model.decoder.logits.bias + 1.0)  # bright windows, so that the count matters
     model.count_prior.assign([0.2, 0.5, 0.3])

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 import air
-from air import checkpoints
 from air.config import AIRConfig
-from air.learning_rate import LearningRate
-from air.model import AIRModel
+from air.model.air_model import AIRModel
+from air.model.optimisation import LearningRate
 from air.presets import PRESETS
+from air.support import files
+from air.training import checkpoints
 
 SMALL = AIRConfig(
     canvas_size=(20, 20),
@@ -72,7 +73,7 @@ def test_loads_file_run_and_model_folder(model: AIRModel, run: Path, tmp_path: P
 
 
 def test_the_baseline_keeps_its_optimisers_state(tmp_path: Path) -> None:
-    model = AIRModel(SMALL.replace(presence="nvil", baseline_units=[4]))
+    model = AIRModel(SMALL.replace(estimator="nvil", baseline_units=[4]))
     model.compile(jit_compile=False)
     baseline = model.estimator.trainable_variables
     model.baseline_optimizer.apply([np.full(variable.shape, 0.5, np.float32) for variable in baseline], baseline)
@@ -176,14 +177,14 @@ def test_lambda_layer_is_not_executed(run: Path, tmp_path: Path) -> None:
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    checkpoints.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def fail(temporary: Path) -> None:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.write_atomically(path, fail)
+        files.write_atomically(path, fail)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
@@ -363,5 +364,5 @@ def test_devices_and_folders_are_not_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     for name, message in (("pipe", "is not a regular file"), ("folder", "is a directory")):
         with pytest.raises(OSError, match=message):
-            checkpoints.write_json(tmp_path / name, {})
+            files.write_json(tmp_path / name, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

@@ -10,10 +10,10 @@ from typing import Literal
 
 import pytest
 
-from air import cli
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError, UsageError
 from air.schedules import Schedule
+from air.support import cli
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 
@@ -207,8 +207,10 @@ def test_a_script(run_script, tmp_path):
 
 
 def test_command_lines_do_not_wait_for_tensorflow():
-    code = "import sys, air, air.cli, air.presets; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(cli.__file__).parents[1], timeout=60).returncode == 0
+    code = (
+        "import sys, air, air.support.cli, air.presets; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -262,7 +264,16 @@ def test_other_settings_of_keras_do_not_matter(tmp_path):
 
 def test_one_line_after_the_import(tmp_path):
     """`quiet_import` holds back what is written within it, so nothing but imports may be there."""
-    command = [sys.executable, "-m", "air.release", tmp_path / "nowhere", "--data", tmp_path, "--output", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "air.evaluation.release",
+        tmp_path / "nowhere",
+        "--data",
+        tmp_path,
+        "--output",
+        tmp_path / "out",
+    ]
     done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

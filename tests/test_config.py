@@ -43,9 +43,9 @@ def test_json_round_trip(config):
             "max_steps": st.integers(1, 16),
             "head_units": UNITS,
             "controller_input": st.sampled_from(["canvas", "latents", "residual"]),
-            "presence": st.sampled_from(["concrete", "nvil", "enumerated"]),
+            "estimator": st.sampled_from(["concrete", "nvil", "enumerated"]),
             "likelihood": st.sampled_from(["cross_entropy", "normal"]),
-            "likelihood_deviation": SCHEDULED,
+            "likelihood_std": SCHEDULED,
             "learn_count_prior_after": st.integers(0, 10**9),
             "baseline_units": UNITS,
             "refinement": SCHEDULED,
@@ -112,7 +112,7 @@ def test_json_round_trip_of_unusual_schedules(text):
         (AIRConfig, "controller_input", "image", "'canvas', 'latents' or 'residual'"),
         (AIRConfig, "presence", "reinforce", "'concrete', 'nvil' or 'enumerated'"),
         (AIRConfig, "likelihood", "bernoulli", "'cross_entropy' or 'normal'"),
-        (AIRConfig, "likelihood_deviation", 0.0, "above 0"),
+        (AIRConfig, "likelihood_std", 0.0, "above 0"),
         (AIRConfig, "learn_count_prior_after", -1, "equal to 0"),
         (AIRConfig, "refiner_units", (16, 0), "equal to 1"),
         (AIRConfig, "baseline_units", (0,), "equal to 1"),
@@ -294,7 +294,7 @@ def test_the_original_preset_has_the_published_numbers():
 def test_the_default_preset_has_a_recipe_for_each_estimator(presence):
     """The posterior of the count is held to moderate odds at first; networks are those of the Concrete recipe."""
     model, training = presets.recipe("default", presence)
-    assert model.presence == presence
+    assert model.estimator == presence
     assert 0.5 < float(model.z_pres_prior_odds(0)) < 5 < 50 <= float(model.z_pres_kl_weight(0))
     end = training.iterations
     assert float(model.z_pres_kl_weight(end)) == 1
@@ -305,18 +305,18 @@ def test_the_default_preset_has_a_recipe_for_each_estimator(presence):
 
 def test_another_estimator_of_another_preset_changes_nothing_else():
     model, training = presets.recipe("original", "nvil")
-    assert (model.replace(presence="concrete"), training) == PRESETS["original"]()
+    assert (model.replace(estimator="concrete"), training) == PRESETS["original"]()
     assert presets.recipe("pyro") == PRESETS["pyro"]()
 
 
 def test_changes_of_a_preset_outlive_another_estimator():
     changed = Preset(AIRConfig(lstm_units=9, z_pres_kl_weight=3), TrainingConfig(batch_size=5))
-    assert presets.with_presence("default", changed, "concrete") == changed
-    model, training = presets.with_presence("default", changed, "nvil")
+    assert presets.with_estimator("default", changed, "concrete") == changed
+    model, training = presets.with_estimator("default", changed, "nvil")
     expected = presets.default("nvil")
     assert model == expected.model.replace(lstm_units=9, z_pres_kl_weight=3)
     assert training == expected.training.replace(batch_size=5)
-    there_and_back = presets.with_presence("default", Preset(model, training), "concrete")
+    there_and_back = presets.with_estimator("default", Preset(model, training), "concrete")
     assert there_and_back == changed
 
 
@@ -332,12 +332,12 @@ def test_presets_of_others_have_nothing_of_ours(name):
 def test_the_paper_preset_has_the_published_numbers():
     model, training = PRESETS["paper"]()
     published = {
-        "presence": "nvil",
+        "estimator": "nvil",
         "controller_input": "latents",
         "lstm_units": 256,
         "z_what_size": 50,
         "likelihood": "normal",
-        "likelihood_deviation": Schedule("constant", 0.3),
+        "likelihood_std": Schedule("constant", 0.3),
     }
     assert {name: getattr(model, name) for name in published} == published
     odds = [float(model.z_pres_prior_odds(step)) for step in (0, 100_000, 300_000)]
@@ -354,5 +354,5 @@ def test_the_pyro_preset_has_pyros_prior_of_the_scale():
     inverse = 1 + np.exp(-np.random.default_rng(0).normal(mean, variance**0.5, 100_000))
     assert inverse.mean() == pytest.approx(3, abs=0.02)
     assert inverse.std() == pytest.approx(0.2, abs=0.005)
-    assert (model.presence, model.controller_input, model.likelihood) == ("nvil", "latents", "normal")
+    assert (model.estimator, model.controller_input, model.likelihood) == ("nvil", "latents", "normal")
     assert training.baseline_learning_rate == Schedule("constant", 0.1)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import integrate, stats
 from scipy.special import expit
 
-from air import distributions
+from air.model import distributions
 
 
 def concrete_log_density(logit, log_odds, temperature):

@@ -11,12 +11,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from air import checkpoints, embeddings, evaluation, objects, projections, projector, scatter, transformer
-from air.embeddings_config import OWN_FILES, EmbeddingsConfig
+from air.data.scenes import SceneSet
+from air.embeddings import export, objects, projections, projector, scatter
+from air.embeddings.config import OWN_FILES, EmbeddingsConfig
+from air.embeddings.objects import Attention
 from air.errors import DataError, UsageError
-from air.evaluation_config import EvaluationConfig
-from air.objects import Attention
-from air.scenes import SceneSet
+from air.evaluation import evaluate
+from air.evaluation.config import EvaluationConfig
+from air.model import transformer
+from air.training import checkpoints
 
 QUICK = EmbeddingsConfig(distance=0.5, tsne_objects=50)
 KNOWN = ["digit", "true_count", "matched"]
@@ -71,7 +74,7 @@ def saved_model(tiny_model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(saved_model, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "embeddings"
-    return folder, embeddings.export(saved_model, folder, QUICK, data=data)
+    return folder, export.export(saved_model, folder, QUICK, data=data)
 
 
 def table(text):
@@ -92,7 +95,7 @@ def test_attention_is_what_the_model_infers(tiny_model, tiny_images, picture):
         np.testing.assert_allclose(field, getattr(expected, name), atol=1e-5)
     if picture == "reconstruction":
         assert found.pictures.dtype == np.uint8
-        np.testing.assert_allclose(found.pictures / 255, expected.windows, atol=0.5 / 255 + 1e-5)
+        np.testing.assert_allclose(found.pictures / 255, expected.decoded_windows, atol=0.5 / 255 + 1e-5)
     elif picture is None:
         assert found.pictures is None
 
@@ -142,7 +145,7 @@ def test_absent_steps_are_never_matched():
 
 def test_alone_keeps_one_digit_at_its_place():
     scenes = blobs(6, 0)
-    two = int(np.flatnonzero(scenes.counts == 2)[0])
+    two = int(np.flatnonzero(scenes.count == 2)[0])
     first, second = objects.alone(scenes, np.array([two, two]), np.array([0, 1]))
     assert set(np.unique(first)) == {0, 200}
     assert set(np.unique(second)) == {0, 201}
@@ -236,28 +239,28 @@ def test_arrays_agree_with_the_model_and_the_truth(exported, tiny_model, data):
     scene, step = arrays["scene"], arrays["step"] - 1
     assert len(scene) == result.exported == result.inferred == found.count.sum()
     np.testing.assert_allclose(arrays["z_what"], found.z_what[scene, step], atol=1e-5)
-    np.testing.assert_allclose(arrays["box_x"], found.boxes[scene, step, 0], atol=1e-4)
-    np.testing.assert_array_equal(arrays["true_count"], scenes.counts[scene])
+    np.testing.assert_allclose(arrays["box_x"], found.attention_boxes[scene, step, 0], atol=1e-4)
+    np.testing.assert_array_equal(arrays["true_count"], scenes.count[scene])
     np.testing.assert_array_equal(arrays["digit"] >= 0, arrays["matched"] == 1)
-    assert result.present == scenes.counts.sum() == sum(present for present, _ in result.classes.values())
+    assert result.present == scenes.count.sum() == sum(present for present, _ in result.classes.values())
     assert 0 < result.matched == arrays["matched"].sum() == sum(matched for _, matched in result.classes.values())
 
 
 def test_accuracy_is_the_evaluations_own(exported, saved_model, data, tmp_path):
     _, result = exported
     config = EvaluationConfig(importance_scenes=1, samples=1, other_scenes=0, pyro_scenes=0, figures=False)
-    judged = evaluation.evaluate(saved_model, tmp_path / "report", config, data=data)["held_out"]["z_what"]
+    judged = evaluate.evaluate(saved_model, tmp_path / "report", config, data=data)["held_out"]["z_what"]
     assert result.knn == judged["knn"]
     assert result.bank == judged["bank"]
 
 
 def test_description_has_all_numbers(exported):
     _, result = exported
-    text = embeddings.describe(result._replace(exported=7, capacity=7, knn=0.5, clean=3))
+    text = export.describe(result._replace(exported=7, capacity=7, knn=0.5, clean=3))
     for part in (f"{result.present} objects present", f"{result.matched} matched", "50.0 %", "first 7 of", "8192", "Clean: 3"):
         assert part in text
-    assert "8192" not in embeddings.describe(result._replace(exported=7))
-    assert "5-NN" not in embeddings.describe(result._replace(knn=None, classes={}))
+    assert "8192" not in export.describe(result._replace(exported=7))
+    assert "5-NN" not in export.describe(result._replace(knn=None, classes={}))
 
 
 # What TensorBoard makes of it
@@ -329,9 +332,9 @@ def test_tensorboard_serves_bookmarks(fetch, exported):
 
 
 def test_pictures_alone_are_enough(saved_model, data, tmp_path):
-    result = embeddings.export(saved_model, tmp_path / "out", QUICK.replace(limit=9, sprite="crop"), data=data / "pictures.npy")
+    result = export.export(saved_model, tmp_path / "out", QUICK.replace(limit=9, sprite="crop"), data=data / "pictures.npy")
     assert (result.present, result.matched, result.knn, result.clean, result.exported) == (None, None, None, None, 9)
-    assert "Cut: exported are the first 9 of" in embeddings.describe(result)
+    assert "Cut: exported are the first 9 of" in export.describe(result)
     head, rows = table((tmp_path / "out" / "metadata_scenes.tsv").read_text())
     assert head == ALWAYS
     assert len(rows) == 9
@@ -343,13 +346,13 @@ def test_pictures_alone_are_enough(saved_model, data, tmp_path):
 def test_partly_labelled_scenes_have_the_columns_that_are_known(saved_model, tmp_path, known):
     scenes = blobs(12, 3)
     SceneSet(scenes.images, **{name: getattr(scenes, name) for name in known}).save(tmp_path / "some.npz")
-    embeddings.export(saved_model, tmp_path / "out", QUICK, data=tmp_path / "some.npz")
+    export.export(saved_model, tmp_path / "out", QUICK, data=tmp_path / "some.npz")
     head, _ = table((tmp_path / "out" / "metadata_scenes.tsv").read_text())
     assert head == [*(["true_count", "matched"][: len(known)]), *ALWAYS]
 
 
 def test_a_single_object_is_exported(saved_model, data, tmp_path):
-    result = embeddings.export(saved_model, tmp_path / "out", QUICK.replace(limit=1), data=data / "pictures.npy")
+    result = export.export(saved_model, tmp_path / "out", QUICK.replace(limit=1), data=data / "pictures.npy")
     assert result.exported == 1
     assert len((tmp_path / "out" / "z_what.tsv").read_text().splitlines()) == 1
 
@@ -359,13 +362,13 @@ def test_no_object_is_an_error_that_leaves_nothing(make_model, data, tmp_path):
     blind.controller.heads["presence"].layers[-1].bias.assign([-100.0])
     checkpoints.save_weights(blind, tmp_path / "blind.keras")
     with pytest.raises(DataError, match="finds no object in these 60 scenes"):
-        embeddings.export(tmp_path / "blind.keras", tmp_path / "out", QUICK, data=data)
+        export.export(tmp_path / "blind.keras", tmp_path / "out", QUICK, data=data)
     assert [path.name for path in tmp_path.iterdir()] == ["blind.keras"]
 
 
 def test_a_failure_leaves_the_old_folder_as_it_was(saved_model, data, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    embeddings.export(saved_model, out, QUICK, data=data / "pictures.npy")
+    export.export(saved_model, out, QUICK, data=data / "pictures.npy")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def fail(folder, embeddings):
@@ -374,9 +377,9 @@ def test_a_failure_leaves_the_old_folder_as_it_was(saved_model, data, tmp_path, 
 
     monkeypatch.setattr(projector, "write", fail)
     with pytest.raises(UsageError, match="exists already"):
-        embeddings.export(saved_model, out, QUICK, data=data / "pictures.npy")
+        export.export(saved_model, out, QUICK, data=data / "pictures.npy")
     with pytest.raises(DataError, match="No space left"):
-        embeddings.export(saved_model, out, QUICK, data=data / "pictures.npy", overwrite=True)
+        export.export(saved_model, out, QUICK, data=data / "pictures.npy", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, logit
 
-from air.estimators import NVIL, Concrete, Enumerated, Proposal
+from air.model.estimators import NVIL, Concrete, Enumerated, Proposal
 
 SEED = tf.constant([1, 2])
 LOGITS = np.array([[0.5, -0.3, 0.8], [1.5, 0.2, -1.0]], np.float32)
@@ -248,7 +248,7 @@ def test_nvil_is_unbiased(name):
 def test_nvil_is_unbiased_through_a_whole_model(make_model, tiny_images):
     """Where the log-odds of a step depend on the latents drawn before it; with the same latents for both estimators."""
     common = {"seed": 4, "controller_input": "latents", "baseline_units": (5,)}
-    exact, sampled = make_model(presence="enumerated", **common), make_model(presence="nvil", **common)
+    exact, sampled = make_model(estimator="enumerated", **common), make_model(estimator="nvil", **common)
     parts = ("controller", "encoder", "decoder")
     for part in parts:
         getattr(sampled, part).set_weights(getattr(exact, part).get_weights())

@@ -10,13 +10,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from air import evaluation, measures, mnist, pyro_scenes, report, tables, test_sets
-from air.checkpoints import save_weights
+from air.data import held_out, mnist, pyro
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.evaluation_config import EvaluationConfig
-from air.scenes import SceneSet
+from air.evaluation import evaluate, measures, report
+from air.evaluation.config import EvaluationConfig
+from air.support import console
+from air.training.checkpoints import save_weights
 
-FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "bank_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
+FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "reference_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def folder(tmp_path_factory, few_digits, make_model):
     """`few_digits`, and a model of their canvas size as a run folder would have it."""
     folder = tmp_path_factory.mktemp("evaluation")
     shutil.copytree(few_digits, folder, dirs_exist_ok=True)
-    model = make_model(canvas_size=(50, 50), window_size=(10, 8), likelihood_deviation=0.25)
+    model = make_model(canvas_size=(50, 50), window_size=(10, 8), likelihood_std=0.25)
     output = model.controller.heads["presence"].layers[-1]
     output.kernel.assign(20 * output.kernel)
     output.bias.assign([0.5])
@@ -69,7 +71,7 @@ def test_the_script(folder, run_script, tmp_path):
 def test_images_alone_are_judged_as_far_as_it_goes(folder, tmp_path):
     SceneSet(SceneSet.load(folder / "data" / "test.npz").images[:8]).save(tmp_path / "images.npz")
     config = EvaluationConfig(**{**FEW, "other_scenes": 0, "pyro_scenes": 0})
-    result = evaluation.evaluate(
+    result = evaluate.evaluate(
         folder / "model" / "air.keras", tmp_path / "out", config, data=tmp_path / "images.npz", mnist_path=folder / "digits.npz"
     )
     assert set(result["held_out"]) == {"scenes", "reconstruction", "bounds"}
@@ -81,24 +83,24 @@ def test_images_alone_are_judged_as_far_as_it_goes(folder, tmp_path):
 def test_counts_alone(tiny_model, tiny_images):
     images = np.rint(tiny_images * 255).astype(np.uint8)
     found = measures.observe(tiny_model, images)
-    elbo = evaluation.bounds.elbo(tiny_model, images)
-    measured = measures.measure(tiny_model, SceneSet(images, found.counts), found, elbo=elbo)
+    elbo = evaluate.bounds.elbo(tiny_model, images)
+    measured = measures.measure(tiny_model, SceneSet(images, found.count), found, elbo=elbo)
     assert set(measured) == {"scenes", "reconstruction", "count", "bounds"}
     assert measured["count"]["deterministic"]["accuracy"] == 1.0
     assert "importance" not in measured["bounds"]
 
 
 def test_a_perfect_answer_has_perfect_scores(tiny_model, folder):
-    scenes = test_sets.with_segments(SceneSet.load(folder / "data" / "test.npz"), mnist.load(folder / "digits.npz"))
+    scenes = held_out.with_segments(SceneSet.load(folder / "data" / "test.npz"), mnist.load(folder / "digits.npz"))
     steps = 3
     boxes = np.pad(scenes.boxes, ((0, 0), (0, 1), (0, 0)))
-    presence = (np.arange(steps) < scenes.counts[:, None]).astype(float)
+    presence = (np.arange(steps) < scenes.count[:, None]).astype(float)
     z_what = np.where(presence[..., None] > 0, np.eye(10)[np.pad(scenes.labels, ((0, 0), (0, 1)))], 0)
     found = measures.Observations(
-        scenes.counts, presence, boxes, boxes, scenes.segments, z_what, np.zeros(len(scenes), np.float32)
+        scenes.count, presence, boxes, boxes, scenes.segments, z_what, np.zeros(len(scenes), np.float32)
     )
-    elbo = evaluation.bounds.Elbo(*(np.zeros(shape) for shape in ((45, 2), (45, 4), 45, 45)))
-    bank = evaluation.probes.Objects(np.repeat(np.eye(10), 9, axis=0), np.repeat(np.arange(10), 9))
+    elbo = evaluate.bounds.Elbo(*(np.zeros(shape) for shape in ((45, 2), (45, 4), 45, 45)))
+    bank = evaluate.probes.Objects(np.repeat(np.eye(10), 9, axis=0), np.repeat(np.arange(10), 9))
     measured = measures.measure(tiny_model, scenes, found, elbo=elbo, bank=bank)
     for kind in ("deterministic", "sampled"):
         assert measured["count"][kind]["accuracy"] == 1.0
@@ -138,27 +140,27 @@ def test_more_steps_look_as_closely(make_model, tiny_images):
 
 def test_segments_that_follow_from_indices_are_the_generators_own(folder):
     digits = mnist.load(folder / "digits.npz")
-    for kind in test_sets.generalisation(9, (50, 50), digits, max_steps=3):
+    for kind in held_out.generalisation(9, (50, 50), digits, max_steps=3):
         made = kind.make()
-        derived = test_sets.with_segments(SceneSet(made.images, made.counts, made.boxes, made.labels, made.indices), digits)
+        derived = held_out.with_segments(SceneSet(made.images, made.count, made.boxes, made.labels, made.indices), digits)
         if kind.name.startswith("three"):
             np.testing.assert_array_equal(derived.segments, made.segments)
         else:
             assert derived.segments is None  # scaled or rotated digits are not those of the file
     unlabelled = SceneSet(made.images)
-    assert test_sets.with_segments(unlabelled, digits) is unlabelled
+    assert held_out.with_segments(unlabelled, digits) is unlabelled
 
 
 def test_pyro_scenes_keep_the_rules():
     images = np.zeros((3, 28, 28), np.uint8)
     images[:, 4:24, 8:20] = 200
-    scenes = pyro_scenes.generate(images, np.array([4, 5, 6]), [0, 1, 2] * 40, np.random.default_rng(0))
-    assert scenes.counts.tolist() == [0, 1, 2] * 40
-    heights = scenes.boxes[scenes.counts > 0][:, 0, 3]
+    scenes = pyro.generate(images, np.array([4, 5, 6]), [0, 1, 2] * 40, np.random.default_rng(0))
+    assert scenes.count.tolist() == [0, 1, 2] * 40
+    heights = scenes.boxes[scenes.count > 0][:, 0, 3]
     assert 20 / 1.7 < heights.min() < heights.mean() < heights.max() < 20 / 0.9
     assert heights.mean() == pytest.approx(20 / 1.3 + 1, abs=0.7)  # the edge of a shrunk bar is a pixel wide
     assert set(np.unique(scenes.labels)) == {-1, 4, 5, 6}
-    for scene, count in enumerate(scenes.counts):
+    for scene, count in enumerate(scenes.count):
         assert set(np.unique(scenes.segments[scene])) <= set(range(count + 1))
         assert ((scenes.segments[scene] > 0) == (scenes.images[scene] > 0)).all()
         for x, y, width, height in scenes.boxes[scene, :count].astype(int):
@@ -170,12 +172,12 @@ def test_pyro_scenes_keep_the_rules():
 
 def test_pyro_scenes_need_room():
     with pytest.raises(UsageError, match=r"canvas_size: \(50, 28\)"):
-        pyro_scenes.generate(np.ones((1, 28, 28), np.uint8), np.zeros(1), [1], np.random.default_rng(0), (50, 28))
+        pyro.generate(np.ones((1, 28, 28), np.uint8), np.zeros(1), [1], np.random.default_rng(0), (50, 28))
 
 
 def test_a_canvas_without_room_is_reported(tiny_model, folder):
-    kind = test_sets.pyro(3, tiny_model.config.canvas_size, mnist.load(folder / "digits.npz"))
-    result = evaluation._judge_kind(tiny_model, kind, EvaluationConfig(**FEW), None)
+    kind = held_out.pyro(3, tiny_model.config.canvas_size, mnist.load(folder / "digits.npz"))
+    result = evaluate._judge_kind(tiny_model, kind, EvaluationConfig(**FEW), None)
     assert "must be more than 28 pixels" in result["not_possible"]
     assert "not possible" in report._other_table([{"title": kind.title, **result}])
 
@@ -183,10 +185,10 @@ def test_a_canvas_without_room_is_reported(tiny_model, folder):
 def test_scenes_that_do_not_fit(folder, tmp_path):
     digits = mnist.load(folder / "digits.npz")
     with pytest.raises(DataError, match="scenes of 50x50 pixels do not fit the model's canvas_size of 20x24"):
-        test_sets.load(folder / "data", (20, 24), 5, 5, digits)
+        held_out.load(folder / "data", (20, 24), 5, 5, digits)
     with pytest.raises(DataError, match=r"test\.npz: no such file"):
-        test_sets.load(tmp_path, (50, 50), 5, 5, digits)
-    assert test_sets.load(folder / "data" / "test.npz", (50, 50), 5, 5, digits).bank is None
+        held_out.load(tmp_path, (50, 50), 5, 5, digits)
+    assert held_out.load(folder / "data" / "test.npz", (50, 50), 5, 5, digits).bank is None
 
 
 @pytest.mark.parametrize(
@@ -220,5 +222,5 @@ def test_help_names_both_reports(run_script):
 
 
 def test_tables_align():
-    text = tables.table(("a", "long"), [("first", "1"), ("b", "22222")])
+    text = console.table(("a", "long"), [("first", "1"), ("b", "22222")])
     assert text.splitlines() == ["| a     |  long |", "| ----- | ----: |", "| first |     1 |", "| b     | 22222 |"]

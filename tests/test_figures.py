@@ -5,9 +5,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from air import animation, curves, drawing, figures, measures
 from air.config import TrainingConfig
-from air.scenes import SceneSet
+from air.data.scenes import SceneSet
+from air.evaluation import curves, figures, measures
+from air.support import drawing
+from air.training import animation
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_all_figures_of_a_model(tiny_model, make_model, images, scenes, none, tm
         model = make_model()
         model.controller.heads["presence"].layers[-1].bias.assign([-50.0])
     found = measures.observe(model, images)
-    assert found.counts.any() != none
+    assert found.count.any() != none
     drawn = [
         figures.examples(scenes),
         figures.examples(SceneSet(images)),
@@ -57,7 +59,7 @@ def test_all_figures_of_a_model(tiny_model, make_model, images, scenes, none, tm
 def test_steps_have_their_colours(tiny_model, images, tmp_path):
     found = measures.observe(tiny_model, images)
     picture = rgb(figures.strips(tiny_model, images, found), tmp_path).reshape(-1, 3)
-    for step in range(found.counts.max()):
+    for step in range(found.count.max()):
         assert (picture == drawing.colour(step)).all(axis=1).any()
 
 
@@ -73,7 +75,7 @@ def test_a_window_of_any_size_is_drawn(size, place):
 
 def test_a_model_without_mistakes(tiny_model, images, tmp_path):
     found = measures.observe(tiny_model, images)
-    figure = figures.miscounted(tiny_model, SceneSet(images, found.counts), found)
+    figure = figures.miscounted(tiny_model, SceneSet(images, found.count), found)
     assert "0 of 0" in figure.get_suptitle()
     rgb(figure, tmp_path)
 
@@ -82,9 +84,9 @@ def test_scenes_of_hundreds_of_objects_are_drawn_in_part(images, tmp_path):
     """In figures that grow with the counts; a file from elsewhere may claim any."""
     counts = np.arange(256).repeat(2)
     scenes = SceneSet(np.resize(images, (512, *images.shape[1:])), counts)
-    assert len(figures.examples(scenes).axes) == figures.MOST_COUNTS * figures.EXAMPLES
+    assert len(figures.examples(scenes).axes) == figures.MAX_COUNTS * figures.EXAMPLES
     figure = figures.confusion(np.diag(counts[::2]), 1.0, (0.99, 1.0))
-    assert len(figure.axes[0].texts) == figures.MOST_COUNTS**2
+    assert len(figure.axes[0].texts) == figures.MAX_COUNTS**2
     rgb(figure, tmp_path)
 
 

@@ -11,20 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from air import files, presets, seeds
+from air import presets
 from air.config import AIRConfig, TrainingConfig
+from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
-from air.evaluation_config import SeedsConfig, scored_often
-from air.files import BusyError, Claim, replacing_folder
-from air.runs import LOCK, RunFolder
-from air.scenes import SceneSet
+from air.evaluation import seeds
+from air.evaluation.config import SeedsConfig, scored_often
+from air.support import files
+from air.support.files import BusyError, Claim, replacing_folder
+from air.training.run_folder import LOCK, RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = re.compile(r"[ab]\.txt")
 HOLD = "print('ready', flush=True); import time; time.sleep(600)"
 WRITE = f"""
 import re, sys
-from air.files import replacing_folder
+from air.support.files import replacing_folder
 with replacing_folder(sys.argv[1], len(sys.argv) > 2, re.compile(r"[ab][.]txt"), "a test") as folder:
     (folder / "a.txt").write_text("new")
     {HOLD}
@@ -72,7 +74,7 @@ def test_a_claim_is_exclusive_and_vanishes(tmp_path):
 
 
 def test_a_claim_ends_with_its_process(python, tmp_path):
-    holder = python(f"from air.files import Claim; claim = Claim('lock'); assert claim.take(); {HOLD}")
+    holder = python(f"from air.support.files import Claim; claim = Claim('lock'); assert claim.take(); {HOLD}")
     wait_until_ready(holder)
     assert not Claim(tmp_path / "lock").take()
     holder.kill()
@@ -91,7 +93,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 def test_starts_at_once_get_different_run_folders(python, tmp_path):
     code = """
 import os, time
-from air.runs import RunFolder
+from air.training.run_folder import RunFolder
 print("ready", flush=True)
 while not os.path.exists("go"):
     pass
@@ -115,7 +117,9 @@ def new_run(path):
 
 def test_a_run_folder_in_use_is_neither_resumed_nor_replaced(python, tmp_path):
     new_run(tmp_path / "run")
-    trainer = python(f"from pathlib import Path; from air.runs import RunFolder; r = RunFolder(Path('run')); r.claim(); {HOLD}")
+    trainer = python(
+        f"from pathlib import Path; from air.training.run_folder import RunFolder; r = RunFolder(Path('run')); r.claim(); {HOLD}"
+    )
     wait_until_ready(trainer)
     before = (tmp_path / "run/config.json").read_bytes()
     with pytest.raises(BusyError, match="run: in use by another process"):
@@ -156,7 +160,9 @@ def test_a_run_killed_before_its_configuration_can_be_replaced(tmp_path):
 
 def test_a_run_folder_is_gone_if_it_cannot_be_recorded(tmp_path, monkeypatch):
     folder = RunFolder.create(tmp_path / "run")
-    monkeypatch.setattr("air.runs.write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "air.training.run_folder.write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(AIRError, match=r"run: can't be written \(No space left on device\)"):
         folder.record(AIRConfig(), TrainingConfig(), data="multi_mnist", held_out=None)
     assert names(tmp_path) == []
@@ -222,10 +228,10 @@ def test_two_starts_make_the_default_data_once(python, tmp_path):
     code = """
 import time
 from pathlib import Path
-from air import dataset
+from air.data import multi_mnist
 made = dataset.generate
 dataset.generate = lambda *arguments: (open("made", "a").write("x"), made(*arguments))[1]
-dataset.GeneratorConfig = lambda **fields: __import__("air.generator").generator.GeneratorConfig(
+dataset.GeneratorConfig = lambda **fields: __import__("air.data.generator").generator.GeneratorConfig(
     images_per_count=300, validation_size=30, test_size=30, **fields)
 while not Path("go").exists():
     time.sleep(0.01)

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 from fitting import COUNTS, STEPWISE, assert_same_weights, differ, save_and_load, train
 
-from air.checkpoints import load, save_weights
-from air.learning_rate import LearningRate
-from air.metrics import GroupedMean, global_norm
-from air.model import AIRModel
+from air.model.air_model import AIRModel
+from air.model.metrics import GroupedMean, global_norm
+from air.model.optimisation import LearningRate
 from air.schedules import Schedule
+from air.training.checkpoints import load, save_weights
 
 
 def test_fit_and_evaluate_on_a_dataset_and_on_arrays(make_model, batches, tiny_images):

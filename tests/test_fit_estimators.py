@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from fitting import COUNTS, STEPWISE, assert_same_weights, differ, save_and_load, train
 
-from air.learning_rate import LearningRate
+from air.model.optimisation import LearningRate
 
 SMALL = {
     "canvas_size": (9, 8),
@@ -29,7 +29,7 @@ CHOICES = [(p, INPUTS[(i + j) % 3], ("cross_entropy", "normal")[j % 2]) for i, p
 @pytest.mark.parametrize(("presence", "controller_input", "likelihood"), CHOICES)
 def test_every_way_to_learn_is_trained_saved_and_gone_on_with(presence, controller_input, likelihood, make_model, tmp_path):
     """Compiled by XLA where the estimators differ most."""
-    changes = {"presence": presence, "controller_input": controller_input, "likelihood": likelihood}
+    changes = {"estimator": presence, "controller_input": controller_input, "likelihood": likelihood}
     images = np.random.default_rng(0).random((8, 9, 8), np.float32)
     model = make_model(**SMALL, **changes, learn_count_prior_after=1)
     xla = CHOICES.index((presence, controller_input, likelihood)) % 4 == 0  # one of each estimator, and of each input
@@ -59,7 +59,7 @@ def test_a_single_step_has_no_latents_before_it(make_model, tiny_images):
 
 
 def nvil_model(make_model, **changes):
-    return make_model(seed=3, presence="nvil", baseline_units=(6,), **changes)
+    return make_model(seed=3, estimator="nvil", baseline_units=(6,), **changes)
 
 
 def state(model):

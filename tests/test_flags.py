@@ -11,9 +11,10 @@ import annotated_types
 import pydantic
 import pytest
 
-from air import cli, dataset
+from air.data import multi_mnist
 from air.errors import AIRError, UsageError
 from air.schedules import Schedule
+from air.support import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {  # the classes of their command lines, and what comes before the flags
@@ -22,8 +23,8 @@ SCRIPTS = {  # the classes of their command lines, and what comes before the fla
     "evaluation.py": {"ModelArguments": [], "SeedsArguments": ["seeds"]},
     "embeddings.py": {"Arguments": []},
     "demo.py": {"Arguments": []},
-    "air/recognition.py": {"Arguments": []},
-    "air/release.py": {"Arguments": ["run"]},
+    "air/evaluation/recognition.py": {"Arguments": []},
+    "air/evaluation/release.py": {"Arguments": ["run"]},
 }
 
 
@@ -138,8 +139,8 @@ def refused(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "quiet_import", accept)
-    monkeypatch.setattr(dataset, "make_dataset", accept)
-    monkeypatch.setattr("air.seeds.report", accept)
+    monkeypatch.setattr(multi_mnist, "make_dataset", accept)
+    monkeypatch.setattr("air.evaluation.seeds.report", accept)
     return run
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from air import generator
+from air.data import generator
+from air.data.generator import Digits, Footprint, GeneratorConfig, generate, load_background, place
 from air.errors import ConfigError, DataError, UsageError
-from air.generator import Digits, Footprint, GeneratorConfig, generate, load_background, place
 
 
 def blobs(count, size=9, seed=0):
@@ -37,7 +37,7 @@ def single(digits, **fields):
 
 def masks_of(scenes, digits, scene):
     """Where each digit of an untransformed scene must be, [count, H, W] uint8."""
-    count = scenes.counts[scene]
+    count = scenes.count[scene]
     masks = np.zeros((count, *scenes.canvas_size), np.uint8)
     for slot in range(count):
         x, y, width, height = scenes.boxes[scene, slot].astype(int)
@@ -74,7 +74,7 @@ def test_scenes_keep_the_rules(height, width, margin, gap, overlap, seed):
     config = GeneratorConfig(canvas_size=(height, width), margin=margin, gap=gap, overlap=overlap, max_digits=3)
     counts = [0, 1, 2, 3, 3, 2]
     scenes = generate(config, digits, counts, np.random.default_rng(seed))
-    assert scenes.counts.tolist() == counts
+    assert scenes.count.tolist() == counts
     assert scenes.canvas_size == (height, width)
     for scene, count in enumerate(counts):
         masks = masks_of(scenes, digits, scene)
@@ -103,7 +103,7 @@ def test_segments_tell_digits_apart():
         config = GeneratorConfig(max_digits=3, **fields)
         scenes = generate(config, digits, [0, 1, 3, 2], np.random.default_rng(0), segments=True)
         np.testing.assert_array_equal(scenes.segments > 0, scenes.images > 0)
-        for scene, count in enumerate(scenes.counts):
+        for scene, count in enumerate(scenes.count):
             for slot in range(count):
                 rows, columns = np.nonzero(scenes.segments[scene] == slot + 1)
                 box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]

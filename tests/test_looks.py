@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 from scipy.special import logit
 
-from air import attention, bounds, transformer
-from air.attention import Attention, Networks
-from air.distributions import gaussian
-from air.networks import Posterior
+from air.model import bounds, inference, transformer
+from air.model.distributions import gaussian
+from air.model.inference import Attention, Networks
+from air.model.networks import Posterior
 
 SEED = tf.constant([1, 2])
 SIZE, WINDOW = (20, 24), (8, 6)
@@ -77,10 +77,10 @@ def hand_made(windows, places, presence_logits):
 def test_nothing_but_the_object_itself_is_left(places, windows, tiny_config):
     objects = objects_at(windows, places)
     canvas = tf.constant(objects.sum(axis=1, keepdims=True))
-    left = attention._unexplained(canvas, hand_made(windows, places, [SURE] * 3), tiny_config)
+    left = inference._unexplained(canvas, hand_made(windows, places, [SURE] * 3), tiny_config)
     np.testing.assert_allclose(left, objects, atol=1e-5)
     np.testing.assert_allclose(  # nor anything below 0, where more is painted than there is
-        attention._unexplained(0.5 * canvas, hand_made(windows, places, [SURE] * 3), tiny_config),
+        inference._unexplained(0.5 * canvas, hand_made(windows, places, [SURE] * 3), tiny_config),
         np.maximum(objects - 0.5 * canvas, 0),
         atol=1e-5,
     )
@@ -98,7 +98,7 @@ def test_nothing_but_the_object_itself_is_left(places, windows, tiny_config):
 def test_objects_explain_as_much_as_they_are_likely(presence_logits, share, windows, tiny_config):
     objects = objects_at(windows, OVERLAPPING)
     canvas = np.full((1, 1, *SIZE), 1.0, np.float32)
-    left = attention._unexplained(tf.constant(canvas), hand_made(windows, OVERLAPPING, presence_logits), tiny_config)
+    left = inference._unexplained(tf.constant(canvas), hand_made(windows, OVERLAPPING, presence_logits), tiny_config)
     for step in range(3):
         others = sum(share[other] * objects[:, other] for other in range(3) if other != step)
         np.testing.assert_allclose(left[:, step], canvas[:, 0] - others, atol=1e-5)
@@ -109,7 +109,7 @@ def test_a_window_shows_its_object_without_the_others(seed, windows, tiny_config
     objects = objects_at(windows, OVERLAPPING)
     images = tf.constant(objects.sum(axis=1))
     parts = networks(OVERLAPPING, [SURE] * 3, knowing(windows))
-    first, second = (attention.attend(parts, tiny_config, images, seed, looks=looks) for looks in (1, 2))
+    first, second = (inference.attend(parts, tiny_config, images, seed, looks=looks) for looks in (1, 2))
     alone = transformer.crop(tf.constant(objects), second.z_where, WINDOW).numpy().reshape(1, 3, 48)
     together = transformer.crop(images, first.z_where, WINDOW).numpy().reshape(1, 3, 48)
     tolerance = 1e-5 if seed is None else 0.02  # the first look is at the means, a thousandth away
@@ -133,7 +133,7 @@ def logit_of(probability):
 def test_objects_that_keep_apart_look_the_same_again(places, same, windows, tiny_config):
     images = tf.constant(objects_at(windows, places).sum(axis=1))
     parts = networks(places, [SURE] * 3, seen)
-    first, second = (attention.attend(parts, tiny_config, images, None, looks=looks) for looks in (1, 2))
+    first, second = (inference.attend(parts, tiny_config, images, None, looks=looks) for looks in (1, 2))
     difference = np.abs(first.what.loc - second.what.loc).max()
     assert difference < 1e-5 if same else difference > 0.1
 
@@ -170,7 +170,7 @@ def test_inference_looks_twice_by_default(controller_input, bright, tiny_images)
     once, twice = (bright(controller_input=controller_input, **changes) for changes in ({"looks": 1}, {}))
     first, second = once.infer(tiny_images), twice.infer(tiny_images)
     assert np.abs(first.z_what - second.z_what).max() > 0.1
-    assert np.abs(first.windows - second.windows).max() > 0.01
+    assert np.abs(first.decoded_windows - second.decoded_windows).max() > 0.01
     for name in ("count", "presence", "scale", "shift"):  # the controller looks once, and the refiner is not trained
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(twice.count(tf.constant(tiny_images)), second.count)
@@ -190,7 +190,7 @@ def test_a_refiner_is_asked_again(bright, tiny_images):
 @pytest.mark.parametrize("controller_input", ["canvas", "latents"])
 def test_samples_of_the_second_look_give_bounds(controller_input, bright, tiny_images):
     """The ELBO is what a single weight is on average, below the importance-weighted bound, which rises with the samples."""
-    choice = {"likelihood": "normal", "likelihood_deviation": 1.0, "controller_input": controller_input}
+    choice = {"likelihood": "normal", "likelihood_std": 1.0, "controller_input": controller_input}
     model = bright(**choice)
     model.count_prior.assign([0.1, 0.2, 0.3, 0.4])
     images, prior = np.repeat(tiny_images[1:4], 100, axis=0), bounds.count_priors(model)["frequency"]

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from air import mnist
+from air.data import mnist
 from air.errors import DataError
+from air.support.arrays import read_arrays
 
 IDX_STEMS = {"x_train": "train-images", "y_train": "train-labels", "x_test": "t10k-images", "y_test": "t10k-labels"}
 
@@ -240,7 +241,7 @@ def test_damaged_headers(tmp_path, start, end, garbage):
     header = (HEADER[:start] + garbage + HEADER[max(start, end) :]).encode()
     (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\1" * 9408)
     try:
-        images = mnist.read_arrays(tmp_path / "damaged.npy", ["images"], limit=1 << 20)["images"]
+        images = read_arrays(tmp_path / "damaged.npy", ["images"], limit=1 << 20)["images"]
     except DataError as error:
         message = str(error)
         assert "damaged.npy" in message

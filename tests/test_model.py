@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from air import presence
 from air.errors import DataError
-from air.model import AIRModel, Scenes
+from air.model import presence
+from air.model.air_model import AIRModel, Scenes
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def test_shapes_types_and_ranges(scenes):
         "presence": (8, 3),
         "scale": (8, 3),
         "shift": (8, 3, 2),
-        "boxes": (8, 3, 4),
+        "attention_boxes": (8, 3, 4),
         "z_what": (8, 3, 4),
-        "windows": (8, 3, 8, 6),
+        "decoded_windows": (8, 3, 8, 6),
         "objects": (8, 3, 20, 24),
         "reconstruction": (8, 20, 24),
     }
@@ -39,7 +39,7 @@ def test_shapes_types_and_ranges(scenes):
         assert array.shape == shapes[name], name
         assert array.dtype == (np.int32 if name == "count" else np.float32), name
         assert np.isfinite(array).all(), name
-    for name in ("presence", "scale", "windows", "objects", "reconstruction"):
+    for name in ("presence", "scale", "decoded_windows", "objects", "reconstruction"):
         assert scenes._asdict()[name].min() >= 0, name
         assert scenes._asdict()[name].max() <= 1 + 1e-6, name
     assert np.abs(scenes.shift).max() <= 1
@@ -54,7 +54,7 @@ def assert_consistent(scenes, canvas_size=(20, 24)):
     assert (scenes.objects[absent] == 0).all()
     assert (scenes.objects[~absent].sum(axis=(1, 2)) > 0).all()
     np.testing.assert_allclose(scenes.reconstruction, scenes.objects.sum(axis=1).clip(0, 1), atol=1e-6)
-    x, y, w, h = np.moveaxis(scenes.boxes, -1, 0)
+    x, y, w, h = np.moveaxis(scenes.attention_boxes, -1, 0)
     np.testing.assert_allclose(w, scenes.scale * width, rtol=1e-5)
     np.testing.assert_allclose(h, scenes.scale * height, rtol=1e-5)
     np.testing.assert_allclose((x + w / 2) / width * 2 - 1, scenes.shift[..., 0], atol=1e-5)

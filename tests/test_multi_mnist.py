@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from air import dataset, mnist
+from air.data import mnist, multi_mnist
+from air.data.generator import GeneratorConfig
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.generator import GeneratorConfig
-from air.scenes import SceneSet
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--images-per-count", "20", "--validation-size", "7", "--test-size", "9")
@@ -55,10 +55,10 @@ def test_a_data_set(tmp_path, digits_file):
     assert names(folder) == FILES
 
     train, validation, test = (SceneSet.load(folder / f"{split}.npz") for split in ("train", "validation", "test"))
-    assert np.bincount(train.counts).tolist() == [20, 20, 20, 20]
-    assert train.counts[:20].tolist() != [0] * 20
-    assert np.bincount(validation.counts).tolist() == [2, 2, 2, 1]
-    assert np.bincount(test.counts).tolist() == [3, 2, 2, 2]
+    assert np.bincount(train.count).tolist() == [20, 20, 20, 20]
+    assert train.count[:20].tolist() != [0] * 20
+    assert np.bincount(validation.count).tolist() == [2, 2, 2, 1]
+    assert np.bincount(test.count).tolist() == [3, 2, 2, 2]
     digits = mnist.load(digits_file)
     for scenes, labels in ((train, digits.train_labels), (validation, digits.test_labels), (test, digits.test_labels)):
         present = scenes.indices >= 0
@@ -88,7 +88,7 @@ def test_the_same_flags_give_the_same_bytes(tmp_path, digits_file):
 def test_sizes_do_not_change_the_other_files(tmp_path, digits_file):
     for output, size in (("a", 5), ("b", 6)):
         config = GeneratorConfig(images_per_count=size, validation_size=4, test_size=4)
-        dataset.make_dataset(tmp_path / output, config, digits_file)
+        multi_mnist.make_dataset(tmp_path / output, config, digits_file)
     assert contents(tmp_path / "a")["test.npz"] == contents(tmp_path / "b")["test.npz"]
     assert contents(tmp_path / "a")["train.npz"] != contents(tmp_path / "b")["train.npz"]
 
@@ -96,14 +96,14 @@ def test_sizes_do_not_change_the_other_files(tmp_path, digits_file):
 def test_files_by_count(tmp_path, digits_file):
     config = GeneratorConfig(images_per_count=8, validation_size=3, test_size=3, per_count_files=True, per_count_max_digits=4)
     steps = []
-    dataset.make_dataset(tmp_path / "set", config, digits_file, progress=steps.append)
+    multi_mnist.make_dataset(tmp_path / "set", config, digits_file, progress=steps.append)
     assert sum(steps) == config.total_scenes == 8 * 5 + 6
     assert names(tmp_path / "set") == FILES | {f"count_{count}.npz" for count in range(5)}
     for count in range(5):
-        assert SceneSet.load(tmp_path / "set" / f"count_{count}.npz").counts.tolist() == [count] * 8
+        assert SceneSet.load(tmp_path / "set" / f"count_{count}.npz").count.tolist() == [count] * 8
     train = SceneSet.load(tmp_path / "set" / "train.npz")
     twos = SceneSet.load(tmp_path / "set" / "count_2.npz")
-    np.testing.assert_array_equal(twos.images, train.images[train.counts == 2])
+    np.testing.assert_array_equal(twos.images, train.images[train.count == 2])
 
 
 def test_overwriting(tmp_path, digits_file):
@@ -135,7 +135,7 @@ def test_overwriting(tmp_path, digits_file):
 def test_only_folders_are_overwritten(tmp_path, digits_file):
     (tmp_path / "file").write_text("text")
     with pytest.raises(UsageError, match="file is not a folder"):
-        dataset.make_dataset(tmp_path / "file", GeneratorConfig(), digits_file, overwrite=True)
+        multi_mnist.make_dataset(tmp_path / "file", GeneratorConfig(), digits_file, overwrite=True)
     assert (tmp_path / "file").read_text() == "text"
 
 
@@ -144,7 +144,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, digits_file):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dataset.make_dataset(tmp_path / "set", GeneratorConfig(images_per_count=300), digits_file, progress=interrupt)
+        multi_mnist.make_dataset(tmp_path / "set", GeneratorConfig(images_per_count=300), digits_file, progress=interrupt)
     assert names(tmp_path) == set()
 
 
@@ -152,7 +152,7 @@ def test_too_few_digits(tmp_path):
     images, labels = np.ones((4, 28, 28), np.uint8), np.zeros(4, np.uint8)
     np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images[:1], y_test=labels[:1])
     with pytest.raises(DataError, match=r"few\.npz: there are no digits"):
-        dataset.make_dataset(tmp_path / "set", GeneratorConfig(), tmp_path / "few.npz")
+        multi_mnist.make_dataset(tmp_path / "set", GeneratorConfig(), tmp_path / "few.npz")
     assert names(tmp_path) == {"few.npz"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.signal import correlate2d
 
-from air.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder, Refiner
+from air.model.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 
 RNG = np.random.default_rng(0)
 CANVAS, WINDOW, Z_WHAT = (RNG.random(shape, np.float32) for shape in ((5, 10, 14), (5, 3, 8, 6), (5, 3, 4)))

@@ -125,7 +125,7 @@ LIKELIHOOD = pytest.mark.parametrize("likelihood", ["cross_entropy", "normal"])
 
 def judged(make_model, images, likelihood, **changes):
     """A model, its losses, its estimate of z_pres, and its steps in NumPy."""
-    model = model_at_step_5(make_model, likelihood=likelihood, likelihood_deviation="linear(0.5, 0.3, steps=10)", **changes)
+    model = model_at_step_5(make_model, likelihood=likelihood, likelihood_std="linear(0.5, 0.3, steps=10)", **changes)
     losses, estimate, attention = model.objective(tf.constant(images), SEED)
     return model, losses, estimate, steps_of(model, images, attention.z_where)
 
@@ -175,7 +175,7 @@ def posterior_of_count(p):
 
 @LIKELIHOOD
 def test_the_loss_of_the_enumerated_count_is_brute_force(likelihood, make_model, tiny_images):
-    _, losses, _, steps = judged(make_model, tiny_images, likelihood, presence="enumerated")
+    _, losses, _, steps = judged(make_model, tiny_images, likelihood, estimator="enumerated")
     count = posterior_of_count(steps.p)
     reconstruction, attending = np.zeros(8), np.zeros((8, 3))
     for n in range(4):
@@ -187,7 +187,7 @@ def test_the_loss_of_the_enumerated_count_is_brute_force(likelihood, make_model,
 
 @LIKELIHOOD
 def test_the_loss_of_nvil_is_the_elbo_of_its_sample(likelihood, make_model, tiny_images):
-    changes = {"presence": "nvil", "baseline_units": (5,)}
+    changes = {"estimator": "nvil", "baseline_units": (5,)}
     _, losses, estimate, steps = judged(make_model, tiny_images, likelihood, **changes)
     assert len(set(estimate.z_pres.numpy().sum(axis=1))) > 1
     canvas = np.einsum("bt,bthw->bhw", estimate.z_pres, steps.objects)
@@ -225,7 +225,7 @@ def loss_and_gradients(model, images):
 
 
 OTHER_WAYS = {
-    "presence": "enumerated",
+    "estimator": "enumerated",
     "controller_input": "latents",
     "refiner_units": (6,),
     "refinement": "linear(0, 1, steps=10)",
@@ -376,7 +376,7 @@ CASES = [*((name, "concrete") for name in SATURATED), *((name, p) for name in OF
 def test_saturation_is_finite(name, presence, make_model, tiny_images):
     likelihood = "cross_entropy" if presence == "concrete" else "normal"
     refiner = (4,) if "refined" in name else ()
-    model = make_model(presence=presence, likelihood=likelihood, refiner_units=refiner, refinement=1.0, **ESTIMATORS[presence])
+    model = make_model(estimator=presence, likelihood=likelihood, refiner_units=refiner, refinement=1.0, **ESTIMATORS[presence])
     SATURATED[name](model)
     images = np.concatenate([np.zeros((2, 20, 24), np.float32), np.ones((2, 20, 24), np.float32), tiny_images])
     for step in (0, 10**6):  # prior odds of 1e4, and of 1e-9

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from scipy.special import expit
 
-from air import presence
+from air.model import presence
 
 LOGITS = arrays.arrays(np.float32, st.integers(1, 6), elements=st.floats(-12, 12, width=32))
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from air import probes
-from air.probes import Objects
-from air.scenes import SceneSet
+from air.data.scenes import SceneSet
+from air.evaluation import probes
+from air.evaluation.probes import Objects
 
 
 def clusters(size, seed, spread=0.1):

@@ -5,10 +5,10 @@ import types
 import numpy as np
 import pytest
 
-from air import recognition
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.recognition import Bank, build, fingerprint
-from air.scenes import SceneSet
+from air.evaluation import recognition
+from air.evaluation.recognition import Bank, build, fingerprint
 
 
 def clusters(per_class=30, classes=4, size=5, seed=0):
@@ -42,7 +42,7 @@ def test_small_banks_and_exact_hits():
 
 
 def test_a_saved_bank_is_the_same(bank, tmp_path):
-    path = tmp_path / "bank.npz"
+    path = tmp_path / "reference_set.npz"
     bank.save(path)
     loaded = Bank.load(path)
     assert loaded.fingerprint == 7
@@ -71,14 +71,14 @@ GOOD = {"z_what": np.zeros((3, 2), np.float16), "labels": np.zeros(3, np.int8), 
     ],
 )
 def test_broken_banks_are_refused(tmp_path, field, value):
-    path = tmp_path / "bank.npz"
+    path = tmp_path / "reference_set.npz"
     np.savez(path, **{**GOOD, field: value})
     with pytest.raises(DataError, match=field):
         Bank.load(path)
 
 
 def test_files_that_are_no_banks(tmp_path):
-    path = tmp_path / "bank.npz"
+    path = tmp_path / "reference_set.npz"
     with pytest.raises(DataError, match="no such file"):
         Bank.load(path)
     path.write_bytes(b"hello")
@@ -131,7 +131,7 @@ def test_a_bank_is_balanced_and_right(scenes):
 
 def test_what_no_bank_can_be_made_of(scenes):
     with pytest.raises(DataError, match="no labels"):
-        build(Oracle((20, 24)), SceneSet(scenes.images, scenes.counts, scenes.boxes))
+        build(Oracle((20, 24)), SceneSet(scenes.images, scenes.count, scenes.boxes))
     with pytest.raises(DataError, match="canvas_size"):
         build(Oracle((20, 20)), scenes)
     with pytest.raises(DataError, match="finds no object"):
@@ -159,7 +159,7 @@ def test_the_fingerprint_is_of_all_weights_that_decide_z_what(part, make_model):
 
 def test_the_command(tmp_path, scenes, monkeypatch, capsys):
     scenes.save(tmp_path / "train.npz")
-    monkeypatch.setattr("air.checkpoints.load", lambda path: Oracle((20, 24)))
+    monkeypatch.setattr("air.training.checkpoints.load", lambda path: Oracle((20, 24)))
     recognition.main([str(tmp_path), "--data", str(tmp_path), "--per-class", "7"])
     assert "35 objects of 5 classes" in capsys.readouterr().out
-    assert len(Bank.load(tmp_path / "bank.npz").labels) == 35
+    assert len(Bank.load(tmp_path / "reference_set.npz").labels) == 35

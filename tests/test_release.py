@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import air
-from air import release
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.evaluation_config import EvaluationConfig
-from air.recognition import Bank
-from air.scenes import SceneSet
+from air.evaluation import release
+from air.evaluation.config import EvaluationConfig
+from air.evaluation.recognition import Bank
 
 MODEL = Path(__file__).resolve().parent.parent / "model"
 
@@ -32,19 +32,19 @@ def test_a_release_is_complete_and_right(run, few_digits, tmp_path):
     quick = EvaluationConfig(figures=False, other_scenes=0, pyro_scenes=0, samples=1, importance_scenes=1)
     metrics = release.release(run, few_digits / "data", tmp_path / "out", judging=quick)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"air.keras", "bank.npz", "config.json", "metrics.csv", "metrics.json"}
+    assert names == {"air.keras", "reference_set.npz", "config.json", "metrics.csv", "metrics.json"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (metrics["steps"], metrics["scores"]["scenes"]) == (20_000, 45)
     assert metrics["scores"]["count_accuracy"] >= 0.95
     assert metrics["scores"]["object_boxes_ap50"] >= 0.9
     released, images = air.load(tmp_path / "out"), SceneSet.load(few_digits / "data" / "test.npz").images
     np.testing.assert_array_equal(released.infer(images).z_what, air.load(MODEL).infer(images).z_what)
-    Bank.load(tmp_path / "out" / "bank.npz").check(released)
+    Bank.load(tmp_path / "out" / "reference_set.npz").check(released)
     with pytest.raises(UsageError, match="exists already"):
         release.release(run, few_digits / "data", tmp_path / "out")
 
 
-@pytest.mark.parametrize("missing", ["counts", "boxes", "labels", "indices"])
+@pytest.mark.parametrize("missing", ["count", "boxes", "labels", "indices"])
 def test_scenes_that_can_not_judge(run, few_digits, tmp_path, missing):
     shutil.copytree(few_digits / "data", tmp_path / "data")
     scenes = SceneSet.load(tmp_path / "data" / "test.npz")

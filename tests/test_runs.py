@@ -6,7 +6,7 @@ import pytest
 
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, DataError
-from air.runs import MetricsFile, RunFolder
+from air.training.run_folder import MetricsFile, RunFolder
 
 ROW = {
     "step": 10,

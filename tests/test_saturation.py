@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit
 
-from air import attention, distributions, images, presence, transformer
-from air.attention import Networks
-from air.distributions import gaussian
-from air.estimators import NVIL, Concrete, Enumerated, Proposal
-from air.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
+from air.model import distributions, images, inference, presence, transformer
+from air.model.distributions import gaussian
+from air.model.estimators import NVIL, Concrete, Enumerated, Proposal
+from air.model.inference import Networks
+from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
 
 EXTREMES = np.array([-1e6, -200.0, -20.0, 0.0, 20.0, 200.0, 1e6], np.float32)
 PAIRS = np.array(list(itertools.product(EXTREMES, repeat=2)), np.float32)  # [49, 2], as of two steps
@@ -130,13 +130,13 @@ def test_likelihoods():
     np.testing.assert_allclose(gradient, (seen - 100 * painted) / 1e-4, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["crop", "render", "paint", "accumulate"])
+@pytest.mark.parametrize("name", ["crop", "render", "render_sum", "render_cumsum"])
 def test_attention_windows(name):
     """From windows of a twentieth of a pixel to the largest ones, at and beyond the canvas' corners."""
     where = np.array([(s, x, -x) for s in EXTREMES for x in EXTREMES], np.float32)[:, None]
 
     def attend(source, where):
-        return getattr(transformer, name)(source, attention.as_z_where(where), (10, 14))
+        return getattr(transformer, name)(source, inference.as_z_where(where), (10, 14))
 
     source = tf.random.stateless_uniform([len(where), 1, 8, 6], SEED)
     _, gradient = check(attend, source[:, 0] if name == "crop" else source, where)
@@ -156,7 +156,7 @@ def test_refining_windows(share, tiny_config):
         posterior = Posterior(
             gaussian(scale, clip_log_variance(log_variance)), gaussian(shift, clip_log_variance(-log_variance)), scale[..., 0]
         )
-        refined = attention._refine(networks, tiny_config, canvas, posterior)
+        refined = inference._refine(networks, tiny_config, canvas, posterior)
         return [*parts(refined.scale), *parts(refined.shift)]
 
     check(refine, PAIRS[:, None, :1], np.repeat(PAIRS[:, None, 1:], 2, axis=2), PAIRS[:, None, :1])
@@ -189,7 +189,7 @@ HEADS = {"presence": 1e4, "shift_mean": 1e4, "scale_mean": -1e4, "scale_log_vari
 @pytest.mark.parametrize("estimator", ["concrete", "enumerated", "nvil"])
 def test_whole_models(sign, likelihood, controller_input, estimator, make_model, tiny_images):
     """All heads as sure of themselves as can be: no step or every step, windows in the corners."""
-    model = make_model(presence=estimator, controller_input=controller_input, likelihood=likelihood, temperature=0.1)
+    model = make_model(estimator=estimator, controller_input=controller_input, likelihood=likelihood, temperature=0.1)
     for name, value in HEADS.items():
         bias = model.controller.heads[name].layers[-1].bias
         bias.assign(tf.fill(bias.shape, sign * value))

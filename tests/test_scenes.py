@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from air import scenes as scenes_module
+from air.data import scenes as scenes_module
+from air.data.pipeline import pipeline
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.scenes import SceneSet, pipeline
 
 
 def make_scenes(size=7):
@@ -66,7 +67,7 @@ def test_round_trip(tmp_path):
 
 def test_round_trip_of_segments(tmp_path):
     scenes = make_scenes()
-    scenes = dataclasses.replace(scenes, segments=np.minimum(scenes.images, scenes.counts[:, None, None]))
+    scenes = dataclasses.replace(scenes, segments=np.minimum(scenes.images, scenes.count[:, None, None]))
     scenes.save(tmp_path / "scenes.npz")
     assert_same(SceneSet.load(tmp_path / "scenes.npz"), scenes)
     assert_same(scenes.select([2, 4]), SceneSet.load(tmp_path / "scenes.npz").select([2, 4]))
@@ -114,9 +115,9 @@ def test_float_images_are_rounded():
 
 def test_select():
     scenes = make_scenes()
-    ones = scenes.select(scenes.counts == 1)
+    ones = scenes.select(scenes.count == 1)
     assert ones.images[:, 0, 0].tolist() == [1, 4]
-    assert ones.counts.tolist() == [1, 1]
+    assert ones.count.tolist() == [1, 1]
     assert ones.boxes[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
     assert scenes.select(slice(2)).labels.tolist() == [[-1, -1], [7, -1]]
 

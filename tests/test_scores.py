@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score, average_precision_score, confusion_matrix
 
-from air import scores
+from air.evaluation import scores
 
 LEFT, RIGHT, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [0, 30, 10, 10]
 NONE = [0, 0, 0, 0]

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import air
-from air import checkpoints, mnist, presets, runs, seed_scores, seed_tables, seeds
+from air import presets
 from air.config import AIRConfig
+from air.data import mnist
+from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
-from air.evaluation_config import SeedsConfig, scored_often
+from air.evaluation import seed_report, seed_scores, seeds
+from air.evaluation.config import SeedsConfig, scored_often
+from air.evaluation.seed_report import SeedRun
 from air.presets import PRESETS, Preset
-from air.scenes import SceneSet
-from air.seed_tables import SeedRun
+from air.training import checkpoints, run_folder
 
 TINY = {
     "window_size": (10, 8), "lstm_units": 8, "head_units": (4,), "cnn_filters": (), "cnn_kernels": (), "cnn_strides": (),
@@ -31,7 +34,7 @@ def data(few_digits):
 
 
 def write_run(planned, rows):
-    folder = runs.RunFolder.create(planned.folder)
+    folder = run_folder.RunFolder.create(planned.folder)
     folder.record(planned.model, planned.training, data="multi_mnist")
     for step, accuracy in rows:
         folder.metrics.append(
@@ -121,7 +124,7 @@ def test_estimators_are_compared_failures_included(tmp_path, data, monkeypatch):
     monkeypatch.setattr(seeds.subprocess, "Popen", answer(1, calls))
     text = seeds.report(tmp_path, config, data, recipe(iterations=100))
     assert [command[command.index("--run") + 1] for command in calls] == [str(tmp_path / f"nvil/seed_{n}") for n in (0, 2)]
-    assert all(command[command.index("--presence") + 1] == "nvil" for command in calls)
+    assert all(command[command.index("--estimator") + 1] == "nvil" for command in calls)
     comparison, concrete, nvil = tables(text)
     unjudged = ["0.00%", "none", "none"]  # there is no checkpoint
     assert comparison["estimator"][-3:] == ["3 digits, median", "ELBO, median", "IWAE 7, median"]
@@ -141,13 +144,13 @@ def run_of(seed, steps, final, elbo):
 
 def test_medians_are_honest():
     several = [run_of(0, 50, 0.99, -100.0), run_of(1, INFINITE, 0.5, -INFINITE), run_of(2, 90, 0.98, -120.0)]
-    odd, even = seed_tables.summarise(several), seed_tables.summarise([*several, run_of(3, INFINITE, 0.4, -400.0)])
+    odd, even = seed_report.summarise(several), seed_report.summarise([*several, run_of(3, INFINITE, 0.4, -400.0)])
     assert (odd["reached"], odd["runs"]) == (2, 3)
     assert [odd["median"][field] for field in ("steps_to_goal", "seconds_to_goal", "final", "elbo")] == [90, 9, 0.98, -120]
     assert (odd["worst"]["steps_to_goal"], odd["worst"]["elbo"], odd["worst"]["three_digits"]) == (INFINITE, -INFINITE, 0.25)
     assert even["median"]["steps_to_goal"] == INFINITE  # between 90 and never
     assert even["median"]["elbo"] == -260
-    assert "elbo" not in seed_tables.summarise([several[0], several[2]._replace(elbo=None)])["median"]  # not asked for
+    assert "elbo" not in seed_report.summarise([several[0], several[2]._replace(elbo=None)])["median"]  # not asked for
 
 
 def test_plans():
@@ -157,7 +160,7 @@ def test_plans():
         [f"out/{name}/seed_{seed}" for seed in (4, 5)] for name in ("nvil", "enumerated")
     ]
     one = seeds.plan(seeds.Path("out"), SeedsConfig(n=1, estimators=("nvil",)), recipe(), "default")
-    assert [(str(run.folder), run.model.presence) for run in one["nvil"]] == [("out/seed_0", "nvil")]
+    assert [(str(run.folder), run.model.estimator) for run in one["nvil"]] == [("out/seed_0", "nvil")]
     for iterations, steps in ((100, 20000), (20000, 20000), (30000, 30000)):  # a longer run is no beginning
         training = seeds.plan(seeds.Path("out"), config, recipe(iterations=iterations), "default")["nvil"][0].training
         assert training.learning_rate == presets.default("nvil").training.learning_rate.over(steps)
@@ -252,7 +255,7 @@ def test_scenes_that_can_not_be_judged(tmp_path, data):
     digits = mnist.load(data.parent / "digits.npz")
     with pytest.raises(UsageError, match="--more-digits-scenes 0 leaves out the scenes of 3 digits"):
         seed_scores.more_digits(2, AIRConfig(canvas_size=(18, 18)), digits)
-    assert set(seed_scores.more_digits(4, AIRConfig(max_steps=2), digits).counts) == {3}
+    assert set(seed_scores.more_digits(4, AIRConfig(max_steps=2), digits).count) == {3}
 
 
 def test_nothing_is_measured_twice(make_model, tmp_path):
@@ -304,7 +307,7 @@ def test_seeds_are_trained_as_users_train(data, run_script, tmp_path):
         ("enumerated", 4, True), ("nvil", 4, True),
     ]  # fmt: skip
     assert saved["scenes"] == 10
-    model, training, record = runs.RunFolder(out / "nvil" / "seed_0").read()
+    model, training, record = run_folder.RunFolder(out / "nvil" / "seed_0").read()
     recipe_model, default = presets.default("nvil")
     rate = default.learning_rate.over(default.iterations)  # the beginning of the whole recipe
     assert training == default.replace(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import air
-from air import mnist
 from air.config import AIRConfig, TrainingConfig
-from air.generator import Digits, GeneratorConfig, generate
+from air.data import mnist
+from air.data.generator import Digits, GeneratorConfig, generate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,11 +46,11 @@ def test_it_is_small(model):
 
 def test_it_counts_locates_and_repaints_new_scenes(model, scenes):
     inferred = model.infer(scenes.images)
-    assert np.mean(inferred.count == scenes.counts) >= 0.98
+    assert np.mean(inferred.count == scenes.count) >= 0.98
     images = scenes.images / 255.0
     assert np.sum((images - inferred.reconstruction) ** 2) < 0.15 * np.sum(images**2)
-    single = (scenes.counts == 1) & (inferred.count == 1)
-    centre = inferred.boxes[single, 0, :2] + inferred.boxes[single, 0, 2:] / 2
+    single = (scenes.count == 1) & (inferred.count == 1)
+    centre = inferred.attention_boxes[single, 0, :2] + inferred.attention_boxes[single, 0, 2:] / 2
     true_centre = scenes.boxes[single, 0, :2] + scenes.boxes[single, 0, 2:] / 2
     assert np.median(np.linalg.norm(centre - true_centre, axis=1)) < 1.5  # pixels
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import air
-from air import checkpoints, cluster, training
+from air.data.scenes import SceneSet
 from air.errors import UsageError
-from air.scenes import SceneSet
+from air.training import checkpoints, cluster
 
 SCRIPT = Path(__file__).parent.parent / "training.py"
 PATIENCE = 1200  # seconds, as the machine may be busy
@@ -30,9 +30,9 @@ TINY = [
     *("--batch-size", "8", "--validation-scenes", "16", "--learning-rate", "linear(3e-4, 1e-4, steps=20)"),
     *("--validate-every", "2", "--scalars-every", "2", "--checkpoints-every", "10", "--keep-checkpoints", "1000"),
 ]
-CONCRETE = ["--presence", "concrete", "--max-steps", "1", "--refiner-units"]  # no refiner and a single step compile faster
+CONCRETE = ["--estimator", "concrete", "--max-steps", "1", "--refiner-units"]  # no refiner and a single step compile faster
 NVIL = [
-    "--presence",
+    "--estimator",
     "nvil",
     "--normalise-signal",
     "--no-xla",
@@ -62,7 +62,7 @@ def flags(data: Path, recipe: list[str], iterations: int, run: str) -> list[str]
 
 SEVERAL_RUNS = f"""
 import functools, json, runpy, sys
-from air import strategies
+from air.training import strategies
 strategies.create = functools.cache(strategies.create)  # a process can use no second one
 for arguments in json.loads(sys.argv[1]):
     sys.argv = [{str(SCRIPT)!r}, *arguments]
@@ -192,7 +192,7 @@ def test_two_workers_are_one_and_survive_a_loss(blobs: Path, runs: Path, tmp_pat
     assert re.match(rf"training\.py: error: a worker of the cluster ended or can't be reached .*--resume {run}$", message)
     last = int(re.search(r"the last checkpoint is \S+/step_(\d+)\.keras", message)[1])
     assert last == checkpoints.checkpoints(run)[-1][0] > step
-    assert training.resume(run, last + 2)  # by one device
+    assert run.resume(run, last + 2)  # by one device
     assert int(air.load(run).step.numpy()) == last + 2
 
 

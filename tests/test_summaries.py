@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from air import summaries
+from air.training import summaries
 
 
 @pytest.fixture

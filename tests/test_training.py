@@ -18,9 +18,9 @@ import pytest
 from real_runs import SCRIPT, TINY, every, failure, train
 
 import air
-from air import training
-from air.runs import RunFolder
-from air.scenes import SceneSet
+from air.data.scenes import SceneSet
+from air.training import run
+from air.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def test_default_recipe_learns_to_count(tmp_path: Path) -> None:
     model = air.load(tmp_path / "air_results")
     held_out = SceneSet.load(tmp_path / "multi_mnist/test.npz").select(slice(300))
     scenes = model.infer(held_out.images)
-    assert np.mean(scenes.count == held_out.counts) >= 0.9
-    single = held_out.counts == 1
-    centre = scenes.boxes[single, 0, :2] + scenes.boxes[single, 0, 2:] / 2
+    assert np.mean(scenes.count == held_out.count) >= 0.9
+    single = held_out.count == 1
+    centre = scenes.attention_boxes[single, 0, :2] + scenes.attention_boxes[single, 0, 2:] / 2
     true_centre = held_out.boxes[single, 0, :2] + held_out.boxes[single, 0, 2:] / 2
     assert np.median(np.linalg.norm(centre - true_centre, axis=1)) < 3.0  # pixels
     black = np.sum((held_out.images / 255.0) ** 2)
@@ -58,7 +58,7 @@ def test_run_folder_is_complete(finished: Path) -> None:
     assert record["model"]["canvas_size"] == [20, 20]
     assert set(record["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
     assert sorted(path.name for path in (finished / "models").iterdir()) == ["step_00000030.keras", "step_00000040.keras"]
-    assert (finished / "source/air/model.py").read_text() == (SCRIPT.parent / "air/model.py").read_text()
+    assert (finished / "source/air/model/air_model.py").read_text() == (SCRIPT.parent / "air/model/air_model.py").read_text()
     assert (finished / "source/training.py").read_text() == SCRIPT.read_text()
     with open(finished / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -93,7 +93,7 @@ def test_the_first_signal_to_end_lets_the_steps_end(number: int) -> None:
     model = types.SimpleNamespace(request_stop=lambda: stops.append(True))
     before = signal.signal(number, signal.default_int_handler)
     try:
-        with training._Interruption(model) as interruption:
+        with run._Interruption(model) as interruption:
             signal.raise_signal(number)
             assert (interruption.happened, stops) == (True, [True])
             with pytest.raises(KeyboardInterrupt):
@@ -106,7 +106,7 @@ def test_the_first_signal_to_end_lets_the_steps_end(number: int) -> None:
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with training._Interruption(types.SimpleNamespace()) as interruption:
+        with run._Interruption(types.SimpleNamespace()) as interruption:
             signal.raise_signal(signal.SIGHUP)
             assert not interruption.happened
     finally:
@@ -226,7 +226,7 @@ def test_an_impossible_batch_size_costs_no_run(squares: Path, finished: Path, tm
     model, recipe, _ = RunFolder(finished).read()
     for name, overwrite in (("run", True), ("new", False)):
         with pytest.raises(air.UsageError, match="batch_size: 5000 is not allowed"):
-            training.start(model, recipe.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
+            run.start(model, recipe.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
     assert sorted((tmp_path / "run").rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
@@ -238,21 +238,21 @@ def test_resume_with_other_scenes_is_refused(squares: Path, finished: Path, tmp_
     before = (run / "config.json").read_bytes()
     changed = scenes.images.copy()
     changed[7, 3, 3] ^= 1
-    SceneSet(changed, scenes.counts).save(tmp_path / "data/train.npz")
+    SceneSet(changed, scenes.count).save(tmp_path / "data/train.npz")
     for places, message in (
         ({"data": tmp_path / "data"}, "data: not the training scenes that the run began with; say where those are with --data"),
         ({"held_out": squares / "train.npz"}, r"train\.npz: not the held-out scenes that the run began with"),
         ({"data": tmp_path / "gone"}, "gone: no such data; say where the run's scenes are with --data"),
     ):
         with pytest.raises(air.DataError, match=message):
-            training.resume(run, 50, **places)
+            run.resume(run, 50, **places)
     assert (run / "config.json").read_bytes() == before
 
 
 def test_resume_finds_moved_scenes_and_remembers_what_was_asked(squares: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     shutil.copytree(squares, tmp_path / "moved")
-    assert training.resume(tmp_path / "run", 50, data=tmp_path / "moved")
+    assert run.resume(tmp_path / "run", 50, data=tmp_path / "moved")
     assert int(air.load(tmp_path / "run").step.numpy()) == 50
     _, recipe, record = RunFolder(tmp_path / "run").read()
     assert (recipe.iterations, record["data"]) == (50, str(tmp_path / "moved"))

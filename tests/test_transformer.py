@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from air import transformer
+from air.model import transformer
 
 SIZES = st.tuples(st.integers(4, 24), st.integers(4, 24))
 Z_WHERE = st.tuples(st.floats(0.1, 2.5), st.floats(-2, 2), st.floats(-2, 2))
@@ -170,7 +170,7 @@ def test_x_goes_right_and_y_goes_down():
     ],
 )
 def test_boxes(z_where, box):
-    np.testing.assert_allclose(transformer.boxes(tf.constant([z_where], tf.float32), (20, 30)), [box], atol=1e-5)
+    np.testing.assert_allclose(transformer.attention_boxes(tf.constant([z_where], tf.float32), (20, 30)), [box], atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -178,7 +178,7 @@ def test_boxes(z_where, box):
 def test_a_box_is_where_a_window_is_rendered(scale, shift_x, shift_y):
     z_where = (scale, shift_x, shift_y)
     rows, columns = np.nonzero(apply(transformer.render, np.ones((32, 32)), z_where, (30, 40)) > 0.999)
-    x, y, width, height = transformer.boxes(tf.constant(z_where), (30, 40)).numpy()
+    x, y, width, height = transformer.attention_boxes(tf.constant(z_where), (30, 40)).numpy()
     assert abs(columns.min() - x) <= 1.6
     assert abs(columns.max() + 1 - (x + width)) <= 1.6
     assert abs(rows.min() - y) <= 1.6
@@ -190,7 +190,7 @@ def test_paint_is_the_sum_of_all_renders():
     windows = rng.random((4, 3, 7, 5), np.float32)
     z_where = np.concatenate([rng.uniform(0.2, 0.9, (4, 3, 1)), rng.uniform(-1, 1, (4, 3, 2))], -1).astype(np.float32)
     renders = transformer.render(windows, z_where, (20, 24)).numpy()
-    np.testing.assert_allclose(transformer.paint(windows, z_where, (20, 24)), renders.sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(transformer.render_sum(windows, z_where, (20, 24)), renders.sum(axis=1), atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -198,7 +198,7 @@ def test_paint_is_the_sum_of_all_renders():
 def test_accumulate_has_every_count_of_objects(window, canvas, places, seed):
     """The sum of the first n independent renders, for every n from none to all."""
     windows = np.random.default_rng(seed).random((1, len(places), *window), np.float32)
-    answer = transformer.accumulate(tf.constant(windows), tf.constant([places], tf.float32), canvas).numpy()[0]
+    answer = transformer.render_cumsum(tf.constant(windows), tf.constant([places], tf.float32), canvas).numpy()[0]
     renders = [reference_render(picture, place, canvas) for picture, place in zip(windows[0], places, strict=True)]
     assert answer.shape == (len(places) + 1, *canvas)
     assert (answer[0] == 0).all()
@@ -209,6 +209,6 @@ def test_accumulate_keeps_scenes_apart_and_ends_with_paint():
     rng = np.random.default_rng(3)
     windows = rng.random((4, 3, 7, 5), np.float32)
     z_where = np.concatenate([rng.uniform(0.2, 0.9, (4, 3, 1)), rng.uniform(-1, 1, (4, 3, 2))], -1).astype(np.float32)
-    answer = transformer.accumulate(windows, z_where, (20, 24)).numpy()
-    np.testing.assert_allclose(answer[:, -1], transformer.paint(windows, z_where, (20, 24)), atol=1e-5)
-    np.testing.assert_allclose(answer[1:2], transformer.accumulate(windows[1:2], z_where[1:2], (20, 24)), atol=1e-5)
+    answer = transformer.render_cumsum(windows, z_where, (20, 24)).numpy()
+    np.testing.assert_allclose(answer[:, -1], transformer.render_sum(windows, z_where, (20, 24)), atol=1e-5)
+    np.testing.assert_allclose(answer[1:2], transformer.render_cumsum(windows[1:2], z_where[1:2], (20, 24)), atol=1e-5)

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from air import xla_cache
+from air.support import xla_cache
 
 SCRIPT = """
-from air import cli
+from air.support import cli
 with cli.quiet_import():
     import tensorflow as tf
 print(float(tf.function(lambda x: tf.reduce_sum(tf.square(x)), jit_compile=True)(tf.range(4.0))))
@@ -68,7 +68,7 @@ def test_a_checksum_is_of_what_was_there_first(folder):
 
 def test_the_oldest_files_go(folder, monkeypatch):
     os.utime(folder / "two.pb", (0, 0))
-    monkeypatch.setattr(xla_cache, "MOST_FILES", 2)
+    monkeypatch.setattr(xla_cache, "MAX_FILES", 2)
     xla_cache.tidy(folder)
     assert names(folder) == ["mine.txt", "one.pb", "one.pb.crc", "three.pb", "three.pb.crc"]
 

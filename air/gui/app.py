@@ -21,7 +21,7 @@ from air.config import AIRConfig
 from air.errors import AIRError
 from air.gui import panels, pictures
 from air.gui.actions import BY_KEY, REPEATING, key_text
-from air.gui.layout import DESIGN_SIZE, LEAST_SIZE, Layout, arrange
+from air.gui.layout import DESIGN_SIZE, MIN_SIZE, Layout, arrange
 from air.gui.session import Session
 
 FRAME = 1 / 60  # seconds
@@ -288,7 +288,7 @@ class App:
         height, width = self.session.config.canvas_size
         x = (at[0] - places.painted.left) * width / places.painted.width
         y = (at[1] - places.painted.top) * height / places.painted.height
-        boxes = seen.scene.boxes[: int(seen.scene.count)]
+        boxes = seen.scene.attention_boxes[: int(seen.scene.count)]
         hit = [i for i, (left, top, w, h) in enumerate(boxes) if left <= x <= left + w and top <= y <= top + h]
         self.session.editor.select(min(hit, key=lambda i: boxes[i][2], default=None))
 
@@ -352,4 +352,4 @@ def _suitable_size(desktop: tuple[int, int]) -> tuple[int, int]:
     width, height = DESIGN_SIZE
     factor = min(0.8 * desktop[0] / width, 0.8 * desktop[1] / height)
     factor = max(1.0, factor) if desktop[0] >= width and desktop[1] >= height + 80 else factor
-    return max(LEAST_SIZE[0], round(width * factor)), max(LEAST_SIZE[1], round(height * factor))
+    return max(MIN_SIZE[0], round(width * factor)), max(MIN_SIZE[1], round(height * factor))

@@ -61,7 +61,7 @@ def _pictures(painter: Painter, body: pygame.Rect, session: Session, seen: Seen,
     captions = both and height - caption >= 44 * painter.unit
     free = height - (caption if captions else 0)
     each = room / 2 if both else (body.width - painter.px(34) if wide else body.width)
-    pictures = [("window", seen.scene.windows[step]), ("render", seen.scene.objects[step])][: 2 if both else 1]
+    pictures = [("window", seen.scene.decoded_windows[step]), ("render", seen.scene.objects[step])][: 2 if both else 1]
     x, bottom = body.left, body.top
     for name, image in pictures:
         zoom = min(free / image.shape[0], each / image.shape[1])

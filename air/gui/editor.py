@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from air.config import AIRConfig
+from air.evaluation.recognition import Bank
 from air.gui.engine import Seen
-from air.recognition import Bank
 
 Z_RANGE = 3.0
 """Sliders go from -3 to 3 standard deviations of the prior around its mean."""

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from air import checkpoints, cli, recognition
 from air.config import AIRConfig
 from air.errors import AIRError, DataError
+from air.evaluation import recognition
 from air.gui import pictures
+from air.support import cli
+from air.training import checkpoints
 
 DREAMS = 20  # tries to dream of something: an empty scene is possible too, but dull
 INHERITANCE = 2.0  # seconds for which a predecessor is waited for
@@ -33,7 +35,7 @@ class Seen(NamedTuple):
 
     version: int  # of the picture
     image: np.ndarray  # [H, W] uint8
-    scene: Any  # `air.model.Scenes` of NumPy arrays without the batch axis
+    scene: Any  # `air.model.air_model.Scenes` of NumPy arrays without the batch axis
     loss: float  # cross-entropy of the reconstruction, nats
     milliseconds: float  # that the model took
     labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a bank
@@ -307,10 +309,10 @@ class Engine:
             self.notify()
 
     def _make_bank(self, path: Path) -> recognition.Bank:
-        from air.scenes import SceneSet
+        from air.data.scenes import SceneSet
 
         data = pictures.data_folder(self.path) if self.path.is_dir() else None
         if data is None:
-            raise AIRError(f"there is no {path}; make it with: python -m air.recognition {self.path}")
+            raise AIRError(f"there is no {path}; make it with: python -m air.evaluation.recognition {self.path}")
         self.bank_note = "Learning to recognise digits"
         return recognition.build(self.programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))

@@ -6,7 +6,7 @@ from air.gui import theme
 from air.gui.editor import Editor
 from air.gui.painter import Painter
 
-LEAST_COLUMN = 9  # units
+MIN_COLUMN = 9  # units
 
 
 class Equaliser:
@@ -25,7 +25,7 @@ class Equaliser:
         height = max(1, area.height - 2 * line)
         self.tracks = pygame.Rect(area.left + margin, area.top + line, max(1, area.width - 2 * margin), height)
         self.foot = pygame.Rect(self.tracks.left, self.tracks.bottom, self.tracks.width, area.bottom - self.tracks.bottom)
-        self.columns = max(1, min(len(editor.dimensions), int(self.tracks.width // (LEAST_COLUMN * unit))))
+        self.columns = max(1, min(len(editor.dimensions), int(self.tracks.width // (MIN_COLUMN * unit))))
         place = editor.dimensions.tolist().index(editor.dimension)
         self.first = place // self.columns * self.columns  # pages, where not all dimensions have room
 

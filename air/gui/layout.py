@@ -13,9 +13,9 @@ from air.gui.pen import LINE_WIDTHS
 
 DESIGN_SIZE = (1200, 760)
 """Width and height in pixels of the window at which one unit is one pixel."""
-LEAST_SIZE = (150, 110)
+MIN_SIZE = (150, 110)
 """Pixels below which nothing can be shown but a word."""
-LEAST_CANVAS = 90
+MIN_CANVAS = 90
 """Units along a canvas' shorter side below which the cards give way to the canvases."""
 UNITS = (0.62, 8.0)  # least and most pixels of a unit
 SMOOTH_ZOOM = 4  # from this many pixels a canvas pixel on, whole numbers only
@@ -57,7 +57,7 @@ def arrange(size: tuple[int, int], canvas_size: tuple[int, int], steps: int) -> 
         None for a window in which nothing can be seen.
     """
     width, height = size
-    if width < LEAST_SIZE[0] or height < LEAST_SIZE[1]:
+    if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return None
     unit = min(max(min(width / DESIGN_SIZE[0], height / DESIGN_SIZE[1]), UNITS[0]), UNITS[1])
     area = pygame.Rect(0, 0, width, height)
@@ -134,7 +134,7 @@ def _canvases(
         return min(free_width / width, (free_height - 2 * title - gap) / (2 * height))
 
     best = max(((beside, rest) for beside in (True, False) for rest in ("below", "right")), key=lambda each: zoom(*each))
-    if zoom(*best) * min(width, height) < LEAST_CANVAS * unit:
+    if zoom(*best) * min(width, height) < MIN_CANVAS * unit:
         best = max(((True, None), (False, None)), key=lambda each: zoom(*each))
     side_by_side, rest = best
     factor = _whole(max(zoom(*best), 1e-3))

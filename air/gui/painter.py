@@ -12,7 +12,7 @@ from air.gui.theme import RGB
 
 SIZES = {"tiny": 10, "small": 12, "body": 14, "title": 16, "head": 20, "digit": 34, "count": 84}
 """Heights of text by name, in units."""
-LEAST_TEXT = 9  # pixels
+MIN_TEXT = 9  # pixels
 
 
 class Painter:
@@ -50,7 +50,7 @@ class Painter:
             place: one corner, edge or centre as in `pygame.Rect`, such as midleft=(x, y).
         """
         height = round(SIZES[size] * self.unit) if isinstance(size, str) else round(size)
-        written = _written(text, max(height, LEAST_TEXT), bold, colour, None if width is None else max(0, math.floor(width)))
+        written = _written(text, max(height, MIN_TEXT), bold, colour, None if width is None else max(0, math.floor(width)))
         rect = written.get_rect(**{name: (round(x), round(y)) for name, (x, y) in place.items()})
         self.surface.blit(written, rect)
         return rect

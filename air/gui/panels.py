@@ -156,7 +156,7 @@ def _windows(painter: Painter, rect: pygame.Rect, session: Session, seen: Seen) 
     height, width = session.config.canvas_size
     zoom = rect.width / width, rect.height / height
     for step in range(int(seen.scene.count)):
-        painter.window(rect, zoom, seen.scene.boxes[step], theme.step_colour(session.palette, step), str(step + 1))
+        painter.window(rect, zoom, seen.scene.attention_boxes[step], theme.step_colour(session.palette, step), str(step + 1))
 
 
 def _invitation(painter: Painter, rect: pygame.Rect, canvas_size: tuple[int, int]) -> None:

@@ -22,7 +22,7 @@ FINEST = 8
 SURFACE_SIZE = 512
 """A surface has at most about this many subpixels along a side, so that drawing on a large canvas stays quick."""
 HISTORY_BYTES = 4 << 20
-LEAST_HISTORY = 8
+MIN_HISTORY = 8
 
 
 class Drawing:
@@ -108,7 +108,7 @@ class Drawing:
 
     def _remember(self) -> None:
         self._done.append(self._packed())
-        while len(self._done) > LEAST_HISTORY and sum(map(len, self._done)) > HISTORY_BYTES:
+        while len(self._done) > MIN_HISTORY and sum(map(len, self._done)) > HISTORY_BYTES:
             del self._done[0]
         self._undone.clear()
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from air.checkpoints import write_atomically
 from air.errors import AIRError, DataError
-from air.files import check_file, picture_formats, read_json
+from air.support.files import check_file, picture_formats, read_json, write_atomically
 
 if TYPE_CHECKING:
     import pygame
 
-    from air.generator import Digits
+    from air.data.generator import Digits
 
-MOST_PIXELS = 80_000_000  # of a picture file; a damaged or hostile one may claim any size
-MOST_SCENES = 500  # test scenes kept in memory
+MAX_PIXELS = 80_000_000  # of a picture file; a damaged or hostile one may claim any size
+MAX_SCENES = 500  # test scenes kept in memory
 
 
 def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
@@ -49,7 +48,7 @@ def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
     check_file(path)
     try:
         with Image.open(path, formats=picture_formats()) as file:
-            if file.width * file.height > MOST_PIXELS:
+            if file.width * file.height > MAX_PIXELS:
                 raise DataError(f"{path.name}: {file.width}x{file.height} pixels are too many")
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
@@ -138,21 +137,21 @@ def held_out_scenes(model: Path, canvas_size: tuple[int, int], most: int, seed: 
     rng = np.random.default_rng(seed)
     data = data_folder(model)
     if data is not None and (data / "test.npz").is_file():
-        from air.scenes import SceneSet
+        from air.data.scenes import SceneSet
 
         try:
             scenes = SceneSet.load(data / "test.npz")
         except AIRError:
             scenes = None
         if scenes is not None and scenes.canvas_size == canvas_size:
-            if scenes.counts is not None and scenes.counts.any():
-                scenes = scenes.select(scenes.counts > 0)
+            if scenes.count is not None and scenes.count.any():
+                scenes = scenes.select(scenes.count > 0)
             return scenes.images[rng.permutation(len(scenes))]
     return _made_scenes(canvas_size, most, rng)
 
 
 def _made_scenes(canvas_size: tuple[int, int], most: int, rng: np.random.Generator) -> np.ndarray:
-    from air.generator import GeneratorConfig, generate
+    from air.data.generator import GeneratorConfig, generate
 
     digits = _test_digits()
     for count in range(min(most, 2), 0, -1):  # 2, as in the default data set, where they fit
@@ -166,8 +165,8 @@ def _made_scenes(canvas_size: tuple[int, int], most: int, rng: np.random.Generat
 
 @functools.cache
 def _test_digits() -> "Digits":
-    from air import mnist
-    from air.generator import Digits
+    from air.data import mnist
+    from air.data.generator import Digits
 
     source = mnist.load()
     return Digits.from_images(source.test_images, source.test_labels)
@@ -218,7 +217,7 @@ class TestScenes:
 
     def _load(self) -> None:
         try:
-            scenes = held_out_scenes(self.model, self.canvas_size, self.most, self._seed)[:MOST_SCENES]
+            scenes = held_out_scenes(self.model, self.canvas_size, self.most, self._seed)[:MAX_SCENES]
             self._seed += 1
             self._arrived.put([scene.copy() for scene in scenes])  # copies, as views would keep all of them in memory
         except AIRError as error:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from air.images import cross_entropy
-from air.model import AIRModel
+from air.model.air_model import AIRModel
+from air.model.generative import cross_entropy
 
 
 class Programs:

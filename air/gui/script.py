@@ -27,21 +27,20 @@ from typing import Any
 import numpy as np
 import pygame
 
-from air.checkpoints import write_atomically
 from air.config import AIRConfig
 from air.errors import AIRError, DataError
-from air.files import check_file, parse_json
 from air.gui import pictures
 from air.gui.actions import BY_NAME, key_event
 from air.gui.app import LEFT, App
 from air.gui.layout import DESIGN_SIZE
-from air.gui.pictures import MOST_PIXELS
+from air.gui.pictures import MAX_PIXELS
+from air.support.files import check_file, parse_json, write_atomically
 
 RATE = 60  # points of a stroke in a second
 READY_SECONDS = 300.0  # for the model to load
 GIF_WIDTH = 800  # most pixels
-MOST_NAME = 100  # characters of a picture's
-MOST_BYTES = 1 << 26  # of a script
+MAX_NAME = 100  # characters of a picture's
+MAX_BYTES = 1 << 26  # of a script
 
 
 class Clock:
@@ -61,8 +60,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         DataError: for a file that can't be read or a line that says nothing; it names the line.
     """
     check_file(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: has {path.stat().st_size} bytes; at most {MOST_BYTES} are allowed")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: has {path.stat().st_size} bytes; at most {MAX_BYTES} are allowed")
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,9 +108,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "click": lambda value: value in BY_NAME,
     "select": lambda value: isinstance(value, int) and _is_number(value, 1, 16),
     "drop": lambda value: isinstance(value, str),
-    "size": lambda value: _is_pair(value, 1, MOST_PIXELS**0.5) and all(isinstance(x, int) for x in value),
+    "size": lambda value: _is_pair(value, 1, MAX_PIXELS**0.5) and all(isinstance(x, int) for x in value),
     "pause": lambda value: _is_number(value, 0, 600),
-    "frame": lambda value: isinstance(value, str) and value.isidentifier() and len(value) <= MOST_NAME,
+    "frame": lambda value: isinstance(value, str) and value.isidentifier() and len(value) <= MAX_NAME,
 }
 
 
@@ -293,7 +292,7 @@ class Replay:
                 "digits": list(seen.labels),
                 "confidences": _rounded(seen.confidences, 3),
                 "presence": _rounded(scene.presence, 4),
-                "boxes": _rounded(scene.boxes, 2),
+                "boxes": _rounded(scene.attention_boxes, 2),
                 "loss": round(seen.loss, 2),
             }
             with open(self.out / "scenes.jsonl", "a", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pygame
 
-from air import drawing
+from air.support import drawing
 
 RGB = tuple[int, int, int]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from air.errors import AIRError
 
 PATIENCE = 60  # seconds after which a file hangs
-MOST_MEMORY = 400 << 20  # bytes that no small file may take; the code of libraries that are loaded on first use included
+MAX_MEMORY = 400 << 20  # bytes that no small file may take; the code of libraries that are loaded on first use included
 HOSTILE_NAMES = [
     "../../evil.npy",
     "/etc/evil.npy",
@@ -61,7 +61,7 @@ def outcome(load, *arguments):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < MOST_MEMORY
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < MAX_MEMORY
     return result
 
 

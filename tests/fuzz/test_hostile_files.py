@@ -19,15 +19,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from air import checkpoints, mnist
 from air.config import AIRConfig, TrainingConfig
-from air.generator import GeneratorConfig, load_background
+from air.data import mnist
+from air.data.generator import GeneratorConfig, load_background
+from air.data.scenes import SceneSet
+from air.evaluation.recognition import Bank
 from air.gui.pictures import open_picture
 from air.gui.script import read as read_script
-from air.model import AIRModel
-from air.recognition import Bank
-from air.runs import MetricsFile, RunFolder
-from air.scenes import SceneSet
+from air.model.air_model import AIRModel
+from air.training import checkpoints
+from air.training.run_folder import MetricsFile, RunFolder
 
 TINY = AIRConfig(
     canvas_size=(6, 6),
@@ -72,7 +73,7 @@ IDX = {
     "images-idx3-ubyte": struct.pack(">4I", 2051, 3, 28, 28) + DIGITS["x"].tobytes(),
     "labels-idx1-ubyte": struct.pack(">2I", 2049, 3) + DIGITS["y"].tobytes(),
 }
-BANK = content_of(Bank(np.ones((40, 3), np.float16), np.arange(40, dtype=np.int8) % 10, 5).save, "bank.npz")
+BANK = content_of(Bank(np.ones((40, 3), np.float16), np.arange(40, dtype=np.int8) % 10, 5).save, "reference_set.npz")
 ROW = {
     "step": 10,
     "seconds": 1.5,
@@ -109,7 +110,7 @@ def test_what_is_damaged_here_can_be_loaded(tmp_path, model_file):
         ("scenes.npz", SCENES, SceneSet.load),
         ("images.npy", IMAGES, SceneSet.load),
         ("mnist.npz", MNIST, mnist.load),
-        ("bank.npz", BANK, Bank.load),
+        ("reference_set.npz", BANK, Bank.load),
         ("metrics.csv", METRICS, lambda path: MetricsFile(path).rows()),
         ("config.json", json.dumps(CONFIG).encode(), lambda path: RunFolder(path.parent).read()),
         ("script.jsonl", SCRIPT, read_script),
@@ -172,8 +173,8 @@ def test_mnist_of_idx_files(tmp_path, data, which, split, packed):
 @cases(12)
 @given(content=damaged_zip(BANK))
 def test_banks(tmp_path, content):
-    (tmp_path / "bank.npz").write_bytes(content)
-    bank = outcome(Bank.load, tmp_path / "bank.npz")
+    (tmp_path / "reference_set.npz").write_bytes(content)
+    bank = outcome(Bank.load, tmp_path / "reference_set.npz")
     if not isinstance(bank, str):
         _, confidences = bank.predict(np.zeros((2, bank.z_what.shape[1])))
         assert np.isfinite(confidences).all()

@@ -15,7 +15,7 @@ import numpy as np
 from damage import scaled
 from real_runs import SCRIPT, TINY, assert_same, state, train
 
-from air import checkpoints
+from air.training import checkpoints
 
 STEPS = 60
 FLAGS = [

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from events import SECONDS, settle
 
-from air import checkpoints, recognition
+from air.evaluation import recognition
 from air.gui.app import App
 from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
 from air.gui.pictures import TestScenes
 from air.gui.script import Clock
+from air.training import checkpoints
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +27,7 @@ def folder(tmp_path_factory, tiny_model):
     checkpoints.save_weights(tiny_model, path / "air.keras")
     rng = np.random.default_rng(0)
     z_what = rng.normal(0, [0.1, 1.0, 0.2, 0.3], (40, 4)).astype(np.float32)
-    recognition.Bank(z_what, np.arange(40) % 10, recognition.fingerprint(tiny_model)).save(path / "bank.npz")
+    recognition.Bank(z_what, np.arange(40) % 10, recognition.fingerprint(tiny_model)).save(path / "reference_set.npz")
     return path
 
 

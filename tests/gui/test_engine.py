@@ -9,8 +9,8 @@ import pygame
 import pytest
 from events import SECONDS, draw, key, post, settle, shows
 
-from air import recognition
 from air.errors import AIRError, DataError
+from air.evaluation import recognition
 from air.gui import theme
 from air.gui.app import App
 from air.gui.engine import Engine, config_of
@@ -122,9 +122,9 @@ def test_a_model_that_does_not_answer_is_said(open_app, monkeypatch):
 @pytest.mark.parametrize("bank", ["missing", "junk", "of other weights"])
 def test_without_a_bank_there_is_a_note(tmp_path, tiny_model, bank):
     if bank == "junk":
-        (tmp_path / "bank.npz").write_bytes(b"junk")
+        (tmp_path / "reference_set.npz").write_bytes(b"junk")
     elif bank == "of other weights":
-        recognition.Bank(np.zeros((2, 4), np.float32), np.arange(2), 1).save(tmp_path / "bank.npz")
+        recognition.Bank(np.zeros((2, 4), np.float32), np.arange(2), 1).save(tmp_path / "reference_set.npz")
     engine = Engine(tmp_path, lambda: None)
     engine.programs = Programs(tiny_model)
     engine._load_bank()
@@ -136,7 +136,7 @@ def test_a_bank_is_made_of_the_runs_data(tmp_path, tiny_model, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "config.json").write_text(json.dumps({"data": str(tmp_path / "data")}))
     bank = recognition.Bank(np.eye(4, dtype=np.float32), np.arange(4), 0)
-    monkeypatch.setattr("air.scenes.SceneSet.load", lambda path: path)
+    monkeypatch.setattr("air.data.scenes.SceneSet.load", lambda path: path)
     monkeypatch.setattr(recognition, "build", lambda model, scenes: bank)
     engine = Engine(tmp_path, lambda: None)
     engine.programs = Programs(tiny_model)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air.gui.layout import DESIGN_SIZE, LEAST_SIZE, arrange
+from air.gui.layout import DESIGN_SIZE, MIN_SIZE, arrange
 
 SIZES = ((150, 110), (200, 400), (320, 240), (640, 480), (700, 1200), DESIGN_SIZE, (1920, 1080), (3840, 2160), (5000, 300))
 CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024, 1024), (1024, 4))
@@ -47,7 +47,7 @@ def test_everything_has_its_place(size, canvas_size, steps):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.tuples(st.integers(LEAST_SIZE[0], 4000), st.integers(LEAST_SIZE[1], 3000)),
+    st.tuples(st.integers(MIN_SIZE[0], 4000), st.integers(MIN_SIZE[1], 3000)),
     st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
     st.integers(1, 16),
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from air import mnist
+from air.data import mnist
 from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing
 
 STROKES = sorted((Path(__file__).parent.parent / "strokes").glob("*.jsonl"))

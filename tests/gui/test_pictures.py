@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from air import mnist
+from air.data import mnist
+from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError
 from air.gui import pictures
 from air.gui.pictures import TestScenes, held_out_scenes, open_picture
-from air.scenes import SceneSet
 
 CANVAS = (20, 24)
 
@@ -85,7 +85,7 @@ def test_truncated_missing_and_folders(tmp_path):
 
 
 def test_huge_pictures_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 100)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     with pytest.raises(DataError, match="20x20 pixels are too many"):
         open_picture(saved(tmp_path / "a.png", ink((20, 20))), CANVAS)
 
@@ -112,7 +112,7 @@ def test_the_scenes_of_a_run_are_those_of_its_data(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     images = np.arange(5, dtype=np.uint8)[:, None, None] + np.zeros((5, *CANVAS), np.uint8)
-    SceneSet(images, counts=np.array([0, 1, 2, 1, 0], np.uint8)).save(data / "test.npz")
+    SceneSet(images, count=np.array([0, 1, 2, 1, 0], np.uint8)).save(data / "test.npz")
     (tmp_path / "config.json").write_text(json.dumps({"data": str(data)}))
     scenes = held_out_scenes(tmp_path, CANVAS, 3, seed=0)
     assert sorted(scenes[:, 0, 0].tolist()) == [1, 2, 3]

@@ -248,7 +248,7 @@ def test_z_what_can_be_changed_with_keys(app, tiny_model):
 
 def test_an_object_is_selected_by_its_window(app, tiny_model):
     seen = find_object(app, tiny_model)
-    x, y, width, height = seen.scene.boxes[0]
+    x, y, width, height = seen.scene.attention_boxes[0]
     rect = app.layout.painted
     zoom = rect.width / 24
     middle = np.clip([x + width / 2, y + height / 2], 0.5, [23.5, 19.5])

@@ -1,0 +1,1 @@
+"""Export z_what to TensorBoard's projector."""

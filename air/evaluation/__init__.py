@@ -1,0 +1,1 @@
+"""Evaluate trained models on held-out scenes."""

@@ -1,0 +1,279 @@
+"""The trainable parts of AIR: the controller with its heads, the glimpse encoder and the glimpse decoder."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from air.model.distributions import gaussian, tfd
+
+LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite whatever a head answers
+
+
+class Posterior(NamedTuple):
+    """What the controller believes of every step."""
+
+    scale: tfd.Normal  # [batch, steps, 1] pre-sigmoid
+    shift: tfd.Normal  # [batch, steps, 2] pre-tanh
+    presence_logits: tf.Tensor  # [batch, steps] log-odds
+
+
+class State(NamedTuple):
+    """The LSTM's state."""
+
+    cell: tf.Tensor  # [batch, lstm_units]
+    output: tf.Tensor  # [batch, lstm_units]
+
+
+def mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.Layer]:
+    return [keras.layers.Dense(n, activation=activation, name=f"{name}_{i}") for i, n in enumerate(units)]
+
+
+def build_chain(layers: Sequence[keras.layers.Dense], inputs: int) -> None:
+    """Builds dense layers, each of which reads the one before and the first one `inputs` numbers."""
+    for layer in layers:
+        layer.build((None, inputs))
+        inputs = layer.units
+
+
+def run(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def clip_log_variance(x: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(x, *LOG_VARIANCE_RANGE)
+
+
+@keras.saving.register_keras_serializable(package="air")
+class Controller(keras.layers.Layer):
+    """The recurrent network that decides where each step looks and whether it sees an object.
+
+    An LSTM sees the canvas (flattened, or after a small CNN) at every step; a head for each parameter of the posterior
+    reads its output. Where the canvas is the same at every step, its projection to the gates is computed once.
+
+    Args:
+        steps: number of steps T.
+        lstm_units: units of the LSTM.
+        head_units: hidden ReLU layers of each head.
+        cnn_filters: filters of the convolutions before the LSTM, empty for none.
+        cnn_kernels: widths of their kernels, in pixels.
+        cnn_strides: their strides, in pixels.
+        cnn_pools: widths of the max-poolings after them, 1 for none.
+        latent_size: size of the latents of the step before, if the LSTM sees them; 0 if not.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        lstm_units: int = 256,
+        head_units: Sequence[int] = (64,),
+        cnn_filters: Sequence[int] = (),
+        cnn_kernels: Sequence[int] = (),
+        cnn_strides: Sequence[int] = (),
+        cnn_pools: Sequence[int] = (),
+        latent_size: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.steps, self.lstm_units, self.head_units, self.latent_size = steps, lstm_units, tuple(head_units), latent_size
+        self.cnn_filters, self.cnn_kernels = tuple(cnn_filters), tuple(cnn_kernels)
+        self.cnn_strides, self.cnn_pools = tuple(cnn_strides), tuple(cnn_pools)
+        self.cnn: list[keras.layers.Layer] = []
+        layers = zip(self.cnn_filters, self.cnn_kernels, self.cnn_strides, self.cnn_pools, strict=True)
+        for i, (filters, kernel, stride, pool) in enumerate(layers):
+            name = f"cnn_{i}"
+            self.cnn.append(keras.layers.Conv2D(filters, kernel, stride, padding="same", activation="relu", name=name))
+            if pool > 1:
+                self.cnn.append(keras.layers.MaxPooling2D(pool, name=f"pool_{i}"))
+        self.flatten = keras.layers.Flatten(name="flatten")
+        self.input_gates = keras.layers.Dense(4 * lstm_units, name="input_gates")
+        self.recurrent_gates = keras.layers.Dense(
+            4 * lstm_units, use_bias=False, kernel_initializer="orthogonal", name="recurrent_gates"
+        )
+        if latent_size:
+            self.latent_gates = keras.layers.Dense(4 * lstm_units, use_bias=False, name="latent_gates")
+        sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
+        self.heads = {
+            name: keras.Sequential([*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n)], name=name)
+            for name, n in sizes.items()
+        }
+
+    def build(self, input_shape: tuple[int | None, int, int]) -> None:
+        shape = (*input_shape, 1)
+        for layer in self.cnn:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.input_gates.build((None, shape[1] * shape[2] * shape[3]))
+        self.recurrent_gates.build((None, self.lstm_units))
+        if self.latent_size:
+            self.latent_gates.build((None, self.latent_size))
+        for head in self.heads.values():
+            head.build((None, self.lstm_units))
+        super().build(input_shape)
+
+    def call(self, canvas: tf.Tensor) -> Posterior:
+        """All steps at once, each seeing the same canvas and no latents: [batch, height, width] in [0, 1]."""
+        from_canvas, state = self.read(canvas), None
+        outputs = []
+        for _ in range(self.steps):
+            state = self.advance(from_canvas, None, state)
+            outputs.append(state.output)
+        return self.answer(tf.stack(outputs, axis=1))
+
+    def read(self, canvas: tf.Tensor) -> tf.Tensor:
+        """What a canvas [batch, height, width] adds to the gates: [batch, 4 * lstm_units]."""
+        return self.input_gates(self.flatten(run(self.cnn, canvas[..., None])))
+
+    def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> State:
+        """One step of the LSTM, and its state after it.
+
+        Args:
+            from_canvas: [batch, 4 * lstm_units], of `read`.
+            latents: [batch, latent_size] of the step before; None for none.
+            state: after the step before; None at the first, which has nothing to remember.
+        """
+        if state is None:  # zeros, not nothing: weights that nothing reads would have no gradient where there is one step
+            nothing = tf.zeros([tf.shape(from_canvas)[0], self.lstm_units])
+            state = State(nothing, nothing)
+        gates = from_canvas + self.recurrent_gates(state.output)
+        if latents is not None:
+            gates += self.latent_gates(latents)
+        write, forget, candidate, read = tf.split(gates, 4, axis=-1)
+        # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
+        cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
+        return State(cell, tf.sigmoid(read) * tf.tanh(cell))
+
+    def answer(self, outputs: tf.Tensor) -> Posterior:
+        """The posterior of as many steps as there are outputs, [batch, steps, lstm_units]."""
+        steps = outputs.shape[1]
+        features = tf.reshape(outputs, [-1, self.lstm_units])
+
+        def head(name: str) -> tf.Tensor:
+            answer = self.heads[name](features)
+            return tf.reshape(answer, [-1, steps, answer.shape[-1]])
+
+        return Posterior(
+            scale=gaussian(head("scale_mean"), clip_log_variance(head("scale_log_variance"))),
+            shift=gaussian(head("shift_mean"), clip_log_variance(head("shift_log_variance"))),
+            presence_logits=head("presence")[..., 0],
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        fields = ("steps", "lstm_units", "head_units", "cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools", "latent_size")
+        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}
+
+
+class Correction(NamedTuple):
+    """How a posterior of z_where is changed, at every step."""
+
+    scale: tf.Tensor  # [batch, steps, 1] added to the mean of the pre-sigmoid scale
+    shift: tf.Tensor  # [batch, steps, 2] of the mean, in window units
+    scale_log_variance: tf.Tensor  # [batch, steps, 1] added
+    shift_log_variance: tf.Tensor  # [batch, steps, 2] added
+
+
+@keras.saving.register_keras_serializable(package="air")
+class Refiner(keras.layers.Layer):
+    """Says from a window how the attention should move; before training, not at all.
+
+    Args:
+        units: hidden layers.
+        activation: of the hidden layers.
+    """
+
+    def __init__(self, units: Sequence[int], activation: str = "relu", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.activation = tuple(units), activation
+        self.hidden = mlp(self.units, activation, "hidden")
+        self.correction = keras.layers.Dense(6, kernel_initializer="zeros", name="correction")
+
+    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
+        build_chain([*self.hidden, self.correction], input_shape[-2] * input_shape[-1])
+        super().build(input_shape)
+
+    def call(self, window: tf.Tensor) -> Correction:
+        """Args: window: [batch, steps, height, width]."""
+        steps, height, width = window.shape[1:]
+        answer = self.correction(run(self.hidden, tf.reshape(window, [-1, height * width])))
+        return Correction(*tf.split(tf.reshape(answer, [-1, steps, 6]), [1, 2, 1, 2], axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable(package="air")
+class GlimpseEncoder(keras.layers.Layer):
+    """The posterior of z_what given an attention window.
+
+    Args:
+        units: hidden layers.
+        z_what_size: latent dimensions.
+        activation: of the hidden layers.
+    """
+
+    def __init__(
+        self, units: Sequence[int] = (512, 256), z_what_size: int = 50, activation: str = "relu", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units, self.z_what_size, self.activation = tuple(units), z_what_size, activation
+        self.hidden = mlp(self.units, activation, "hidden")
+        self.parameters = keras.layers.Dense(2 * z_what_size, name="parameters")
+
+    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
+        build_chain([*self.hidden, self.parameters], input_shape[-2] * input_shape[-1])
+        super().build(input_shape)
+
+    def call(self, window: tf.Tensor) -> tfd.Normal:
+        """Args: window: [batch, steps, height, width]. Returns a Normal of shape [batch, steps, z_what_size]."""
+        steps, height, width = window.shape[1:]
+        answer = self.parameters(run(self.hidden, tf.reshape(window, [-1, height * width])))
+        mean, log_variance = tf.split(tf.reshape(answer, [-1, steps, 2 * self.z_what_size]), 2, axis=-1)
+        return gaussian(mean, clip_log_variance(log_variance))
+
+    def get_config(self) -> dict[str, Any]:
+        fields = ("units", "z_what_size", "activation")
+        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}
+
+
+@keras.saving.register_keras_serializable(package="air")
+class GlimpseDecoder(keras.layers.Layer):
+    """The picture of an object, given its z_what.
+
+    Args:
+        window_size: height and width of a window, in pixels.
+        units: hidden layers.
+        activation: of the hidden layers.
+        bias: initial bias of the logits.
+    """
+
+    def __init__(
+        self,
+        window_size: Sequence[int] = (28, 28),
+        units: Sequence[int] = (256, 512),
+        activation: str = "relu",
+        bias: float = -2.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.window_size, self.units, self.activation, self.bias = tuple(window_size), tuple(units), activation, bias
+        self.hidden = mlp(self.units, activation, "hidden")
+        self.logits = keras.layers.Dense(
+            window_size[0] * window_size[1], bias_initializer=keras.initializers.Constant(bias), name="logits"
+        )
+
+    def build(self, input_shape: tuple[int | None, int, int]) -> None:
+        build_chain([*self.hidden, self.logits], input_shape[-1])
+        super().build(input_shape)
+
+    def call(self, z_what: tf.Tensor) -> tf.Tensor:
+        """Args: z_what: [batch, steps, z_what_size]. Returns logits of pixels, [batch, steps, height, width]."""
+        steps, size = z_what.shape[1:]
+        logits = self.logits(run(self.hidden, tf.reshape(z_what, [-1, size])))
+        return tf.reshape(logits, [-1, steps, *self.window_size])
+
+    def get_config(self) -> dict[str, Any]:
+        fields = ("window_size", "units", "activation", "bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}

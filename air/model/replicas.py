@@ -1,0 +1,121 @@
+"""Training steps of a model on several replicas of a `tf.distribute` strategy.
+
+The replicas together do what one device does with the whole batch: their shares are its consecutive parts, each draws the
+random numbers of its own scenes, and whatever is a mean or a sum over scenes is reduced over all of them. Without a strategy,
+and with a single replica, every function of a training step returns here what it was given.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class ReplicatedModel(keras.Model):
+    """A Keras model that `fit` can train under a strategy.
+
+    Its `train_step` calls `replica_differentiate` for its own `differentiate`, and the functions below for whatever is of all
+    replicas; its `logs` are what `train_step` returns; its `compile` builds the optimiser.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stop_requested = False
+
+    def compile(self, *arguments: Any, **kwargs: Any) -> None:
+        super().compile(*arguments, **kwargs)
+        self.replica_differentiate = self.differentiate
+        if self._distribute_strategy is not None and self.jit_compile:
+            # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
+            self.replica_differentiate = tf.function(self.differentiate, jit_compile=True)
+
+    def request_stop(self) -> None:
+        """Ends `fit` soon, and on all workers after the same step."""
+        self.stop_requested = True
+        if self._distribute_strategy is None:
+            self.stop_training = True
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Not needed, as everything is built before. Keras' own fails on the batches of several workers."""
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls with the iterator of batches: `steps_per_execution` training steps on all replicas.
+
+        Keras' own would compile the step with XLA as a whole, which can't reduce over replicas on CPUs, and reduces the logs of
+        several workers along an axis that scalars don't have. This one also lets one worker stop all of them.
+        """
+        strategy = self._distribute_strategy
+        if strategy is None:
+            return super().make_train_function(force)
+        if self.train_function is not None and not force:
+            return None
+
+        @tf.function
+        def steps(iterator: Any, stop: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            for _ in tf.range(self.steps_per_execution):
+                strategy.run(self.train_step, args=(next(iterator),))
+            stops = strategy.run(lambda: mean([tf.identity(stop)])[0])
+            return self.logs(), strategy.experimental_local_results(stops)[0]
+
+        def train(iterator: Any) -> dict[str, tf.Tensor]:
+            logs, stops = steps(iterator, tf.constant(float(self.stop_requested)))
+            self.stop_training = bool(stops)
+            return logs
+
+        self.train_function = train
+        return None
+
+
+def own_part(draw: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
+    """This replica's part of the random numbers that one device would draw for the scenes of the global batch.
+
+    Args:
+        draw: maps a shape to numbers.
+        shape: of this replica's part; its first axis is scenes.
+    """
+    context = _replica_context()
+    if context is None:
+        return draw(shape)
+    scenes = shape[0]
+    everybody = draw(tf.concat([[scenes * context.num_replicas_in_sync], shape[1:]], axis=0))
+    first = tf.cast(context.replica_id_in_sync_group, tf.int32) * scenes
+    return tf.reshape(everybody[first : first + scenes], shape)
+
+
+def mean(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The means of tensors over the replicas."""
+    context = _replica_context()
+    if context is None or not tensors:
+        return list(tensors)
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, list(tensors))
+
+
+def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[Any]) -> None:
+    """Applies gradients that are the same on all replicas; `optimizer.apply` would sum them over the replicas.
+
+    Raises:
+        ValueError: for an optimiser whose `apply` does more than `update_step`, if there are several replicas.
+    """
+    context = _replica_context()
+    if context is None:
+        return optimizer.apply(gradients, variables)
+    unsupported = ("weight_decay", "use_ema", "gradient_accumulation_steps", "loss_scale_factor", "clipnorm", "clipvalue")
+    if any(getattr(optimizer, name, None) for name in (*unsupported, "global_clipnorm")):
+        raise ValueError(f"{optimizer.name}: {', '.join(unsupported)} and global_clipnorm don't work with several replicas")
+
+    def update(strategy: tf.distribute.Strategy, gradients: list[Any]) -> None:
+        rate = optimizer.learning_rate
+        for variable, gradient in zip(variables, gradients, strict=True):
+            strategy.extended.update(
+                variable.value, lambda one, its: optimizer.update_step(its, one, rate), args=(gradient,), group=False
+            )
+        optimizer.iterations.assign_add(1)
+
+    return context.merge_call(update, args=(list(gradients),))
+
+
+def _replica_context() -> tf.distribute.ReplicaContext | None:
+    """That of the replica whose step is being traced, if there are others."""
+    context = tf.distribute.get_replica_context()
+    return None if context is None or context.num_replicas_in_sync == 1 else context

@@ -1,0 +1,29 @@
+"""What scripts show of their progress, and tables in Markdown."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+
+@contextlib.contextmanager
+def stage(title: str, total: int = 0) -> Iterator[Callable[[int], Any]]:
+    """A progress bar of `total` things, or just the title where that is 0; it leaves no line behind."""
+    form = "{desc} {n}/{total} {bar:20} {remaining} left" if total else "{desc} ..."
+    with tqdm(total=total, desc=title, bar_format=form, file=sys.stderr, leave=False, disable=None) as bar:
+        yield bar.update
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown whose source is aligned too; all but the first column to the right."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *others = zip(row, widths, strict=True)
+        return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(map(line, [cells[0], rule, *cells[1:]]))
