@@ -1,6 +1,6 @@
-"""Exports z_what of the objects in scenes for TensorBoard's projector, and as plots and arrays.
+"""Export z_what of the objects in scenes, for TensorBoard's projector and as plots and arrays.
 
-    python embeddings.py                                 # of the test scenes, by the model in model/, into embeddings/
+    python embeddings.py                                 # test scenes and the model in model/, to embeddings/
     python embeddings.py --run air_results --sprite crop --output mine
     tensorboard --logdir embeddings                      # then open http://localhost:6006/#projector
 
@@ -26,35 +26,28 @@ class Arguments:
     run: Path_ = Path("model")
     """Run folder, folder with air.keras or .keras file."""
     data: Path_ = DEFAULT_DATA
-    """Folder with test.npz and train.npz, or one file of scenes, labelled or not; made when it is the default and missing."""
+    """Folder with test.npz and train.npz, or one file of scenes, labelled or not; the default one is generated if missing."""
     mnist: Path_ | None = None
-    """MNIST as an .npz of Keras' format or a folder of IDX files, if the scenes are not made of the bundled one."""
+    """MNIST as an .npz in Keras' format or a folder of IDX files, if the scenes are not made of the bundled digits."""
     output: Path_ = Path("embeddings")
-    """Folder to write; it must not exist yet."""
+    """Folder to write; it must not exist."""
     overwrite: bool = False
-    """Replace embeddings that are in the output folder."""
+    """Replace the embeddings in the output folder."""
     embeddings: EmbeddingsConfig = dataclasses.field(default_factory=EmbeddingsConfig)
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__)
-    for path in (arguments.run, arguments.data):  # here, because a mistake should not wait for TensorFlow
+    args = cli.parse(Arguments, __doc__)
+    for path in (args.run, args.data):  # before TensorFlow's slow import
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
-    files.check_replaceable(arguments.output, arguments.overwrite, OWN_FILES, "embeddings")
+    files.check_replaceable(args.output, args.overwrite, OWN_FILES, "embeddings")
     with cli.quiet_import():
-        from air.embeddings import export
+        from air.embeddings.export import export
 
-    exported = export.export(
-        arguments.run,
-        arguments.output,
-        arguments.embeddings,
-        data=arguments.data,
-        mnist_path=arguments.mnist,
-        overwrite=arguments.overwrite,
-    )
-    print(export.describe(exported))
-    print(f"Written: {arguments.output}. See it with: tensorboard --logdir {arguments.output}")
+    options = {"data": args.data, "mnist_path": args.mnist, "overwrite": args.overwrite}
+    print(export(args.run, args.output, args.embeddings, **options))
+    print(f"Written: {args.output}. See it with: tensorboard --logdir {args.output}")
     print("then open http://localhost:6006/#projector")
 
 

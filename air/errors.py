@@ -1,12 +1,12 @@
-"""The errors that a user can cause, each with a message of one line."""
+"""Errors that a user can cause; each message fits on one line."""
 
-LONGEST = 1500  # characters of a message
+MAX_LENGTH = 1500  # characters of a message
 
 
 class AIRError(Exception):
-    """Base of the project's own errors; scripts end with `exit_status`.
+    """Base of the project's own errors; `air.support.cli.run` prints the message and exits with `exit_status`.
 
-    The message is one line of printable characters, whatever strange names and values from files are in it.
+    The message is one line of printable characters, even if it quotes odd file names or values.
     """
 
     exit_status = 1
@@ -14,7 +14,7 @@ class AIRError(Exception):
     def __str__(self) -> str:
         line = " ".join(super().__str__().split())
         line = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-        return line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ..."
+        return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 4]} ..."
 
 
 class UsageError(AIRError, ValueError):
@@ -28,4 +28,4 @@ class ConfigError(UsageError):
 
 
 class DataError(AIRError, ValueError):
-    """A file that is missing, damaged or of another kind than expected."""
+    """A file that is missing, damaged or of the wrong kind."""

@@ -1,24 +1,16 @@
-"""Named pairs of configurations."""
+"""Presets: pairs of a model's and a training run's configuration, by name."""
 
 import typing
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from air.config import AIRConfig, Config, EstimatorName, TrainingConfig
+from air.config import AIRConfig, EstimatorName, TrainingConfig
 from air.schedules import Schedule
 
 PresetName = Literal["default", "original", "paper", "pyro"]
 
-AS_PUBLISHED = {
-    "cnn_filters": (),
-    "cnn_kernels": (),
-    "cnn_strides": (),
-    "cnn_pools": (),
-    "refiner_units": (),
-    "looks": 1,
-    "z_what_kl_weight": 1.0,
-}
-"""Leaves out what only this project's recipe has."""
+_NO_CNN = {"cnn_filters": (), "cnn_kernels": (), "cnn_strides": (), "cnn_pools": ()}
+_AS_PUBLISHED = {**_NO_CNN, "refiner_units": (), "looks": 1, "z_what_kl_weight": 1.0}  # without this project's additions
 
 
 class Preset(NamedTuple):
@@ -27,16 +19,16 @@ class Preset(NamedTuple):
 
 
 def default(estimator: EstimatorName = "concrete") -> Preset:
-    """This project's own recipe; with the Concrete z_pres it is what `AIRConfig()` and `TrainingConfig()` are.
+    """Return this project's own recipe.
 
-    All three keep windows about as large as an object from the first step on, by the prior of the scale, so that none takes
-    two objects. They differ in how counting begins, because a count that a discrete estimator never draws teaches it nothing:
+    The prior of the scale keeps windows about as large as one object from the first step on, so that none covers two. The
+    estimators differ in how counting begins, because a discrete one learns nothing about a count that it never samples:
 
-    - Concrete begins with every step present, and then takes away those that are not worth their price.
-    - The discrete ones begin with odds of 1 or 2 at every step, to which a heavy KL holds the posterior. As a scene is drawn
-      with no, one, two ... windows whatever it shows, the first window learns to explain most, the second most of what is left,
-      and so on, as in matching pursuit. When the KL lets go, the right count is the cheapest already. NVIL takes a firmer hold
-      and smaller steps because its gradient is noisy.
+    - Concrete starts with every step present and then drops the steps that do not pay for their KL divergence.
+    - The discrete ones start with prior odds of 1 or 2 at every step and a heavy KL weight that holds the posterior there.
+      Scenes are thus rendered with any number of windows, and as in matching pursuit the first window learns to explain most
+      of a scene, the second most of the rest, and so on. Once the weight has fallen, the right count is already the cheapest.
+      NVIL needs a heavier weight and a lower learning rate because its gradients are noisy.
     """
     if estimator == "concrete":
         return Preset(AIRConfig(), TrainingConfig())
@@ -53,12 +45,9 @@ def default(estimator: EstimatorName = "concrete") -> Preset:
 
 
 def original() -> Preset:
-    """The default configuration of the continuous-relaxation AIR in TensorFlow 1 (`tf-attend-infer-repeat`).
-
-    300 epochs of its 59,000 scenes are 276,562 batches of 64.
-    """
+    """Return the defaults of the TensorFlow 1 implementation `tf-attend-infer-repeat`: 300 epochs of 59,000 scenes."""
     model = AIRConfig(
-        **AS_PUBLISHED,
+        **_AS_PUBLISHED,
         activation="softplus",
         decoder_bias=0.0,
         decoder_noise=0.3,
@@ -70,13 +59,12 @@ def original() -> Preset:
 
 
 def paper() -> Preset:
-    """Attend, Infer, Repeat as published (Eslami et al., 2016, section 4.1), as far as the paper says.
+    """Return the settings of the paper (Eslami et al., 2016, section 4.1), as far as it states them.
 
-    From the paper: NVIL with a learned baseline, the latents of the step before as the LSTM's input, 256 LSTM units, 50
-    dimensions of z_what, the Normal likelihood of deviation 0.3, batches of 64, learning rates of 1e-4 and, for the baseline,
-    1e-3. It does not say how large its other networks are, nor the priors: the former are those of the `pyro` preset, the
-    latter those of the `original` one, but for the odds of presence, which fall to 1e-5 in 100,000 iterations of 300,000 as in
-    Kosiorek's reimplementation.
+    Stated: NVIL with a learned baseline, previous latents as input of an LSTM of 256 units, 50 dimensions of z_what, a
+    normal likelihood of standard deviation 0.3, batches of 64, learning rates of 1e-4 and, for the baseline, 1e-3. The sizes
+    of the other networks are from `pyro`, the priors from `original`, and the odds of presence, which fall to 1e-5 over
+    100,000 of 300,000 iterations, from Kosiorek's reimplementation.
     """
     model = pyro().model.replace(
         decoder_bias=0.0,
@@ -90,16 +78,16 @@ def paper() -> Preset:
 
 
 def pyro() -> Preset:
-    """The AIR example of Pyro (`examples/air`), with the options that its tutorial recommends.
+    """Return the settings of Pyro's AIR example (`examples/air`) with the options that its tutorial recommends.
 
-    Its z_where is (inverse scale, x, y) with the prior Normal((3, 0, 0), (0.2, 1, 1)), where x and y are in units of the
-    inverse scale; scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) have nearly the same
-    means and deviations. Its baseline is an LSTM that sees the latents; ours sees the picture and answers for every step.
+    Its z_where is (1 / scale, x, y) ~ Normal((3, 0, 0), (0.2, 1, 1)) with x and y in units of 1 / scale. The priors
+    scale = sigmoid(Normal(-0.69, variance 0.01)) and shift = tanh(Normal(0, variance 0.11)) match its means and standard
+    deviations closely. Its baseline is an LSTM over the latents; ours predicts all steps from the image.
     """
     model = AIRConfig(
         controller_input="latents",
         head_units=(200,),
-        **AS_PUBLISHED,
+        **_AS_PUBLISHED,
         encoder_units=(200,),
         decoder_units=(200,),
         activation="relu",
@@ -120,27 +108,22 @@ PRESETS: dict[PresetName, Callable[[], Preset]] = {"default": default, "original
 
 
 def recipe(name: PresetName, estimator: EstimatorName | None = None) -> Preset:
-    """A preset, perhaps with another estimator than its own; the default one has a recipe for each."""
-    if estimator is None:
-        return PRESETS[name]()
+    """Return a preset, optionally with another estimator; the default preset has a recipe for each."""
     if name == "default":
-        return default(estimator)
+        return default(estimator or "concrete")
     model, training = PRESETS[name]()
-    return Preset(model.replace(estimator=estimator), training)
+    return Preset(model.replace(estimator=estimator or model.estimator), training)
 
 
 def with_estimator(name: PresetName, changed: Preset, estimator: EstimatorName) -> Preset:
-    """A preset in which some fields were changed, with another estimator: the changes stay, the rest is as in `recipe`."""
-    before, after = recipe(name, changed.model.estimator), recipe(name, estimator)
-    return Preset(*(_changed(*configs) for configs in zip(before, after, changed, strict=True)))
+    """Return the recipe of another estimator with the fields in which `changed` differs from its own recipe."""
+    configs = zip(recipe(name, changed.model.estimator), recipe(name, estimator), changed, strict=True)
+    return Preset(
+        *(new.replace(**{name: value for name, value in config if value != getattr(old, name)}) for old, new, config in configs)
+    )
 
 
-def _changed(before: Config, after: Config, changed: Config) -> Config:
-    changes = {name: getattr(changed, name) for name in type(changed).model_fields}
-    return after.replace(**{name: value for name, value in changes.items() if value != getattr(before, name)})
-
-
-def peeked(preset: str | None, estimator: str | None) -> tuple[PresetName, Preset]:
-    """Return the preset of a command line that has not been parsed yet; wrong values, which parsing refuses, count as none."""
+def of_flags(preset: str | None, estimator: str | None) -> tuple[PresetName, Preset]:
+    """Return the preset that these two flags select; invalid values, which parsing refuses later, select the defaults."""
     name = preset if preset in PRESETS else "default"
     return name, recipe(name, estimator if estimator in typing.get_args(EstimatorName) else None)

@@ -1,1 +1,1 @@
-"""How fast everything is, beside what the machine could do: see `python -m benchmarks --help`."""
+"""Scripts that measure the project: `python -m benchmarks.speed`, `python -m benchmarks.gradients`."""

@@ -1,113 +1,138 @@
-"""How noisy and how biased each estimator's gradient of the log-odds of presence is.
+"""Measure how noisy and how biased the gradient of each estimator of z_pres is.
 
-    python -m benchmarks.gradients --steps 300 --draws 2000
+    python -m benchmarks.gradients --steps 300 --draws 500
 
-A small training run with NVIL on generated scenes, so that weights and baseline are what they are after so many steps. Then,
-for some scenes with z_where and z_what fixed, every estimator draws z_pres again and again: the variance of its gradient is
-summed over scenes and steps, and its bias is the distance of its mean from the exact gradient, relative to the length of the
-latter. The mean of finitely many draws is never exact: beside the bias stands what noise alone would make of it.
+A short run with NVIL gives typical weights and a typical baseline. With these fixed, every draw compares an estimator's
+gradient of the mean loss, with respect to the head that predicts z_pres, with the exact one of `enumerated`, for the same
+scenes, z_where and z_what. The variance of the difference is the noise that the estimator adds; its mean is the bias, beside
+which stands the value to expect from noise alone, as a mean of finitely many draws is never exact.
 """
 
-import dataclasses
-import sys
-from typing import Annotated, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import tyro
+import numpy as np
 
-from air.errors import UsageError
+from air import presets
+from air.config import AIRConfig, Config, Count, TrainingConfig
+from air.data.scenes import SceneSet
 from air.support import cli
-from air.support.console import table
+from air.support.console import stage, table
+from benchmarks.speed import training_scenes
+
+if TYPE_CHECKING:
+    from air.model import AIRModel
+
+BATCH = 64
+FOLLOWED = 100  # batches, after which the running average of the learning signal has forgotten its start
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    steps: Annotated[int, tyro.conf.arg(metavar="INT")] = 300
+class Settings(Config):
+    """How long to train and how much to measure."""
+
+    steps: Count = 300
     """Training steps before the measurement."""
-    draws: Annotated[int, tyro.conf.arg(metavar="INT")] = 2000
-    """Gradients of each estimator."""
-    scenes: Annotated[int, tyro.conf.arg(metavar="INT")] = 64
-    """Scenes whose gradients these are."""
-    seed: Annotated[int, tyro.conf.arg(metavar="INT")] = 0
-    """Of the training run and of the draws."""
+    draws: Count = 500
+    """Gradients to draw from each estimator."""
 
 
-def measure(steps: int = 300, draws: int = 2000, scenes: int = 64, seed: int = 0) -> dict[str, tuple[float, float, float]]:
-    """The variance in nats squared, the relative bias and the noise in it, by estimator."""
-    import keras
-    import numpy as np
+class Errors(NamedTuple):
+    """How far an estimator's gradient is from the exact one."""
+
+    variance: float  # summed over all weights
+    bias: float  # relative to the length of the exact gradient
+    spurious_bias: float  # to expect from noise alone
+
+
+def measure(settings: Settings, config: AIRConfig) -> dict[str, Errors]:
+    """Train a model of this configuration, and measure the estimators, each under its name."""
+    scenes = training_scenes(3000)
+    images = scenes.images[:BATCH] / np.float32(255)
+    trained = train(config.replace(estimator="nvil"), settings.steps, scenes)
+    exact = gradients(with_estimator(trained, "enumerated"), images, settings.draws)
+    length = np.linalg.norm(exact.mean(axis=0))
+    models = {
+        "nvil": without_baseline(with_estimator(trained, "nvil", centre_signal=False), images),
+        "nvil, centred": without_baseline(with_estimator(trained, "nvil"), images),
+        "nvil, centred, baseline": with_estimator(trained, "nvil"),
+        "concrete": with_estimator(trained, "concrete"),
+    }
+    errors = {}
+    for name, model in models.items():
+        with stage(f"Gradients of {name}"):
+            difference = gradients(model, images, settings.draws) - exact
+        variance = difference.var(axis=0, ddof=1).sum()
+        bias = np.linalg.norm(difference.mean(axis=0)) / length
+        errors[name] = Errors(variance, bias, math.sqrt(variance / settings.draws) / length)
+    return errors
+
+
+def train(config: AIRConfig, steps: int, scenes: SceneSet) -> "AIRModel":
+    """Train a new model, and return a copy whose annealed settings stay at their present values."""
+    with cli.quiet_import():
+        from air.data.pipeline import pipeline
+        from air.model import AIRModel
+        from air.training.run import compile_model
+
+    model = AIRModel(config)
+    compile_model(model, TrainingConfig(iterations=steps))
+    with stage(f"Training {steps} steps"):
+        model.fit(pipeline(scenes, BATCH), steps_per_epoch=steps, verbose=0, shuffle=False)
+    frozen = AIRModel(config.replace(**{name: float(getattr(config, name)(steps)) for name in config.scheduled_fields}))
+    frozen.set_weights(model.get_weights())
+    return frozen
+
+
+def with_estimator(trained: "AIRModel", estimator: str, **changes: Any) -> "AIRModel":
+    """Copy a model with another estimator; one of the same kind keeps its state."""
+    model = type(trained)(trained.config.replace(estimator=estimator, **changes))
+    for copy, part in zip(model.parts, trained.parts, strict=True):
+        copy.set_weights(part.get_weights())
+    if estimator == trained.config.estimator:
+        model.estimator.set_weights(trained.estimator.get_weights())
+    return model
+
+
+def without_baseline(model: "AIRModel", images: np.ndarray) -> "AIRModel":
+    """Set the baseline to 0, and let the running average follow the learning signal without it."""
     import tensorflow as tf
 
-    from air.config import AIRConfig, TrainingConfig
-    from air.data.pipeline import pipeline
-    from air.model.air_model import AIRModel
-    from air.model.estimators import NVIL, Concrete, Enumerated
-    from air.model.objective import negative_elbo, propose
-    from air.training.run import compile_model
-    from benchmarks import generation
+    for variable in model.estimator.trainable_variables:
+        variable.assign(tf.zeros_like(variable))
+    moments = tf.function(lambda images: model.differentiate(images).estimate.moments)
+    for draw in range(FOLLOWED):
+        model.step.assign(draw)
+        model.estimator.follow(moments(images))
+    return model
 
-    keras.utils.set_random_seed(seed)
-    config = AIRConfig(estimator="nvil")
-    model = AIRModel(config, seed=seed)
-    compile_model(model, TrainingConfig(iterations=steps, seed=seed))
-    made = generation.make(max(3000, scenes), generation.training_digits())
-    model.fit(pipeline(made, 64, seed=seed), steps_per_epoch=steps, verbose=0, shuffle=False)
 
-    def nvil(baseline: bool, centre: bool) -> NVIL:
-        """As trained, but for what is left out; without a baseline, the running average follows the whole cost."""
-        layer = NVIL(config.baseline_units, centre)
-        layer.build(config.canvas_size, config.max_steps)
-        layer.set_weights(model.estimator.get_weights())
-        if not baseline:
-            layer.cost.kernel.assign(tf.zeros_like(layer.cost.kernel))
-            layer.cost.bias.assign(tf.zeros_like(layer.cost.bias))
-            for draw in range(100):
-                layer.follow(layer.estimate(proposal, now, tf.constant([seed, -1 - draw])).moments)
-        return layer
+def gradients(model: "AIRModel", images: np.ndarray, draws: int) -> np.ndarray:
+    """Draw gradients of the mean loss with respect to the weights of the presence head: [draws, weights] float64.
 
-    images = tf.constant(made.images[:scenes] / np.float32(255))
-    attention = model.attend(images, tf.constant([seed, 0]), looks=1)
-    now = config.at(tf.convert_to_tensor(model.step))
-    proposal, _ = propose(config, now, images, attention, model.prior_logits(), None)
+    The n-th draws of all models have the same z_where and z_what: these follow from the step, on which nothing else depends.
+    """
+    import tensorflow as tf
+
+    weights = [variable.value for variable in model.controller.heads["presence"].trainable_variables]
 
     @tf.function
-    def gradient(estimator: Any, key: tf.Tensor) -> tf.Tensor:
+    def gradient(images: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            tape.watch(attention.presence_logits)
-            proposal, kl = propose(config, now, images, attention, model.prior_logits(), None)
-            losses = negative_elbo(now, proposal, kl, estimator.estimate(proposal, now, key))
-        return tape.gradient(losses.total, attention.presence_logits)
+            loss = model.loss_of(images)
+        return tf.concat([tf.reshape(part, [-1]) for part in tape.gradient(loss, weights)], axis=0)
 
-    exact = gradient(Enumerated(), tf.constant([seed, 0]))
-    length = float(tf.norm(exact))
-    chosen = {
-        "nvil": nvil(False, False),
-        "nvil, centred": nvil(False, True),
-        "nvil, centred, baseline": nvil(True, True),
-        "concrete": Concrete(),
-    }
-    answer = {}
-    for name, estimator in chosen.items():
-        drawn = np.stack([gradient(estimator, tf.constant([seed, draw + 1])) for draw in range(draws)]).astype(np.float64)
-        variance = float(drawn.var(axis=0, ddof=1).sum())
-        bias = float(np.linalg.norm(drawn.mean(axis=0) - exact)) / length
-        answer[name] = (variance, bias, (variance / draws) ** 0.5 / length)
-    return answer
+    drawn = []
+    for draw in range(draws):
+        model.step.assign(draw)
+        drawn.append(gradient(images).numpy())
+    return np.array(drawn, np.float64)
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__)
-    for name, least in (("steps", 1), ("draws", 2), ("scenes", 1), ("seed", 0)):
-        if getattr(arguments, name) < least:
-            raise UsageError(f"{name}: {getattr(arguments, name)} is not allowed; it must be {least} or more")
-    found = measure(**dataclasses.asdict(arguments))
-    first = next(iter(found.values()))[0]
-    rows = [
-        [name, f"{variance:,.1f}", f"{variance / first:.4f}", f"{bias:.3f}", f"{noise:.3f}"]
-        for name, (variance, bias, noise) in found.items()
-    ]
-    print(table(["estimator", "variance", "of the first", "relative bias", "of it noise"], rows))
+    errors = measure(cli.parse(Settings, __doc__), presets.default("nvil").model)
+    rows = [[name, *(f"{value:.3g}" for value in found)] for name, found in errors.items()]
+    print(table(["estimator", "variance", "relative bias", "from noise alone"], rows))
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "benchmarks.gradients"
     cli.run(main)

@@ -1,4 +1,4 @@
-"""Shared by several test files: a model small enough to train in a test, pictures for it, and the scripts as users run them."""
+"""Fixtures shared by several test files: a model small enough to train in a test, images for it, and scripts."""
 
 import os
 import signal
@@ -21,29 +21,26 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure():
-    """Lets Ctrl-C be tested in the background too, where a shell may have started all this with SIGINT ignored."""
+    """Handle SIGINT even if a shell has started the tests in the background, where it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def xla_cache(tmp_path_factory):
-    """Scripts share one of their own, not the user's."""
+    """Let all scripts share a cache of their own, not the user's."""
     os.environ["AIR_XLA_CACHE"] = str(tmp_path_factory.mktemp("xla"))
 
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """A model that is fast in every respect; nothing is square, so that swapped axes show."""
+    """The configuration of a fast model; nothing in it is square, so that swapped axes show."""
     return AIRConfig(
         canvas_size=(20, 24),
         window_size=(8, 6),
         max_steps=3,
         lstm_units=16,
         head_units=(8,),
-        cnn_filters=(),
-        cnn_kernels=(),
-        cnn_strides=(),
-        cnn_pools=(),
+        **{f"cnn_{name}": () for name in ("filters", "kernels", "strides", "pools")},
         refiner_units=(10,),
         encoder_units=(16,),
         decoder_units=(12,),
@@ -53,7 +50,7 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def tiny_images(tiny_config):
-    """Eight smooth pictures of 0 to 3 blobs: float32 [8, 20, 24] in [0, 1]."""
+    """Eight smooth images of 0 to 3 blobs: float32 [8, 20, 24] in [0, 1]."""
     rng = np.random.default_rng(0)
     height, width = tiny_config.canvas_size
     y, x = np.mgrid[:height, :width]
@@ -67,7 +64,7 @@ def tiny_images(tiny_config):
 
 @pytest.fixture(scope="session")
 def make_model(tiny_config):
-    """Builds a new model, the same one for the same arguments: make_model(seed=0, **changed_fields)."""
+    """Build a new model, always the same for the same arguments: make_model(seed=0, **changed_fields)."""
     import keras
 
     from air.model.air_model import AIRModel
@@ -92,7 +89,7 @@ def tiny_model(make_model):
 
 @pytest.fixture(scope="session")
 def batches(tiny_images):
-    """Two batches of four of the tiny images and their counts, over and over."""
+    """Two batches of four of the tiny images and their counts, repeated forever."""
     import tensorflow as tf
 
     counts = np.arange(8, dtype=np.int32) % 4
@@ -116,7 +113,7 @@ def squares(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def few_digits(tmp_path_factory):
-    """A folder with a few of MNIST's digits, digits.npz, and a small data set that is made of them, data/."""
+    """A folder with a few of MNIST's digits, digits.npz, and a small data set made of them, data/."""
     folder = tmp_path_factory.mktemp("few_digits")
     digits = mnist.load()
     np.savez(
@@ -130,7 +127,7 @@ def few_digits(tmp_path_factory):
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Runs a top-level script in an empty folder: run_script("training.py", "--help") -> CompletedProcess."""
+    """Run a top-level script in an empty folder: run_script("training.py", "--help") -> CompletedProcess."""
 
     def run(script, *flags, timeout=120):
         command = [sys.executable, str(ROOT / script), *map(str, flags)]

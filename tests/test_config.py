@@ -1,10 +1,10 @@
-"""Configurations survive JSON, don't change, and refuse impossible values with a line that helps."""
+"""Configurations survive JSON and refuse impossible values in one line; presets have the numbers of their sources."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,23 +16,24 @@ from air.schedules import Schedule
 
 CONFIGS = [config for preset in PRESETS.values() for config in preset()]
 SIZES = st.tuples(st.integers(50, 256), st.integers(50, 256))
-UNITS = st.lists(st.integers(1, 1024), max_size=4)  # never more weights than are allowed
+UNITS = st.lists(st.integers(1, 8192), max_size=4)
 SCHEDULED = st.floats(1e-6, 1e6) | st.builds("linear({}, {}, steps={})".format, *[st.floats(1e-6, 1e6)] * 3)
 
 
 def refusal(cls, **fields):
     with pytest.raises(ConfigError) as caught:
         cls(**fields)
+    assert isinstance(caught.value, UsageError)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
 def test_json_round_trip(config):
-    copy = type(config).from_json(config.to_json())
+    copy = type(config).from_dict(json.loads(config.to_json()))
     assert copy == config
     assert copy.to_json() == config.to_json()
-    assert set(json.loads(config.to_json())) == set(type(config).model_fields)
+    assert set(config.to_dict()) == set(type(config).model_fields)
 
 
 @given(
@@ -60,9 +61,10 @@ def test_json_round_trip(config):
         },
     )
 )
+@example({"decoder_noise": "cosine(1, 0, steps=5, start=2)"})
 def test_json_round_trip_of_any_model(fields):
     config = AIRConfig(**fields)
-    assert AIRConfig.from_json(config.to_json()) == config
+    assert AIRConfig.from_dict(json.loads(config.to_json())) == config
     for name, value in fields.items():
         ours = getattr(config, name)
         assert ours == (Schedule.parse(value) if isinstance(ours, Schedule) else type(ours)(value))
@@ -82,71 +84,38 @@ def test_json_round_trip_of_any_model(fields):
 )
 def test_json_round_trip_of_any_training(fields):
     config = TrainingConfig(**fields)
-    assert TrainingConfig.from_json(config.to_json()) == config
-
-
-@pytest.mark.parametrize("text", ["cosine(1, 0, steps=5, start=2)", "exponential(1, factor=0.1, every=10, limit=0)"])
-def test_json_round_trip_of_unusual_schedules(text):
-    config = AIRConfig(decoder_noise=text)
-    assert AIRConfig.from_json(config.to_json()) == config
+    assert TrainingConfig.from_dict(json.loads(config.to_json())) == config
 
 
 @pytest.mark.parametrize(
     ("cls", "field", "value", "allowed"),
     [
         (AIRConfig, "canvas_size", (50,), "required"),
-        (AIRConfig, "canvas_size", (50, 3), "equal to 4"),
         (AIRConfig, "canvas_size", (50, 1025), "1024"),
-        (AIRConfig, "canvas_size", (50, 50, 1), "2 items"),
-        (AIRConfig, "window_size", (0, 28), "equal to 4"),
         (AIRConfig, "window_size", "28x28", "tuple"),
-        (AIRConfig, "max_steps", 0, "equal to 1"),
         (AIRConfig, "max_steps", 17, "equal to 16"),
         (AIRConfig, "max_steps", 2.5, "integer"),
-        (AIRConfig, "max_steps", None, "integer"),
-        (AIRConfig, "lstm_units", 0, "equal to 1"),
+        (AIRConfig, "lstm_units", 8193, "equal to 8192"),
         (AIRConfig, "head_units", (64, 0), "equal to 1"),
-        (AIRConfig, "cnn_kernels", (3, 3, 3, 3, 3), "cnn_filters"),
+        (AIRConfig, "cnn_kernels", (3, 3, 3), "cnn_filters"),
         (AIRConfig, "cnn_strides", (50, 50), "canvas_size"),
-        (AIRConfig, "z_what_size", -1, "equal to 1"),
-        (AIRConfig, "controller_input", "image", "'canvas', 'latents' or 'residual'"),
-        (AIRConfig, "presence", "reinforce", "'concrete', 'nvil' or 'enumerated'"),
-        (AIRConfig, "likelihood", "bernoulli", "'cross_entropy' or 'normal'"),
-        (AIRConfig, "likelihood_std", 0.0, "above 0"),
+        (AIRConfig, "estimator", "reinforce", "'concrete', 'nvil' or 'enumerated'"),
         (AIRConfig, "learn_count_prior_after", -1, "equal to 0"),
-        (AIRConfig, "refiner_units", (16, 0), "equal to 1"),
-        (AIRConfig, "baseline_units", (0,), "equal to 1"),
         (AIRConfig, "refinement", -0.1, "at least 0"),
         (AIRConfig, "looks", 3, "1 or 2"),
-        (TrainingConfig, "baseline_learning_rate", 0, "above 0"),
-        (AIRConfig, "activation", "sigmoid", "softplus"),
         (AIRConfig, "decoder_bias", float("nan"), "finite"),
-        (AIRConfig, "decoder_bias", float("inf"), "finite"),
         (AIRConfig, "decoder_bias", "dark", "number"),
-        (AIRConfig, "decoder_noise", -0.1, "at least 0"),
         (AIRConfig, "scale_prior_mean", float("-inf"), "finite"),
         (AIRConfig, "scale_prior_variance", 0.0, "above 0"),
-        (AIRConfig, "z_what_prior_variance", -1.0, "above 0"),
-        (AIRConfig, "z_pres_prior_odds", 0, "above 0"),
         (AIRConfig, "z_pres_prior_odds", "linear(1, 0, steps=10)", "above 0"),
         (AIRConfig, "z_pres_prior_odds", "exponential(1, factor=0.1, every=3, limit=0)", "above 0"),
-        (AIRConfig, "temperature", float("nan"), "finite"),
-        (AIRConfig, "temperature", float("inf"), "finite"),
         (AIRConfig, "temperature", "linear(1, 0.5)", "needs its steps"),
         (AIRConfig, "temperature", "__import__('os')", "neither a number nor a schedule"),
-        (AIRConfig, "temperature", True, "neither a number nor a schedule"),
-        (AIRConfig, "stop_threshold", 0.0, "above 0"),
         (AIRConfig, "stop_threshold", 1.0, "below 1"),
-        (AIRConfig, "z_what_kl_weight", -1, "at least 0"),
         (TrainingConfig, "iterations", 0, "equal to 1"),
-        (TrainingConfig, "batch_size", -64, "equal to 1"),
-        (TrainingConfig, "learning_rate", 0, "above 0"),
         (TrainingConfig, "learning_rate", "cosine(1e-3, -1e-3)", "above 0"),
-        (TrainingConfig, "clip_norm", 0.0, "above 0"),
-        (TrainingConfig, "seed", -1, "equal to 0"),
         (TrainingConfig, "seed", 2**31, str(2**31)),
         (TrainingConfig, "xla", "perhaps", "boolean"),
-        (TrainingConfig, "keep_checkpoints", 0, "equal to 1"),
     ],
 )
 def test_refusals_name_field_value_and_what_is_allowed(cls, field, value, allowed):
@@ -160,34 +129,16 @@ def test_refusals_name_field_value_and_what_is_allowed(cls, field, value, allowe
     assert any(str(part) in shown for part in parts)
 
 
-def test_the_error_is_one_of_usage():
-    assert issubclass(ConfigError, UsageError)
-    assert issubclass(ConfigError, ValueError)
-
-
-def test_numbers_beyond_floats_are_refused():
-    assert "temperature" in refusal(AIRConfig, temperature=10**400)
-    with pytest.raises(ConfigError, match="temperature"):
-        AIRConfig.from_json(f'{{"temperature": {10**400}}}')
-
-
 @pytest.mark.parametrize(
     "odds", [1e-60, "exponential(1e4, factor=0.1, every=1)", "exponential(1, factor=0.1, every=1, limit=1e-60)"]
 )
-def test_what_must_be_above_0_is_so_in_float32_or_refused(odds):
+def test_positive_values_stay_positive_in_float32_or_are_refused(odds):
     try:
         config = AIRConfig(z_pres_prior_odds=odds)
     except ConfigError as error:
         assert "z_pres_prior_odds" in str(error)  # noqa: PT017
     else:
         assert float(config.z_pres_prior_odds(100_000)) > 0
-
-
-def test_incomplete_cnn():
-    message = refusal(AIRConfig, cnn_filters=(8,), cnn_kernels=(3, 3), cnn_strides=(1,), cnn_pools=(1,))
-    assert "cnn_kernels" in message
-    assert "(3, 3)" in message
-    assert "cnn_filters" in message
 
 
 @pytest.mark.parametrize("cls", [AIRConfig, TrainingConfig])
@@ -198,18 +149,18 @@ def test_unknown_fields_are_refused_with_the_known_ones(cls):
         assert field in message
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "null", "[]", '"max_steps"', '{"max_steps": NaN}', '{"max_steps": {}}', "\0"])
-def test_bad_json(text):
+@pytest.mark.parametrize("fields", [3, None, [], "max_steps", {"max_steps": {}}, {"decoder_bias": float("nan")}])
+def test_impossible_json(fields):
     with pytest.raises(ConfigError) as caught:
-        AIRConfig.from_json(text)
+        AIRConfig.from_dict(fields)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_json_numbers_are_finite(constant):
-    for field in ("decoder_bias", "temperature"):
-        with pytest.raises(ConfigError, match=field):
-            AIRConfig.from_json(f'{{"{field}": {constant}}}')
+def test_old_names_of_fields():
+    config = AIRConfig.from_dict({"presence": "nvil", "likelihood_deviation": 0.2})
+    assert config == AIRConfig(estimator="nvil", likelihood_std=0.2)
+    with pytest.raises(ConfigError, match="presence: is now called estimator"):
+        AIRConfig(presence="nvil")
 
 
 def test_immutable():
@@ -240,9 +191,9 @@ def test_replace_validates_and_leaves_the_rest():
         config.replace(steps=4)
 
 
-def test_scheduled_fields():
-    assert {"temperature", "z_pres_prior_odds", "decoder_noise"} <= set(AIRConfig().scheduled_fields)
-    assert "max_steps" not in AIRConfig().scheduled_fields
+def test_intervals():
+    training = TrainingConfig()
+    assert sorted(training.intervals) == sorted(value for name, value in training if name.endswith("_every"))
 
 
 def test_the_default_preset_is_the_defaults():
@@ -251,55 +202,31 @@ def test_the_default_preset_is_the_defaults():
 
 def test_the_original_preset_has_the_published_numbers():
     model, training = PRESETS["original"]()
-    published = {
-        "canvas_size": (50, 50),
-        "window_size": (28, 28),
-        "max_steps": 3,
-        "lstm_units": 256,
-        "head_units": (64,),
-        "cnn_filters": (),
-        "encoder_units": (512, 256),
-        "decoder_units": (256, 512),
-        "z_what_size": 50,
-        "activation": "softplus",
-        "decoder_bias": 0.0,
-    }
-    assert {name: getattr(model, name) for name in published} == published
+    sizes = {"canvas_size": (50, 50), "window_size": (28, 28), "max_steps": 3, "lstm_units": 256, "head_units": (64,)}
+    networks = {"cnn_filters": (), "encoder_units": (512, 256), "decoder_units": (256, 512), "z_what_size": 50}
+    for name, value in {**sizes, **networks, "activation": "softplus", "decoder_bias": 0.0}.items():
+        assert getattr(model, name) == value, name
     scheduled = {
-        "decoder_noise": 0.3,
-        "temperature": 1.0,
-        "scale_prior_mean": -1.0,
-        "scale_prior_variance": 0.05,
-        "shift_prior_mean": 0.0,
-        "shift_prior_variance": 1.0,
-        "z_what_prior_mean": 0.0,
-        "z_what_prior_variance": 1.0,
-        "stop_threshold": 0.99,
-        "z_pres_kl_weight": 1.0,
-        "scale_kl_weight": 1.0,
-        "shift_kl_weight": 1.0,
-        "z_what_kl_weight": 1.0,
+        **{f"{name}_prior_mean": mean for name, mean in (("scale", -1.0), ("shift", 0.0), ("z_what", 0.0))},
+        **{f"{name}_prior_variance": variance for name, variance in (("scale", 0.05), ("shift", 1.0), ("z_what", 1.0))},
+        **{f"{name}_kl_weight": 1.0 for name in ("z_pres", "scale", "shift", "z_what")},
+        **{"decoder_noise": 0.3, "temperature": 1.0, "stop_threshold": 0.99},
+        "z_pres_prior_odds": "exponential(1e4, factor=0.1, every=3000, limit=1e-9)",
     }
     for name, value in scheduled.items():
-        assert getattr(model, name) == Schedule("constant", value), name
-    odds = model.z_pres_prior_odds
-    assert odds == Schedule("exponential", initial=1e4, factor=0.1, every=3000, limit=1e-9, start=0)
-    assert training.batch_size == 64
-    assert training.clip_norm == Schedule.parse(1.0)
-    assert training.learning_rate == Schedule("constant", 1e-4)
-    assert training.iterations == 300 * 59_000 // 64
+        assert getattr(model, name) == Schedule.parse(value), name
+    assert training == TrainingConfig(batch_size=64, clip_norm=1.0, learning_rate=1e-4, iterations=300 * 59_000 // 64)
 
 
-@pytest.mark.parametrize("presence", ["enumerated", "nvil"])
-def test_the_default_preset_has_a_recipe_for_each_estimator(presence):
-    """The posterior of the count is held to moderate odds at first; networks are those of the Concrete recipe."""
-    model, training = presets.recipe("default", presence)
-    assert model.estimator == presence
+@pytest.mark.parametrize("estimator", ["enumerated", "nvil"])
+def test_the_default_preset_has_a_recipe_for_each_estimator(estimator):
+    model, training = presets.recipe("default", estimator)
+    assert model.estimator == estimator
     assert 0.5 < float(model.z_pres_prior_odds(0)) < 5 < 50 <= float(model.z_pres_kl_weight(0))
     end = training.iterations
     assert float(model.z_pres_kl_weight(end)) == 1
     assert float(model.z_pres_prior_odds(end)) == pytest.approx(float(AIRConfig().z_pres_prior_odds(end)))
-    counting = {name: getattr(AIRConfig(), name) for name in ("presence", "z_pres_prior_odds", "z_pres_kl_weight")}
+    counting = {name: getattr(AIRConfig(), name) for name in ("estimator", "z_pres_prior_odds", "z_pres_kl_weight")}
     assert model.replace(**counting) == AIRConfig()
 
 
@@ -309,7 +236,7 @@ def test_another_estimator_of_another_preset_changes_nothing_else():
     assert presets.recipe("pyro") == PRESETS["pyro"]()
 
 
-def test_changes_of_a_preset_outlive_another_estimator():
+def test_changes_to_a_preset_survive_another_estimator():
     changed = Preset(AIRConfig(lstm_units=9, z_pres_kl_weight=3), TrainingConfig(batch_size=5))
     assert presets.with_estimator("default", changed, "concrete") == changed
     model, training = presets.with_estimator("default", changed, "nvil")
@@ -320,9 +247,14 @@ def test_changes_of_a_preset_outlive_another_estimator():
     assert there_and_back == changed
 
 
+def test_presets_of_command_lines_before_they_are_parsed():
+    assert presets.of_flags("pyro", None) == ("pyro", PRESETS["pyro"]())
+    assert presets.of_flags(None, "nvil") == ("default", presets.default("nvil"))
+    assert presets.of_flags("no such", "no such") == ("default", PRESETS["default"]())
+
+
 @pytest.mark.parametrize("name", ["original", "paper", "pyro"])
-def test_presets_of_others_have_nothing_of_ours(name):
-    """Neither a refiner, nor a second look, nor another loss than the negative ELBO."""
+def test_published_presets_lack_this_projects_additions(name):
     model, _ = PRESETS[name]()
     assert (model.looks, model.refiner_units, model.learn_count_prior_after) == (1, (), None)
     for field in ("z_pres", "scale", "shift", "z_what"):

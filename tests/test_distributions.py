@@ -1,4 +1,4 @@
-"""Samples and KLs agree with numeric integration of the densities in the papers."""
+"""Samples, densities and KLs agree with SciPy and with numeric integration of the densities in the papers."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 from air.model import distributions
+from air.model.distributions import gaussian
 
 
 def concrete_log_density(logit, log_odds, temperature):
@@ -24,7 +25,7 @@ def concrete_log_density(logit, log_odds, temperature):
 
 
 def integrate_concrete(function, log_odds, temperature):
-    """Integral of p(x) function(x) over (0, 1), with x = sigmoid(y) as the variable."""
+    """Integral of p(x) function(logit(x)) over (0, 1), with y = logit(x) as the variable."""
 
     def integrand(y):
         return np.exp(concrete_log_density(y, log_odds, temperature)) * expit(y) * expit(-y) * function(y)
@@ -33,83 +34,66 @@ def integrate_concrete(function, log_odds, temperature):
     return integrate.quad(integrand, centre - width, centre + width, points=[centre], limit=400)[0]
 
 
-CONCRETE = [(0.0, -1.0, 1.0), (2.0, -3.0, 1.0), (-1.5, 9.2, 1.0), (1.0, -20.7, 0.5), (-2.0, 1.0, 0.3), (3.0, 0.5, 2.5)]
+CONCRETE = pytest.mark.parametrize(
+    ("log_odds", "prior_log_odds", "temperature"),
+    [(0.0, -1.0, 1.0), (2.0, -3.0, 1.0), (-1.5, 9.2, 1.0), (1.0, -20.7, 0.5), (-2.0, 1.0, 0.3), (3.0, 0.5, 2.5)],
+)
 
 
 @pytest.mark.parametrize(
-    ("mean", "variance", "prior"),
-    [(0.0, 1.0, (0.0, 1.0)), (-0.7, 0.2, (-1.0, 0.05)), (2.5, 3.0, (0.5, 0.8)), (1.0, 1e-3, (0, 1))],
+    ("mean", "variance", "prior_mean", "prior_variance"),
+    [(0.0, 1.0, 0.0, 1.0), (-0.7, 0.2, -1.0, 0.05), (2.5, 3.0, 0.5, 0.8), (1.0, 1e-3, 0.0, 1.0)],
 )
-def test_gaussian_kl(mean, variance, prior):
-    p, q = stats.norm(mean, variance**0.5), stats.norm(prior[0], prior[1] ** 0.5)
-    low, high = p.ppf([1e-14, 1 - 1e-14])
-    expected, _ = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), low, high, limit=200)
-    posterior = distributions.gaussian(tf.constant([mean]), tf.math.log(tf.constant([variance])))
-    np.testing.assert_allclose(distributions.gaussian_kl(posterior, *map(float, prior)), expected, rtol=1e-4, atol=1e-5)
+def test_kl_of_gaussians_is_the_integral(mean, variance, prior_mean, prior_variance):
+    q, p = stats.norm(mean, variance**0.5), stats.norm(prior_mean, prior_variance**0.5)
+    low, high = q.ppf([1e-14, 1 - 1e-14])
+    expected, _ = integrate.quad(lambda x: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), low, high, limit=200)
+    normals = (gaussian(tf.constant([m]), tf.math.log([v])) for m, v in ((mean, variance), (prior_mean, prior_variance)))
+    kl = distributions.kl(*({"scale": normal} for normal in normals))
+    np.testing.assert_allclose(kl["scale"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gaussian_kl_sums_over_the_last_axis():
+def test_kl_and_log_ratio_sum_over_dimensions():
     rng = np.random.default_rng(0)
-    mean, log_variance = rng.normal(size=(2, 3, 4)).astype(np.float32), rng.normal(size=(2, 3, 4)).astype(np.float32)
-    whole = distributions.gaussian_kl(distributions.gaussian(mean, log_variance), 0.5, 2.0)
-    assert whole.shape == (2, 3)
-    parts = [distributions.gaussian_kl(distributions.gaussian(mean[..., i : i + 1], log_variance[..., i : i + 1]), 0.5, 2.0)
-             for i in range(4)]  # fmt: skip
-    np.testing.assert_allclose(whole, sum(parts), rtol=1e-5)
+    shapes = {"scale": (2, 3, 1), "z_what": (2, 3, 4)}
+    q = {name: gaussian(*rng.normal(size=(2, *shape)).astype(np.float32)) for name, shape in shapes.items()}
+    p = dict.fromkeys(q, gaussian(tf.constant(0.5), tf.math.log(2.0)))
+    sample = {name: tf.constant(rng.normal(size=shape), tf.float32) for name, shape in shapes.items()}
+    ratio = 0
+    for name, kl in distributions.kl(q, p).items():
+        mean, std, z = q[name].loc.numpy(), q[name].scale.numpy(), sample[name].numpy()
+        expected = 0.5 * (np.log(2 / std**2) + (std**2 + (mean - 0.5) ** 2) / 2 - 1)
+        np.testing.assert_allclose(kl, expected.sum(axis=-1), rtol=1e-5, atol=1e-6)
+        ratio = ratio + (stats.norm.logpdf(z, 0.5, 2**0.5) - stats.norm.logpdf(z, mean, std)).sum(axis=-1)
+    np.testing.assert_allclose(distributions.log_ratio(sample, p, q), ratio, rtol=1e-4, atol=1e-5)
 
 
-def test_gaussian_takes_the_log_of_the_variance():
-    samples = distributions.gaussian(tf.fill([20000], 3.0), tf.fill([20000], np.float32(np.log(0.25)))).sample(seed=[1, 2])
-    assert stats.kstest(samples, stats.norm(3.0, 0.5).cdf).pvalue > 1e-3
+def test_draws_follow_the_gaussian_of_that_log_variance():
+    normal = gaussian(tf.fill([20_000], 3.0), tf.fill([20_000], np.float32(np.log(0.25))))
+    assert stats.kstest(distributions.draw(normal, tf.constant([1, 2])), stats.norm(3.0, 0.5).cdf).pvalue > 1e-3
+    np.testing.assert_array_equal(distributions.draw(normal, None), normal.loc)
 
 
-@pytest.mark.parametrize(("log_odds", "_", "temperature"), CONCRETE)
-def test_concrete_samples_follow_the_density_of_the_paper(log_odds, _, temperature):
-    logits = distributions.concrete_logit(tf.fill([20000], log_odds), temperature).sample(seed=[3, 4]).numpy()
-    points = np.quantile(logits, [0.1, 0.35, 0.6, 0.9])
-    for point in points:
-        below = integrate_concrete(lambda y, point=point: float(y <= point), log_odds, temperature)
-        # Five standard errors of the share of 20,000 samples, and what integrating over a jump costs.
-        assert np.mean(logits <= point) == pytest.approx(below, abs=5 * 0.5 / 20000**0.5 + 2e-3)
-    assert np.mean(logits > 0) == pytest.approx(expit(log_odds), abs=5 * 0.5 / 20000**0.5)
-    assert integrate_concrete(lambda y: 1.0, log_odds, temperature) == pytest.approx(1, abs=1e-6)
+@CONCRETE
+def test_concrete_samples_follow_the_density_of_the_paper(log_odds, prior_log_odds, temperature):
+    y = np.linspace(-8, 8, 33)
+    log_density = distributions.concrete_logit(tf.constant(log_odds), temperature).log_prob(y.astype(np.float32))
+    expected = concrete_log_density(y, log_odds, temperature) + np.log(expit(y) * expit(-y))  # of y = logit(x)
+    np.testing.assert_allclose(log_density, expected, rtol=1e-4, atol=1e-4)
+    logits = distributions.draw_concrete_logit(tf.fill([20_000], log_odds), temperature, tf.constant([3, 4])).numpy()
     assert stats.kstest(logits, stats.logistic(log_odds / temperature, 1 / temperature).cdf).pvalue > 1e-3
+    assert np.mean(logits > 0) == pytest.approx(expit(log_odds), abs=5 * 0.5 / 20_000**0.5)  # at every temperature
 
 
-@pytest.mark.parametrize(("log_odds", "prior_log_odds", "temperature"), CONCRETE)
+@CONCRETE
 def test_concrete_kl_averages_to_the_integral(log_odds, prior_log_odds, temperature):
-    expected = integrate_concrete(
-        lambda y: concrete_log_density(y, log_odds, temperature) - concrete_log_density(y, prior_log_odds, temperature),
-        log_odds,
-        temperature,
-    )
+    def log_ratio(y):
+        return concrete_log_density(y, log_odds, temperature) - concrete_log_density(y, prior_log_odds, temperature)
+
+    expected = integrate_concrete(log_ratio, log_odds, temperature)
     logits = tf.fill([200_000], log_odds)
-    samples = distributions.concrete_logit(logits, temperature).sample(seed=[5, 6])
-    kl = distributions.concrete_kl(samples, logits, tf.constant(prior_log_odds), temperature).numpy().astype(np.float64)
+    sample = distributions.draw_concrete_logit(logits, temperature, tf.constant([5, 6]))
+    kl = distributions.concrete_kl(sample, logits, tf.constant(prior_log_odds), temperature).numpy().astype(np.float64)
     error = kl.std() / len(kl) ** 0.5
     assert error < 0.02 * expected
     assert abs(kl.mean() - expected) < 4 * error
-
-
-def test_concrete_kl_of_equal_distributions_is_zero_at_every_sample():
-    logits = tf.constant([-3.0, 0.0, 5.0])
-    samples = distributions.concrete_logit(logits, 0.7).sample(seed=[1, 1])
-    np.testing.assert_allclose(distributions.concrete_kl(samples, logits, logits, 0.7), 0, atol=1e-6)
-
-
-@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 5.0])
-@pytest.mark.parametrize("log_odds", [-60.0, -20.0, 0.0, 20.0, 60.0])
-def test_saturation_is_finite(log_odds, temperature):
-    logits, temperature = tf.fill([1000], log_odds), tf.constant(temperature)
-    for prior in (-20.7, 0.0, 9.2, -60.0, 60.0):
-        with tf.GradientTape() as tape:
-            tape.watch([logits, temperature])
-            samples = distributions.concrete_logit(logits, temperature).sample(seed=[7, 8])
-            z = tf.sigmoid(samples)
-            kl = distributions.concrete_kl(samples, logits, tf.constant(prior), temperature)
-            both = tf.reduce_mean(kl) + tf.reduce_mean(z)
-        assert np.isfinite(kl).all()
-        assert ((z >= 0) & (z <= 1)).numpy().all()
-        assert np.mean(z > 0.5) == pytest.approx(expit(log_odds), abs=0.08)
-        for gradient in tape.gradient(both, [logits, temperature]):
-            assert np.isfinite(gradient).all()

@@ -1,4 +1,4 @@
-"""Scenes keep the rules they were asked for, whatever those are."""
+"""Generated scenes follow their rules."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from air.data import generator
 from air.data.generator import Digits, Footprint, GeneratorConfig, generate, load_background, place
 from air.errors import ConfigError, DataError, UsageError
+from air.support.pictures import read_picture
 
 
 def blobs(count, size=9, seed=0):
-    """Digits of random pixels, each of up to `size` pixels a side."""
+    """Make digits of random pixels, each of up to `size` pixels a side."""
     rng = np.random.default_rng(seed)
     images = np.zeros((count, 28, 28), np.uint8)
     for image in images:
@@ -30,13 +30,13 @@ def solid(height, width, value=200):
 
 
 def single(digits, **fields):
-    """The image and the box of a scene of one digit."""
+    """Return the image and the box of a scene of one digit."""
     scenes = generate(GeneratorConfig(**fields), digits, [1], np.random.default_rng(0))
     return scenes.images[0], scenes.boxes[0, 0].astype(int).tolist()
 
 
 def masks_of(scenes, digits, scene):
-    """Where each digit of an untransformed scene must be, [count, H, W] uint8."""
+    """Return where each digit of an untransformed scene must be, [count, H, W] uint8."""
     count = scenes.count[scene]
     masks = np.zeros((count, *scenes.canvas_size), np.uint8)
     for slot in range(count):
@@ -64,7 +64,7 @@ def test_empty_digits_are_refused():
         Digits.from_images(images[:0], np.zeros(0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(28, 60), st.integers(28, 60), st.integers(0, 5), st.integers(0, 4), st.sampled_from(["pixel", "box"]),
     st.integers(0, 2**31 - 1),
@@ -148,43 +148,14 @@ def test_placement_takes_the_first_free_position():
     assert place(footprints, (2, 6), 1, draws.__next__) == [(0, 0), (3, 0)]
 
 
-def test_placement_gives_up_after_its_tries():
-    draws = []
-
-    def uniform():
-        draws.append(0.5)
-        return 0.5
-
-    assert place([Footprint.of(np.ones((3, 3), bool), 5, 0)] * 2, (5, 5), 0, uniform) is None
-    assert len(draws) == 2 * (1 + generator.TRIES)
-
-
-@given(st.integers(1, 30), st.integers(0, 2**31 - 1))
-@settings(max_examples=25, deadline=None)
-def test_each_digit_is_used_once_before_any_is_used_again(count, seed):
-    digits = blobs(count, size=4)
-    scenes = generate(GeneratorConfig(), digits, [1, 0, 2] * 20, np.random.default_rng(seed))
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_each_digit_is_used_once_before_any_is_used_again(count):
+    scenes = generate(GeneratorConfig(), blobs(count, size=4), [1, 0, 2] * 20, np.random.default_rng(0))
     used = scenes.indices[scenes.indices >= 0]
     assert len(used) == 60
     for start in range(0, len(used), count):
         turn = used[start : start + count]
         assert len(set(turn.tolist())) == len(turn)
-
-
-def test_the_seed_decides_everything():
-    config = GeneratorConfig(rotation=(-30, 30), width_scale=(0.5, 1.5))
-
-    def images(seed):
-        return generate(config, blobs(20), [2, 1, 2], np.random.default_rng(seed)).images.tobytes()
-
-    assert images(1) == images(1) != images(2)
-
-
-def test_progress_adds_up():
-    steps = []
-    generate(GeneratorConfig(), blobs(5), [1] * 1234, np.random.default_rng(0), steps.append)
-    assert sum(steps) == 1234
-    assert len(steps) == 3
 
 
 def test_room_for_the_most_digits_even_where_no_scene_has_them():
@@ -238,14 +209,6 @@ def test_shrinking_does_not_alias():
     assert (abs(inside.astype(int) - 100) <= 12).all()
 
 
-def test_scales_span_their_range():
-    config = GeneratorConfig(canvas_size=(80, 80), width_scale=(0.5, 2.0))
-    widths = generate(config, solid(10, 10), [1] * 400, np.random.default_rng(0)).boxes[:, 0, 2]
-    assert widths.min() <= 7
-    assert widths.max() >= 19
-    assert 4 <= widths.min() <= widths.max() <= 23
-
-
 def test_rotation_is_counter_clockwise():
     bar = np.zeros((1, 14, 14), np.uint8)
     bar[0, :, 6:8] = 100
@@ -255,20 +218,6 @@ def test_rotation_is_counter_clockwise():
     assert abs(height - 2) <= 1
     columns = image.max(axis=0)[image.any(axis=0)]
     assert columns[:2].max() > columns[-2:].max() + 50  # and is now at the left
-
-
-def test_transformed_boxes_are_tight():
-    config = GeneratorConfig(rotation=(-45, 45), width_scale=(0.5, 1.5), height_scale=(0.5, 1.5))
-    scenes = generate(config, blobs(30), [1] * 30, np.random.default_rng(0))
-    for image, box in zip(scenes.images, scenes.boxes[:, 0], strict=True):
-        rows, columns = np.nonzero(image)
-        assert [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1] == box.tolist()
-
-
-def test_no_transformation_leaves_pixels_alone():
-    digits = blobs(1)
-    image, (x, y, width, height) = single(digits, rotation=(0, 0), width_scale=(1, 1))
-    np.testing.assert_array_equal(image[y : y + height, x : x + width], digits.crops[0])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1", "I;16", "CMYK", "F"])
@@ -296,26 +245,28 @@ def test_digits_cover_the_background(tmp_path):
     assert (image == 51).sum() == 50 * 50 - 1
 
 
-def test_transparent_pixels_are_black(tmp_path):
-    picture = np.full((2, 2, 4), 255, np.uint8)
-    picture[0, :, 3] = 0
-    Image.fromarray(picture).save(tmp_path / "half.png")
-    config = GeneratorConfig(canvas_size=(4, 4), background=tmp_path / "half.png", background_intensity=1)
-    backdrop = load_background(config)
-    assert backdrop[0].tolist() == [0] * 4
-    assert backdrop[3].tolist() == [255] * 4
+@pytest.mark.parametrize(("ink", "paper", "behind"), [(255, None, 0), (20, None, 255), (20, 0, 0), (255, 70, 70)])
+def test_transparent_pixels_show_the_paper(tmp_path, ink, paper, behind):
+    pixels = np.full((2, 2, 4), [ink, ink, ink, 255], np.uint8)
+    pixels[0, :, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    assert np.asarray(read_picture(tmp_path / "half.png", paper)).tolist() == [[[behind] * 3] * 2, [[ink] * 3] * 2]
 
 
-def test_a_black_background(tmp_path):
-    Image.new("L", (5, 5), 0).save(tmp_path / "black.png")
-    assert not load_background(GeneratorConfig(background=tmp_path / "black.png")).any()
+def test_pictures_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned to the right
+    Image.new("L", (4, 2)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_picture(tmp_path / "turned.jpg").size == (2, 4)
 
 
-def test_unreadable_backgrounds(tmp_path):
+def test_unreadable_pictures(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     Image.effect_noise((300, 300), 50).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
-    for name in ("text.png", "cut.png", "none.png", ""):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299 * 300)
+    for name in ("text.png", "script.eps", "cut.png", "none.png", "", "whole.png"):
         with pytest.raises(DataError, match=r"^background: ") as caught:
             load_background(GeneratorConfig(background=tmp_path / name))
         assert str(tmp_path / name) in str(caught.value)
@@ -325,22 +276,13 @@ def test_unreadable_backgrounds(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"max_digits": 0}, ["max_digits", "0"]),
         ({"max_digits": 17}, ["max_digits", "17"]),
-        ({"images_per_count": 0}, ["images_per_count", "0"]),
         ({"images_per_count": 10**8}, ["images_per_count", "100000000", "8 GiB"]),
         ({"test_size": 10**8}, ["test_size", "8 GiB"]),
-        ({"gap": -1}, ["gap", "-1"]),
         ({"margin": 25}, ["margin", "25", "(50, 50)"]),
         ({"width_scale": (2, 1)}, ["width_scale", "(2, 1)"]),
-        ({"height_scale": (0, 1)}, ["height_scale", "0"]),
         ({"rotation": (0, 361)}, ["rotation", "361"]),
-        ({"rotation": (0, float("nan"))}, ["rotation", "nan"]),
         ({"overlap": "circle"}, ["overlap", "'circle'", "'box'"]),
-        ({"background_intensity": 1.5}, ["background_intensity", "1.5"]),
-        ({"canvas_size": (2, 50)}, ["canvas_size", "2"]),
-        ({"seed": -1}, ["seed", "-1"]),
-        ({"digits": 3}, ["digits", "max_digits"]),
     ],
 )
 def test_impossible_configurations(fields, words):
@@ -349,11 +291,6 @@ def test_impossible_configurations(fields, words):
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
-
-
-def test_configurations_survive_json(tmp_path):
-    config = GeneratorConfig(canvas_size=(40, 60), rotation=(-10, 20), background=tmp_path / "x.png", overlap="box")
-    assert GeneratorConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(

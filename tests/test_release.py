@@ -12,7 +12,7 @@ from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
 from air.evaluation import release
 from air.evaluation.config import EvaluationConfig
-from air.evaluation.recognition import Bank
+from air.evaluation.recognition import ReferenceSet
 
 MODEL = Path(__file__).resolve().parent.parent / "model"
 
@@ -28,28 +28,30 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_a_release_is_complete_and_right(run, few_digits, tmp_path):
+@pytest.mark.slow
+def test_a_release_is_complete_and_correct(run, few_digits, tmp_path):
     quick = EvaluationConfig(figures=False, other_scenes=0, pyro_scenes=0, samples=1, importance_scenes=1)
-    metrics = release.release(run, few_digits / "data", tmp_path / "out", judging=quick)
+    metrics = release.release(run, few_digits / "data", tmp_path / "out", config=quick)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"air.keras", "reference_set.npz", "config.json", "metrics.csv", "metrics.json"}
+    assert all(release.OWN_FILES.fullmatch(name) for name in names)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (metrics["steps"], metrics["scores"]["scenes"]) == (20_000, 45)
     assert metrics["scores"]["count_accuracy"] >= 0.95
     assert metrics["scores"]["object_boxes_ap50"] >= 0.9
     released, images = air.load(tmp_path / "out"), SceneSet.load(few_digits / "data" / "test.npz").images
     np.testing.assert_array_equal(released.infer(images).z_what, air.load(MODEL).infer(images).z_what)
-    Bank.load(tmp_path / "out" / "reference_set.npz").check(released)
+    ReferenceSet.load(tmp_path / "out" / "reference_set.npz").check(released)
     with pytest.raises(UsageError, match="exists already"):
         release.release(run, few_digits / "data", tmp_path / "out")
 
 
 @pytest.mark.parametrize("missing", ["count", "boxes", "labels", "indices"])
-def test_scenes_that_can_not_judge(run, few_digits, tmp_path, missing):
+def test_scenes_that_allow_no_scores(run, few_digits, tmp_path, missing):
     shutil.copytree(few_digits / "data", tmp_path / "data")
     scenes = SceneSet.load(tmp_path / "data" / "test.npz")
-    left = {"images": scenes.images} if missing == "counts" else {**scenes._arrays(), missing: None}
-    SceneSet(**left).save(tmp_path / "data" / "test.npz")
+    fields = ["images"] if missing == "count" else {"images", "count", "boxes", "labels", "indices"} - {missing}
+    SceneSet(**{name: getattr(scenes, name) for name in fields}).save(tmp_path / "data" / "test.npz")
     with pytest.raises(DataError, match=rf"test\.npz: has no array '{missing}'"):
         release.release(run, tmp_path / "data", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

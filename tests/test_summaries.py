@@ -1,13 +1,18 @@
-"""What is left of TensorBoard's event files when a run goes on from a checkpoint."""
+"""TensorBoard's event files when a run is resumed, scores of held-out scenes, the animation, and how a run is interrupted."""
 
-import os
-import struct
+import signal
+import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from PIL import Image
 
-from air.training import summaries
+from air.data.scenes import SceneSet
+from air.model.generative import cross_entropy
+from air.support import drawing
+from air.training import animation, summaries, validation
+from air.training.callbacks import Interruption, Progress
 
 
 @pytest.fixture
@@ -37,47 +42,92 @@ def test_events_after_the_step_go(folder, step, left):
 def test_a_half_written_event_goes(folder, length):
     (path,) = folder.glob("train/events*")
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:length])
-    summaries.rewind(folder, 100)
-    assert path.read_bytes()[: len(whole)] == whole
-    assert steps(folder)[:6] == [0, 10, 20, 30, 40, 50]
-
-
-def test_a_record_that_is_no_event_ends_the_file(folder, tmp_path):
-    """Its checksums are right, so it is not damaged but forged."""
-    (path,) = folder.glob("train/events*")
-    whole = path.read_bytes()
-    with tf.io.TFRecordWriter(str(tmp_path / "forged")) as writer:
-        writer.write(b"\xff" * 20)
-    path.write_bytes(whole + (tmp_path / "forged").read_bytes() + whole)
+    path.write_bytes(whole + whole[-100:][:length])
     summaries.rewind(folder, 100)
     assert path.read_bytes() == whole
 
 
-def test_links_lead_nowhere(folder, tmp_path):
-    (tmp_path / "diary.txt").write_text("years of work")
-    (folder / "train" / "events.out.tfevents.99").symlink_to(tmp_path / "diary.txt")
-    (tmp_path / "other" / "x").mkdir(parents=True)
-    (tmp_path / "other" / "x" / "events.out.tfevents.1").write_text("of another run")
-    (folder / "linked").symlink_to(tmp_path / "other" / "x")
-    summaries.rewind(folder, 100)
-    assert (tmp_path / "diary.txt").read_text() == "years of work"
-    assert (tmp_path / "other" / "x" / "events.out.tfevents.1").read_text() == "of another run"
+@pytest.mark.parametrize("reconstructed", [3, 1000])
+def test_count_scores(tiny_model, tiny_images, monkeypatch, reconstructed):
+    monkeypatch.setattr(validation, "RECONSTRUCTED", reconstructed)
+    scenes = SceneSet(np.rint(255 * tiny_images).astype(np.uint8), np.arange(8) % 4)
+    scores = validation.count_scores(tiny_model, scenes, batch_size=3)
+    inferred = tiny_model.infer(scenes.images)
+    right = inferred.count == scenes.count
+    assert scores["count_accuracy/all"] == right.mean()
+    assert [scores[f"count_accuracy/{count}"] for count in range(4)] == [right[count::4].mean() for count in range(4)]
+    nats = cross_entropy(tf.constant(scenes.images / 255, tf.float32), tf.constant(inferred.reconstruction)).numpy()
+    assert scores["reconstruction/all"] == pytest.approx(nats[:reconstructed].mean(), rel=1e-5)
+    assert set(validation.count_scores(tiny_model, SceneSet(scenes.images))) == {"reconstruction/all"}
 
 
-def test_what_is_no_file_is_left_alone(folder):
-    os.mkfifo(folder / "train" / "events.out.tfevents.98")
-    (folder / "train" / "events.out.tfevents.99").mkdir()
-    summaries.rewind(folder, 100)
-    assert len(list((folder / "train").iterdir())) == 3
+def test_frames_are_dense_at_first():
+    steps = animation.frame_steps(0, 15000)
+    assert steps[-1] == 15000
+    assert len(steps) == animation.FRAMES
+    assert np.diff(steps)[0] < 20 < 400 < np.diff(steps)[-1]
+    assert animation.frame_steps(100, 103) == [101, 102, 103]
+    assert animation.frame_steps(100, 100) == []
 
 
-@pytest.mark.parametrize("length", [1 << 20, 1 << 40, (1 << 64) - 1])
-def test_a_record_of_absurd_length_ends_the_file(folder, length):
-    """With the right checksum of its length, which TensorFlow would trust."""
-    (path,) = folder.glob("train/events*")
-    whole, head = path.read_bytes(), struct.pack("<Q", length)
-    checksum = masked_crc32c(head)
-    path.write_bytes(whole + head + struct.pack("<I", checksum) + bytes(100))
-    summaries.rewind(folder, 100)
-    assert path.read_bytes() == whole
+def test_animation_of_a_training_run(make_model, tiny_images, tmp_path):
+    path = tmp_path / "attention.gif"
+    model = make_model()
+    model.compile(jit_compile=False, run_eagerly=True)
+    model.controller.heads["presence"].layers[-1].bias.assign([2.0])
+    callback = animation.Animation(path, tiny_images, iterations=6)
+    model.fit(tiny_images, batch_size=8, epochs=6, verbose=0, shuffle=False, callbacks=[callback])
+    with Image.open(path) as gif:
+        assert gif.n_frames == 7
+        assert gif.info["loop"] == 0
+        assert gif.info["duration"] == animation.MILLISECONDS
+        pixels = np.asarray(gif.convert("RGB")).reshape(-1, 3)
+    found = model.infer(tiny_images[: animation.SCENES])
+    for step in range(found.count.max()):  # an untrained model attends to something at each
+        assert (pixels == drawing.colour(step)).all(axis=1).any()
+
+
+def test_a_large_animation_is_thinned_out(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)) for _ in range(12)]
+    monkeypatch.setattr(animation, "MAX_BYTES", 15_000)
+    animation.write_gif(tmp_path / "noise.gif", frames)
+    assert (tmp_path / "noise.gif").stat().st_size <= 15_000
+    with Image.open(tmp_path / "noise.gif") as gif:
+        assert 2 <= gif.n_frames < 12
+        gif.seek(gif.n_frames - 1)
+        assert gif.info["duration"] == animation.PAUSE
+    animation.write_gif(tmp_path / "none.gif", [])
+    assert not (tmp_path / "none.gif").exists()
+
+
+def test_progress_is_one_line(capsys):
+    progress = Progress(20, 60, labelled=True)
+    progress.on_step(40, {"loss": 12.34, "count_accuracy": 0.5})
+    progress.bar.close()
+    err = capsys.readouterr().err
+    assert err.startswith("Compiling the training step ...\n")
+    assert "40/60" in err.splitlines()[-1]
+    assert "loss 12.3 count 50.0%" in err.splitlines()[-1]
+    Progress(0, 60, labelled=False, hidden=True).bar.close()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_lets_the_steps_finish(number):
+    model = types.SimpleNamespace(request_stop=lambda: None)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with Interruption(model) as interruption:
+            signal.raise_signal(number)
+            assert interruption.happened
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+        with Interruption(model) as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.happened
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(number, before)

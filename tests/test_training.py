@@ -1,45 +1,60 @@
-"""Real runs of training.py, as a user starts them."""
+"""Training runs: what they write, how they end, and how they are resumed."""
 
-import csv
 import json
-import os
-import re
-import resource
 import shutil
 import signal
-import subprocess
 import sys
-import time
-import types
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from real_runs import SCRIPT, TINY, every, failure, train
+from real_runs import EVERY, MODEL, RECIPE, SCRIPT, assert_same, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import air
+import training
 from air.data.scenes import SceneSet
+from air.errors import AIRError, DataError, UsageError
 from air.training import run
+from air.training.callbacks import Progress, TrainingError
 from air.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
 def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a short run."""
-    folder = tmp_path_factory.mktemp("finished")
-    run = train(folder, "--data", str(squares), *TINY, *every(10), "--iterations", "40", "--keep-checkpoints", "2")
-    assert run.returncode == 0, run.stderr
-    return folder / "air_results"
+    """The folder of a run of 40 steps."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    keras.utils.clear_session()  # numbers layers from the start, as in a process of its own
+    assert run.start(MODEL, RECIPE, data=squares, run=folder)
+    return folder
 
 
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    """Calls the main function of training.py: script("--seed", "1")."""
+
+    def call(*flags: str | Path) -> None:
+        monkeypatch.setattr(sys, "argv", ["training.py", *map(str, flags)])
+        training.main()
+
+    return call
+
+
+@pytest.mark.slow
 def test_default_recipe_learns_to_count(tmp_path: Path) -> None:
-    run = train(tmp_path, "--iterations", "600", *every(600), "--histograms-every", "1200")
-    assert run.returncode == 0, run.stderr
-    with open(tmp_path / "air_results/metrics.csv") as file:
-        (row,) = csv.DictReader(file)
+    done = train(tmp_path, "--iterations", "600", "--validate-every", "600")
+    assert done.returncode == 0, done.stderr
+    (row,) = RunFolder(tmp_path / "air_results").metrics.rows()
     # Ten of ten seeds have more than 96 % by now. A model that takes two digits for one has 66 %, an untrained one 0 or 33 %.
-    assert float(row["count_accuracy/all"]) >= 0.9
-    assert float(row["count_accuracy/0"]) >= 0.95
+    assert row["count_accuracy/all"] >= 0.9
+    assert row["count_accuracy/0"] >= 0.95
     model = air.load(tmp_path / "air_results")
     held_out = SceneSet.load(tmp_path / "multi_mnist/test.npz").select(slice(300))
     scenes = model.infer(held_out.images)
@@ -58,17 +73,14 @@ def test_run_folder_is_complete(finished: Path) -> None:
     assert record["model"]["canvas_size"] == [20, 20]
     assert set(record["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
     assert sorted(path.name for path in (finished / "models").iterdir()) == ["step_00000030.keras", "step_00000040.keras"]
-    assert (finished / "source/air/model/air_model.py").read_text() == (SCRIPT.parent / "air/model/air_model.py").read_text()
-    assert (finished / "source/training.py").read_text() == SCRIPT.read_text()
-    with open(finished / "metrics.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [10, 20, 30, 40]
-    assert all(0 <= float(row["count_accuracy/all"]) <= 1 for row in rows)
+    for source in ("training.py", "air/model/air_model.py"):
+        assert (finished / "source" / source).read_text() == (SCRIPT.parent / source).read_text()
+    rows = RunFolder(finished).metrics.rows()
+    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    assert all(0 <= row["count_accuracy/all"] <= 1 for row in rows)
 
 
 def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     def tags(folder: str, kind: str) -> set[str]:
         events = EventAccumulator(str(finished / "summary" / folder), size_guidance={"tensors": 0})
         events.Reload()
@@ -76,7 +88,7 @@ def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
         return {tag for tag, plugin in plugins.items() if plugin == kind}
 
     scalars = tags("train", "scalars")
-    for quantity in ("loss", "reconstruction", "count", "count_accuracy", "z_pres_kl_1", "scale_2", "z_what_kl_3"):
+    for quantity in ("loss", "reconstruction", "count", "count_accuracy", "z_pres_kl_1", "scale_2", "z_what_kl_2"):
         assert {f"{quantity}/{count}" for count in ("0", "1", "2", "all")} <= scalars
     assert {"gradient_norm/before_clipping", "gradient_norm/after_clipping"} <= scalars
     assert {"schedule/learning_rate", "schedule/z_pres_prior_odds", "schedule/temperature"} <= scalars
@@ -87,121 +99,52 @@ def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
     assert {"count_accuracy/all", "reconstruction/all"} <= tags("validation", "scalars")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_to_end_lets_the_steps_end(number: int) -> None:
-    stops: list[bool] = []
-    model = types.SimpleNamespace(request_stop=lambda: stops.append(True))
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        with run._Interruption(model) as interruption:
-            signal.raise_signal(number)
-            assert (interruption.happened, stops) == (True, [True])
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(number)
-        assert signal.getsignal(number) is signal.default_int_handler
-    finally:
-        signal.signal(number, before)
+def test_an_interrupted_run_ends_like_a_whole_one(finished: Path, squares: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Also if it is then made longer, and its scenes have moved."""
+
+    class InterruptedAt20(Progress):
+        def on_step(self, step, logs):
+            super().on_step(step, logs)
+            if step == 20:
+                signal.raise_signal(signal.SIGINT)
+
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    keras.utils.clear_session()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "Progress", InterruptedAt20)
+        assert not run.start(MODEL, RECIPE.replace(iterations=30), data=squares, run=folder)
+    assert f"Stopped at step 20 of 30. Continue with: python training.py --resume {folder}\n" in capsys.readouterr().out
+    assert int(air.load(folder).step.numpy()) == 20
+    shutil.copytree(squares, moved)
+    keras.utils.clear_session()
+    assert run.resume(folder, 40, data=moved)
+    assert_same(folder, finished)
+    _, recipe, record = RunFolder(folder).read()
+    assert (recipe.iterations, record["data"]) == (40, str(moved))
 
 
-def test_nohup_is_respected() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with run._Interruption(types.SimpleNamespace()) as interruption:
-            signal.raise_signal(signal.SIGHUP)
-            assert not interruption.happened
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(squares: Path, tmp_path: Path, capsys) -> None:
+    recipe = RECIPE.replace(iterations=10, **{f"{name}_every": 5 for name in EVERY})
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) by step 5; there is no checkpoint yet"):
+        run.start(MODEL.replace(scale_prior_mean=1e38), recipe, data=squares, run=tmp_path / "run")
+    assert list((tmp_path / "run/models").iterdir()) == []
+    assert capsys.readouterr().err.endswith("\n")  # so that the error has a line of its own
 
 
-def test_interrupt_saves_and_can_be_resumed(squares: Path, tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPT, "--data", str(squares), *TINY, *every(10), "--iterations", "1000000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("air_results/models/*.keras")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    second = train(tmp_path, "--resume", "air_results")
-    assert second.returncode == 1
-    assert "air_results: in use by another process" in failure(second)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    step = int(re.search(r"Stopped at step (\d+)", out)[1])
-    assert (tmp_path / f"air_results/models/step_{step:08d}.keras").is_file()
-    assert int(air.load(tmp_path / "air_results").step.numpy()) == step
-
-
-def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(squares: Path, tmp_path: Path) -> None:
-    run = train(tmp_path, "--data", str(squares), *TINY, *every(10), "--iterations", "500", "--scale-prior-mean", "1e38")
-    assert run.returncode == 1
-    assert "the loss became" in failure(run)
-    assert all(
-        np.isfinite(w).all() for path in tmp_path.glob("air_results/models/*.keras") for w in air.load(path).get_weights()
-    )
-
-
-def test_full_disk_costs_no_checkpoint(finished: Path, tmp_path: Path) -> None:
-    """Files of more than 150 kB can't be written, as on a disk with no more room; a checkpoint has 190."""
-    shutil.copytree(finished, tmp_path / "run")
-    command = [sys.executable, SCRIPT, "--resume", "run", "--iterations", "60"]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit)
-    assert run.returncode == 1
-    assert "step_00000050.keras: can't be written (File too large); the checkpoints before it are kept" in failure(run)
-    assert sorted(path.name for path in (tmp_path / "run/models").iterdir()) == ["step_00000030.keras", "step_00000040.keras"]
-    assert not list((tmp_path / "run").glob(".*"))
-    assert int(air.load(tmp_path / "run").step.numpy()) == 40
-
-
-def test_unlabelled_scenes_can_be_trained_on(squares: Path, tmp_path: Path) -> None:
-    images = SceneSet.load(squares / "train.npz").images
-    folder = tmp_path / "Bïlder für 像"  # names of any language
+def test_unlabelled_scenes_of_any_name(squares: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Bïlder für 像"
     folder.mkdir()
-    np.save(folder / "pictures 1.npy", images)
-    flags = ["--data", f"{folder.name}/pictures 1.npy", "--run", f"{folder.name}/Läufe/no. 1"]
-    run = train(tmp_path, *flags, *TINY, *every(10), "--iterations", "20")
-    assert run.returncode == 0, run.stderr
-    assert int(air.load(folder / "Läufe/no. 1").step.numpy()) == 20
-
-
-def test_existing_run_folder_is_only_replaced_on_demand(squares: Path, finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "air_results")
-    flags = ["--data", str(squares), *TINY, *every(10), "--iterations", "10", "--run", "air_results"]
-    before = (tmp_path / "air_results/config.json").read_bytes()
-    refused = train(tmp_path, *flags)
-    assert refused.returncode == 1
-    assert "air_results: exists already" in failure(refused)
-    assert (tmp_path / "air_results/config.json").read_bytes() == before
-    assert train(tmp_path, *flags, "--overwrite", "--seed", "5").returncode == 0
-    assert json.loads((tmp_path / "air_results/config.json").read_text())["training"]["seed"] == 5
-    assert [path.name for path in (tmp_path / "air_results/models").iterdir()] == ["step_00000010.keras"]
-
-
-def test_run_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = [RunFolder.create(None).path.name for _ in range(3)]
-    assert names == ["air_results", "air_results_1", "air_results_2"]
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis/chapter.txt").write_text("years of work")
-    with pytest.raises(air.AIRError, match=r"thesis: holds 'chapter\.txt', which is no part of a run"):
-        RunFolder.create(Path("thesis"), overwrite=True)
-    assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
+    np.save(folder / "pictures 1.npy", SceneSet.load(squares / "train.npz").images)
+    recipe = RECIPE.replace(iterations=10)
+    assert run.start(MODEL, recipe, data=folder / "pictures 1.npy", run=folder / "Läufe/no. 1", animate=True)
+    assert int(air.load(folder / "Läufe/no. 1").step.numpy()) == 10
+    assert (folder / "Läufe/no. 1/attention.gif").is_file()
 
 
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        (["--batch-size", "0"], 2, ["batch_size", "0", "greater than or equal to 1"]),
-        (["--learning-rate", "-1"], 2, ["learning_rate", "-1", "above 0"]),
-        (["--temperature", "fast"], 2, ["temperature", "fast", "linear(1, 0.1"]),
-        (["--cnn-kernels", "3"], 2, ["cnn_kernels", "(3,)", "cnn_filters"]),
-        (["--preset", "best"], 2, ["preset", "best", "original"]),
-        (["--no-such-flag"], 2, ["no-such-flag"]),
+        (["--presence", "nvil"], 2, ["--presence is now called --estimator"]),
         (["--data", "missing"], 1, ["missing", "no such data", "multi_mnist.py"]),
         (["--data", "text.npz"], 1, ["text.npz"]),
         (["--data", "small.npy"], 1, ["small.npy", "30x31", "--canvas-size 30 31"]),
@@ -210,32 +153,30 @@ def test_run_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["--mnist", "missing.npz"], 1, ["missing.npz"]),
     ],
 )
-def test_mistakes_get_one_line(tmp_path: Path, flags: list[str], status: int, words: list[str]) -> None:
+def test_mistakes_get_one_line(tmp_path: Path, monkeypatch, script, flags: list[str], status: int, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.npz").write_text("not an archive")
     np.save(tmp_path / "small.npy", np.zeros((4, 30, 31), np.uint8))
-    run = train(tmp_path, *flags)
-    assert run.returncode == status
-    for word in words:
-        assert word in failure(run)
+    with pytest.raises(AIRError) as caught:
+        script(*flags)
+    assert caught.value.exit_status == status
+    assert all(word in str(caught.value) for word in words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.npy", "text.npz"]
 
 
-def test_an_impossible_batch_size_costs_no_run(squares: Path, finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "run")
-    before = sorted((tmp_path / "run").rglob("*"))
-    model, recipe, _ = RunFolder(finished).read()
+def test_an_impossible_batch_size_costs_no_run(squares: Path, copied: Path, tmp_path: Path) -> None:
+    before = sorted(copied.rglob("*"))
     for name, overwrite in (("run", True), ("new", False)):
-        with pytest.raises(air.UsageError, match="batch_size: 5000 is not allowed"):
-            run.start(model, recipe.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
-    assert sorted((tmp_path / "run").rglob("*")) == before
+        with pytest.raises(UsageError, match="batch_size: 5000 is not allowed"):
+            run.start(MODEL, RECIPE.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
+    assert sorted(copied.rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
 
-def test_resume_with_other_scenes_is_refused(squares: Path, finished: Path, tmp_path: Path) -> None:
-    run, scenes = tmp_path / "run", SceneSet.load(squares / "train.npz")
-    shutil.copytree(finished, run)
+def test_resume_with_other_scenes_is_refused(squares: Path, copied: Path, tmp_path: Path) -> None:
+    scenes = SceneSet.load(squares / "train.npz")
     shutil.copytree(squares, tmp_path / "data")
-    before = (run / "config.json").read_bytes()
+    before = (copied / "config.json").read_bytes()
     changed = scenes.images.copy()
     changed[7, 3, 3] ^= 1
     SceneSet(changed, scenes.count).save(tmp_path / "data/train.npz")
@@ -244,60 +185,51 @@ def test_resume_with_other_scenes_is_refused(squares: Path, finished: Path, tmp_
         ({"held_out": squares / "train.npz"}, r"train\.npz: not the held-out scenes that the run began with"),
         ({"data": tmp_path / "gone"}, "gone: no such data; say where the run's scenes are with --data"),
     ):
-        with pytest.raises(air.DataError, match=message):
-            run.resume(run, 50, **places)
-    assert (run / "config.json").read_bytes() == before
+        with pytest.raises(DataError, match=message):
+            run.resume(copied, 50, **places)
+    assert (copied / "config.json").read_bytes() == before
 
 
-def test_resume_finds_moved_scenes_and_remembers_what_was_asked(squares: Path, finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "run")
-    shutil.copytree(squares, tmp_path / "moved")
-    assert run.resume(tmp_path / "run", 50, data=tmp_path / "moved")
-    assert int(air.load(tmp_path / "run").step.numpy()) == 50
-    _, recipe, record = RunFolder(tmp_path / "run").read()
-    assert (recipe.iterations, record["data"]) == (50, str(tmp_path / "moved"))
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preset", "original"], "leave out --preset and --mnist"),
+        (["--mnist", "digits.npz"], "leave out --preset and --mnist"),
+        (["--run", "other"], "leave out --run and --overwrite"),
+        (["--lstm-units", "17"], "lstm_units: 17 is not allowed with --resume; the run has 16"),
+        (["--iterations", "39"], "iterations: 39 is not allowed with --resume; it must be at least the run's 40"),
+    ],
+)
+def test_resume_refuses_what_it_would_not_use(finished: Path, script, flags: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        script("--resume", finished, *flags)
 
 
-@pytest.mark.parametrize("flags", [["--preset", "original"], ["--mnist", "digits.npz"]])
-def test_resume_refuses_what_it_would_not_use(finished: Path, flags: list[str]) -> None:
-    run = train(finished.parent, "--resume", "air_results", *flags)
-    assert run.returncode == 2
-    assert "leave out --preset and --mnist" in failure(run)
+def test_resume_refuses_a_checkpoint_of_another_configuration(copied: Path) -> None:
+    config = copied / "config.json"
+    config.write_text(config.read_text().replace('"lstm_units": 16', '"lstm_units": 17'))
+    with pytest.raises(DataError, match=r"lstm_units 16, but config\.json has 17"):
+        run.resume(copied, 50)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_unwritable_folder(squares: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    run = train(tmp_path, "--data", str(squares), *TINY)
-    tmp_path.chmod(0o700)
-    assert run.returncode == 1
-    assert failure(run) == "training.py: error: run: air_results can't be written (Permission denied)"
+STORED = Path(__file__).parent / "stored"  # a run, its scenes and what came of it, by the code before `presence` was renamed
 
 
-def test_resume_refuses_another_configuration(finished: Path, tmp_path: Path) -> None:
-    other = train(finished.parent, "--resume", "air_results", "--lstm-units", "17")
-    assert other.returncode == 2
-    assert "lstm_units: 17 is not allowed with --resume; the run has 16" in failure(other)
-    config = finished / "config.json"
-    original = config.read_text()
-    config.write_text(original.replace('"lstm_units": 16', '"lstm_units": 17'))
-    mixed = train(finished.parent, "--resume", "air_results")
-    config.write_text(original)
-    assert mixed.returncode == 1
-    assert "lstm_units 16, but config.json has 17" in failure(mixed)
+def test_a_model_of_an_older_version_infers_the_same() -> None:
+    expected = np.load(STORED / "expected.npz")
+    model = air.load(STORED / "run")
+    assert (model.config.estimator, model.config.likelihood_std.initial) == ("nvil", 0.4)
+    scenes = model.infer(SceneSet.load(STORED / "scenes/validation.npz").images)
+    for name in ("count", "presence", "attention_boxes", "decoded_windows", "z_what", "reconstruction"):
+        np.testing.assert_allclose(getattr(scenes, name), expected[name], atol=1e-5, err_msg=name)
 
 
-def test_help_answers_without_tensorflow(tmp_path: Path) -> None:
-    code = f"""
-import runpy, sys
-sys.argv = ["training.py", "--help"]
-try:
-    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
-except SystemExit as stop:
-    assert not stop.code
-assert "tensorflow" not in sys.modules and "keras" not in sys.modules
-"""
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert "--learning-rate" in run.stdout
+def test_a_run_of_an_older_version_is_resumed_exactly(tmp_path: Path) -> None:
+    shutil.copytree(STORED / "run", tmp_path / "run")
+    assert run.resume(tmp_path / "run", 12, data=STORED / "scenes")
+    expected = np.load(STORED / "expected.npz")
+    rows = RunFolder(tmp_path / "run").metrics.rows()
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    np.testing.assert_allclose([row["train_loss"] for row in rows[10:]], expected["losses"], rtol=1e-5)
+    weights = np.concatenate([np.ravel(weight) for weight in air.load(tmp_path / "run").get_weights()])
+    np.testing.assert_allclose(weights, expected["weights"], atol=1e-6)

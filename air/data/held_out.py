@@ -1,129 +1,104 @@
-"""The scenes that a model is judged on: held-out ones of the kind that it was trained on, and others.
+"""Scenes for evaluation: held-out ones like the training scenes, and others.
 
-Those made here show MNIST *test* digits, without those of the validation scenes.
+Scenes made here show MNIST *test* digits that no validation scene shows.
 """
 
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from air.data import mnist, multi_mnist, pyro
-from air.data.generator import Digits, GeneratorConfig, generate
+from air.data import multi_mnist, pyro
+from air.data.generator import Digits, GeneratorConfig, crop, generate
+from air.data.mnist import MNIST
 from air.data.scenes import SceneSet
 
 
 class HeldOut(NamedTuple):
-    """What a folder of data has for a judge."""
+    """The scenes of a data folder that an evaluation needs."""
 
     test: SceneSet
-    bank: SceneSet | None  # training scenes, whose objects teach the classifiers of z_what
+    reference: SceneSet | None  # training scenes, whose objects train the classifiers of z_what
 
 
-def load(path: Path, canvas_size: tuple[int, int], scenes: int, bank: int, digits: mnist.MNIST | None) -> HeldOut:
-    """Reads the first scenes of a folder's test.npz and train.npz, or those of one file.
+def load(path: Path, canvas_size: tuple[int, int], scenes: int, reference_scenes: int, digits: MNIST | None) -> HeldOut:
+    """Load the first scenes of a folder's test.npz and train.npz, or of one file, which has no reference scenes.
 
-    Args:
-        path: a folder of `multi_mnist.py`, or one file of scenes, which then has no bank.
-        canvas_size: that the scenes must have.
-        scenes: most test scenes.
-        bank: most training scenes.
-        digits: of which the scenes may be made; with them, test scenes without segments get some where they can be told.
-
-    Raises:
-        DataError: if there are no such scenes, or they have another canvas size.
+    Test scenes without segments get those that follow from `digits`, if given. DataError is raised if there are no scenes,
+    or if their canvas has another size.
     """
-    is_folder = path.is_dir()
+    is_folder, train = path.is_dir(), path / "train.npz"
     test = multi_mnist.read(path / "test.npz" if is_folder else path, canvas_size).select(slice(scenes))
-    train = path / "train.npz"
-    bank_set = multi_mnist.read(train, canvas_size).select(slice(bank)) if is_folder and bank and train.exists() else None
-    return HeldOut(with_segments(test, digits) if digits else test, bank_set)
+    reference = None
+    if is_folder and reference_scenes and train.exists():
+        reference = multi_mnist.read(train, canvas_size).select(slice(reference_scenes))
+    return HeldOut(with_segments(test, digits) if digits else test, reference)
 
 
-def with_segments(scenes: SceneSet, digits: mnist.MNIST) -> SceneSet:
-    """Scenes with the segments that follow from their boxes and indices; as they are where these don't explain the images.
-
-    Args:
-        scenes: that may be made of the digits of either split, neither scaled nor rotated.
-        digits: MNIST, or what took its place.
-    """
+def with_segments(scenes: SceneSet, digits: MNIST) -> SceneSet:
+    """Return scenes with the segments that follow from their boxes and indices, or unchanged if these don't fit the images."""
     if scenes.segments is not None or scenes.count is None or scenes.boxes is None or scenes.indices is None:
         return scenes
     for images in (digits.test_images, digits.train_images):
         segments = _segments(scenes, images)
         if segments is not None:
-            return SceneSet(scenes.images, scenes.count, scenes.boxes, scenes.labels, scenes.indices, segments)
+            return dataclasses.replace(scenes, segments=segments)
     return scenes
 
 
-def _segments(scenes: SceneSet, images: np.ndarray) -> np.ndarray | None:
-    """The segments of scenes [N, H, W], if they are made of these images [D, 28, 28]; None otherwise."""
+def _segments(scenes: SceneSet, digit_images: np.ndarray) -> np.ndarray | None:
+    """Return the segments of scenes [N, H, W] made of these digits [D, 28, 28]; None if they are not made of them."""
     segments = np.zeros_like(scenes.images)
-    if scenes.indices.max(initial=-1) >= len(images):
+    if scenes.indices.max(initial=-1) >= len(digit_images):
         return None
     for scene, slot in np.argwhere(scenes.indices >= 0):
-        image = images[scenes.indices[scene, slot]]
-        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        digit = crop(digit_images[scenes.indices[scene, slot]])
         x, y, width, height = scenes.boxes[scene, slot].astype(int)
-        if not len(rows) or (np.ptp(rows) + 1, np.ptp(columns) + 1) != (height, width):
+        region = np.s_[scene, y : y + height, x : x + width]
+        if digit.shape != (height, width) or (scenes.images[region] < digit).any():  # a background only brightens pixels
             return None
-        crop = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        shown = scenes.images[scene, y : y + height, x : x + width]
-        if (shown < crop).any():  # brighter it may be, where a background shows
-            return None
-        segments[scene, y : y + height, x : x + width][crop > 0] = slot + 1
+        segments[region][digit > 0] = slot + 1
     return segments
 
 
 class TestSet(NamedTuple):
-    """Scenes of a kind of its own."""
+    """The recipe of a set of test scenes unlike the training scenes."""
 
-    name: str  # for files
-    title: str  # for people
-    make: Callable[[], SceneSet]  # raises UsageError where the canvas is too small
-    more_steps: int  # beyond those that the model was trained with
+    name: str  # for file names and keys
+    title: str  # for readers
+    digits: MNIST
+    count: np.ndarray  # [N] digits in each scene
+    canvas_size: tuple[int, int]  # height, width in pixels
+    rules: dict[str, Any] | None  # fields of GeneratorConfig; None for Pyro's rules
+    more_steps: int = 0  # inference steps beyond those of training
 
-    __test__ = False  # for pytest, which takes every Test... for a test
+    __test__ = False  # for pytest, which collects classes named Test...
+
+    def make(self) -> SceneSet:
+        """Generate the scenes, with segments; raise UsageError if the canvas is too small for them."""
+        _, indices = multi_mnist.held_out_indices(self.digits)
+        images, labels = self.digits.test_images[indices], self.digits.test_labels[indices]
+        if self.rules is None:
+            return pyro.generate(images, labels, self.count, np.random.default_rng([2, 0]), self.canvas_size)
+        config = GeneratorConfig(canvas_size=self.canvas_size, **self.rules)
+        rng = np.random.default_rng([1, *self.name.encode()])
+        return generate(config, Digits.from_images(images, labels, indices), self.count, rng, segments=True)
 
 
-def generalisation(scenes: int, canvas_size: tuple[int, int], digits: mnist.MNIST, max_steps: int) -> list[TestSet]:
-    """Scenes unlike the training scenes: more digits, and scaled and rotated ones; with segments.
-
-    Args:
-        scenes: of each set.
-        canvas_size: height and width, pixels.
-        digits: to draw from.
-        max_steps: T of the model.
-    """
-    images, labels, indices = _test_digits(digits)
-    mixed = np.arange(scenes) % 3
-
-    def kind(name: str, title: str, counts: np.ndarray, more_steps: int = 0, **rules: object) -> TestSet:
-        config = GeneratorConfig(canvas_size=canvas_size, **rules)
-        stream = np.random.default_rng([1, *name.encode()])
-        source = (images, labels, indices)
-        return TestSet(
-            name, title, lambda: generate(config, Digits.from_images(*source), counts, stream, segments=True), more_steps
-        )
-
+def generalisation(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int) -> list[TestSet]:
+    """Return sets of scenes with more digits than in training, which took `max_steps`, and with scaled or rotated digits."""
+    threes, mixed = np.full(scenes, 3), np.arange(scenes) % 3
+    scale = {"width_scale": (0.7, 1.3), "height_scale": (0.7, 1.3)}
+    rotation = {"rotation": (-45, 45)}
     return [
-        kind("three_digits", f"3 digits, {max_steps + 1} steps", np.full(scenes, 3), more_steps=1),
-        kind("three_digits_same_steps", f"3 digits, {max_steps} steps", np.full(scenes, 3)),
-        kind("scaled", "0-2 digits, 0.7 to 1.3 times as wide and high", mixed, width_scale=(0.7, 1.3), height_scale=(0.7, 1.3)),
-        kind("rotated", "0-2 digits, rotated by up to 45 degrees", mixed, rotation=(-45, 45)),
+        TestSet("three_digits", f"3 digits, {max_steps + 1} steps", digits, threes, canvas_size, {}, more_steps=1),
+        TestSet("three_digits_same_steps", f"3 digits, {max_steps} steps", digits, threes, canvas_size, {}),
+        TestSet("scaled", "0-2 digits, 0.7 to 1.3 times as wide and high", digits, mixed, canvas_size, scale),
+        TestSet("rotated", "0-2 digits, rotated by up to 45 degrees", digits, mixed, canvas_size, rotation),
     ]
 
 
-def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: mnist.MNIST) -> TestSet:
-    """Scenes of 0 to 2 digits by the rules of Pyro's generator."""
-    images, labels, _ = _test_digits(digits)
-    rng = np.random.default_rng([2, 0])
-    counts = np.arange(scenes) % 3
-    return TestSet("pyro", "Pyro's rules", lambda: pyro.generate(images, labels, counts, rng, canvas_size), more_steps=0)
-
-
-def _test_digits(digits: mnist.MNIST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, labels and indices of the test digits that no validation scene shows."""
-    _, indices = multi_mnist.held_out_indices(digits)
-    return digits.test_images[indices], digits.test_labels[indices], indices
+def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> TestSet:
+    """Return a set of scenes of 0 to 2 digits by the rules of Pyro's generator."""
+    return TestSet("pyro", "Pyro's rules", digits, np.arange(scenes) % 3, canvas_size, rules=None)

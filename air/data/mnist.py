@@ -1,4 +1,4 @@
-"""The digits: MNIST as bundled, from the user's own file, or from Keras' download.
+"""The digits: MNIST as bundled, from the user's own file, or downloaded by Keras.
 
 digits = mnist.load()                    # data/mnist.npz, checked against its SHA-256
 digits = mnist.load("fashion.npz")       # a file with x_train, y_train, x_test, y_test
@@ -8,7 +8,6 @@ digits = mnist.load("folder")            # train-images-idx3-ubyte and its three
 import contextlib
 import gzip
 import hashlib
-import math
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from air.errors import DataError
-from air.support.arrays import data_errors, read_arrays
+from air.support.arrays import read_arrays
+from air.support.files import data_errors
 
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "mnist.npz"
 SHA256 = {
@@ -26,17 +26,12 @@ SHA256 = {
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
-_IDX_NAMES = {
-    "x_train": ("train-images", "idx3-ubyte"),
-    "y_train": ("train-labels", "idx1-ubyte"),
-    "x_test": ("t10k-images", "idx3-ubyte"),
-    "y_test": ("t10k-labels", "idx1-ubyte"),
-}
-_LIMIT = 1 << 30  # bytes; MNIST has 55 million, EMNIST's largest split 640 million
+MAX_BYTES = 1 << 30  # MNIST has 55 million, the largest split of EMNIST 640 million
+_IDX_STEMS = {"x_train": "train-images", "y_train": "train-labels", "x_test": "t10k-images", "y_test": "t10k-labels"}
 
 
 class MNIST(NamedTuple):
-    """The digits of the two splits and what they are."""
+    """The digits of the two splits and their labels."""
 
     train_images: np.ndarray  # [60000, 28, 28] uint8
     train_labels: np.ndarray  # [60000] uint8
@@ -45,20 +40,15 @@ class MNIST(NamedTuple):
 
 
 def load(path: str | os.PathLike[str] | None = None) -> MNIST:
-    """Reads the digits.
-
-    Args:
-        path: an .npz file with the array names of Keras' file, or a folder with the four IDX files; it may hold other
-            images of 28x28 pixels, such as Fashion-MNIST, and any number of them. None reads the bundled file or, where
-            that is missing, lets Keras download it.
+    """Load the bundled digits (or let Keras download them if they are missing), or others of 28x28 pixels from `path`.
 
     Raises:
-        DataError: for a file that is missing, damaged or something else; the message names it and what was expected.
+        DataError: if a file is missing, damaged or something else.
     """
     if path is not None:
         path = Path(path)
-        return _validated(path, _read_idx_folder(path) if path.is_dir() else read_arrays(path, tuple(SHA256), limit=_LIMIT))
-    source, arrays = (BUNDLED, read_arrays(BUNDLED, tuple(SHA256), limit=_LIMIT)) if BUNDLED.exists() else _download()
+        return _validated(path, _read_idx(path) if path.is_dir() else read_arrays(path, tuple(SHA256), limit=MAX_BYTES))
+    source, arrays = (BUNDLED, read_arrays(BUNDLED, tuple(SHA256), limit=MAX_BYTES)) if BUNDLED.exists() else _download()
     for name, expected in SHA256.items():
         found = hashlib.sha256(np.ascontiguousarray(arrays[name])).hexdigest()
         if found != expected:
@@ -66,37 +56,25 @@ def load(path: str | os.PathLike[str] | None = None) -> MNIST:
     return _validated(source, arrays)
 
 
-def _read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
-    return {name: _read_idx(_find_idx(folder, *parts)) for name, parts in _IDX_NAMES.items()}
+def _read_idx(folder: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, stem in _IDX_STEMS.items():
+        rank = 3 if name.startswith("x") else 1
+        path = next(folder.glob(f"{stem}[-.]idx{rank}-ubyte*"), None)
+        if path is None:
+            raise DataError(f"{folder}: has no {stem}-idx{rank}-ubyte, nor one that ends in .gz")
+        arrays[name] = _read_idx_file(path, rank)
+    return arrays
 
 
-def _find_idx(folder: Path, stem: str, kind: str) -> Path:
-    names = [f"{stem}{separator}{kind}{ending}" for separator in "-." for ending in ("", ".gz")]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder}: has no {names[0]}, nor {', '.join(names[1:])}")
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with data_errors(path, "damaged"), opener(path, "rb") as file:
-        magic = file.read(4)
-        rank = 3 if "idx3" in path.name else 1
-        if magic != bytes([0, 0, 8, rank]):
-            raise DataError(
-                f"{path}: starts with 0x{magic.hex()}; an IDX file of {rank} dimensions starts with 0x0000080{rank}"
-            )
-        header = file.read(4 * rank)
-        if len(header) < 4 * rank:
-            raise DataError(f"{path}: ends in its header")
-        shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
-        if math.prod(shape) > _LIMIT:
-            raise DataError(f"{path}: claims shape {shape}; {_LIMIT} bytes are allowed")
-        data = file.read(math.prod(shape))
-        if len(data) < math.prod(shape) or file.read(1):
-            raise DataError(f"{path}: claims shape {shape}, but has {'less' if len(data) < math.prod(shape) else 'more'} data")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+def _read_idx_file(path: Path, rank: int) -> np.ndarray:
+    """Read an IDX file: 0, 0, type 8 (uint8), the rank, the big-endian shape, the data."""
+    with data_errors(path, "damaged"), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        content = file.read(MAX_BYTES)
+        if content[:4] != bytes([0, 0, 8, rank]):
+            raise DataError(f"{path}: starts with 0x{content[:4].hex()}; an IDX file of uint8 starts with 0x0000080{rank}")
+        shape = np.frombuffer(content, ">u4", rank, offset=4).tolist()
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def _download() -> tuple[str, dict[str, np.ndarray]]:
@@ -121,8 +99,8 @@ def _validated(source: object, arrays: dict[str, np.ndarray]) -> MNIST:
             raise DataError(
                 f"{source}: y_{split} is {labels.dtype} of shape {labels.shape}; it must be integers of [{len(images)}]"
             )
-        for extreme in (labels.min(), labels.max()):
-            if not 0 <= extreme <= 127:
-                raise DataError(f"{source}: y_{split} has label {extreme}; labels from 0 to 127 are allowed")
+        extreme = labels.min() if labels.min() < 0 else labels.max()
+        if not 0 <= extreme <= 127:
+            raise DataError(f"{source}: y_{split} has label {extreme}; labels from 0 to 127 are allowed")
         arrays[f"y_{split}"] = labels.astype(np.uint8)
     return MNIST(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])

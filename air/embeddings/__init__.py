@@ -1,1 +1,1 @@
-"""Export z_what to TensorBoard's projector."""
+"""Export z_what to TensorBoard's embedding projector."""

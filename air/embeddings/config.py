@@ -1,4 +1,4 @@
-"""What is exported of z_what, and the files that hold it; loads neither TensorFlow nor Keras."""
+"""Options of the embeddings export and the names of its files; imports neither TensorFlow nor Keras."""
 
 import re
 from typing import Annotated, Literal
@@ -11,22 +11,21 @@ OWN_FILES = re.compile(
     r"projector_config\.pbtxt|z_what(_clean|_whitened)?\.tsv|(metadata|sprite)_(scenes|clean)\.(tsv|png)"
     r"|bookmarks_\w+\.json|(pca|tsne)\.png|embeddings\.npz"
 )
-"""The files of a folder of embeddings."""
+"""Names of all files that an export may write; only a folder without others is overwritten."""
 
 
 class EmbeddingsConfig(Config):
-    """What is exported, and of how much."""
+    """What to export, and how much of it."""
 
     scenes: Count | None = None
-    """Most scenes to attend to, the first ones of the file; all when not given."""
+    """Maximum number of scenes, taken from the start of the file; all by default."""
     limit: Count | None = None
-    """Most objects to export, the first ones; when not given, as many as fit into a sprite of 8192x8192 pixels."""
+    """Maximum number of objects, taken from the first scenes; by default as many as fit into a sprite of 8192x8192 pixels."""
     distance: Annotated[float, Field(gt=0, le=3)] = 0.2
-    """Greatest distance between the centres of an inferred object and a true digit that belong together, where a canvas is 2
-    wide and 2 high."""
+    """Maximum distance between the centres of an inferred object and its true digit, in canvas units (canvas: 2 x 2)."""
     sprite: Literal["reconstruction", "crop"] = "reconstruction"
-    """What a point shows: the decoder's picture of the object, or what the attention window cut from the scene."""
+    """Picture of a point: the decoder's reconstruction of the object, or the crop of the scene that the encoder saw."""
     tsne_objects: Annotated[int, Field(ge=50, lt=2**31)] = 3000
-    """Most objects in the t-SNE plot, drawn at random: its time grows faster than their number."""
+    """Maximum number of objects in the t-SNE plot, sampled at random; t-SNE's run time is superlinear in it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Fixes all random draws."""
+    """Seed of all random draws."""

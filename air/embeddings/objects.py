@@ -1,117 +1,80 @@
-"""The objects that a model finds in scenes, one by one, and the true digits that they show."""
+"""The objects that a model infers in scenes, and the true digits that they show."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from air.data.scenes import SceneSet
 from air.evaluation import scores
 from air.model import transformer
 from air.model.air_model import AIRModel
 from air.model.images import as_float
+from air.support.arrays import in_batches
 
-BATCH = 500  # scenes at a time
+BATCH = 512  # scenes whose rendered objects are in memory at a time
 
 Picture = Literal["reconstruction", "crop"]
 
 
-class Attention(NamedTuple):
-    """What a model attends to: N scenes, T steps, Z latent dimensions, windows h x w.
+class Inferred(NamedTuple):
+    """What a model infers in T steps of N scenes; a scene's objects are its first `count` steps."""
 
-    A subset of `air.model.air_model.Scenes`; the objects of a scene are its first `counts` steps.
-    """
-
-    counts: np.ndarray  # [N]
+    count: np.ndarray  # [N]
     presence: np.ndarray  # [N, T] probability that the step attends to an object
     scale: np.ndarray  # [N, T] half the side of the attention window, canvas units
     shift: np.ndarray  # [N, T, 2] its centre (x, y), canvas units
     attention_boxes: np.ndarray  # [N, T, 4] the attention window (x, y, width, height), pixels
     z_what: np.ndarray  # [N, T, Z] posterior means
-    pictures: np.ndarray | None  # [N, T, h, w] uint8, reconstructions or crops
+    pictures: np.ndarray  # [N, T, h, w] uint8; [N, T, 0, 0] unless asked for
 
-    def at(self, scene: np.ndarray, step: np.ndarray) -> "Attention":
-        """The objects of K scenes and steps, fields without their axis of steps: [K], [K, 2], [K, Z] ..."""
-        return Attention(
-            self.count[scene],
-            *(None if field is None else field[scene, step] for field in self[1:]),
-        )
+    def at(self, scene: np.ndarray, step: np.ndarray) -> "Inferred":
+        """Select K objects by scene [K] and step [K]: fields [K, ...] without an axis of steps."""
+        return Inferred(self.count[scene], *(field[scene, step] for field in self[1:]))
 
 
-def attend(
-    model: AIRModel,
-    images: np.ndarray,
-    picture: Picture | None = None,
-    progress: Callable[[int], Any] | None = None,
-) -> Attention:
-    """Infers scenes deterministically, without the canvases that `AIRModel.infer` returns.
+def infer(
+    model: AIRModel, images: np.ndarray, picture: Picture | None = None, progress: Callable[[int], Any] | None = None
+) -> Inferred:
+    """Infer scenes [N, H, W] uint8 deterministically, keeping one picture of each step, or none.
 
-    Args:
-        model: to ask.
-        images: [N, H, W] uint8, at least one, of the model's canvas size.
-        picture: which pictures of objects to keep; None for none.
-        progress: called with the number of scenes inferred since the last call.
+    `progress` is called with the number of scenes in each batch.
     """
 
-    @tf.function(reduce_retracing=True)  # drops whatever of the model's answer is not returned
-    def infer(batch: tf.Tensor) -> list[tf.Tensor]:
-        found = model(batch)
-        fields = [found.count, found.presence, found.scale, found.shift, found.attention_boxes, found.z_what]
+    def infer_part(part: slice) -> Inferred:
+        scenes = model.infer(images[part])
         if picture == "reconstruction":
-            fields.append(found.decoded_windows)
+            pictures = scenes.decoded_windows
         elif picture == "crop":
-            z_where = tf.concat([found.scale[..., None], found.shift], axis=-1)
-            fields.append(transformer.crop(as_float(batch), z_where, model.config.window_size))
-        if picture:
-            fields[-1] = tf.cast(tf.round(255.0 * fields[-1]), tf.uint8)
-        return fields
+            z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
+            pictures = transformer.crop(as_float(images[part]), z_where, model.config.window_size).numpy()
+        else:
+            pictures = np.empty((*scenes.presence.shape, 0, 0))
+        latents = (scenes.count, scenes.presence, scenes.scale, scenes.shift, scenes.attention_boxes, scenes.z_what)
+        return Inferred(*latents, np.round(255 * pictures).astype(np.uint8))
 
-    batches = []
-    for start in range(0, len(images), BATCH):
-        batch = tf.constant(images[start : start + BATCH])
-        batches.append([field.numpy() for field in infer(batch)])
-        if progress is not None:
-            progress(len(batch))
-    fields = [np.concatenate(field) for field in zip(*batches, strict=True)]
-    return Attention(*fields, *([] if picture else [None]))
+    return in_batches(infer_part, len(images), BATCH, progress)
 
 
-def match(attention: Attention, scenes: SceneSet, distance: float) -> np.ndarray:
-    """Which true object each step shows, one to one.
+def match(inferred: Inferred, scenes: SceneSet, distance: float) -> np.ndarray:
+    """Pair inferred with true objects one to one: as many pairs as possible, at the least total distance of their centres.
 
-    As many as possible are paired, at the least total distance of their centres (Hungarian method).
-
-    Args:
-        attention: to N scenes in T steps.
-        scenes: the N scenes with counts and boxes.
-        distance: greatest distance of a pair's centres, canvas units.
-
-    Returns:
-        [N, T] position among the scene's true objects; -1 for a step that shows none of them.
+    Scenes need count and boxes; no pair is further apart than `distance` in canvas units. Returns, for each step [N, T], the
+    index of the true object in its scene, or -1.
     """
     height, width = scenes.canvas_size
-    apart = scores.centres(attention.attention_boxes)[:, :, None] - scores.centres(scenes.boxes)[:, None]
-    distances = np.linalg.norm(apart / (np.array([width, height]) / 2), axis=-1)
+    difference = scores.centres(inferred.attention_boxes)[:, :, None] - scores.centres(scenes.boxes)[:, None]
+    distances = np.linalg.norm(difference / (np.array([width, height]) / 2), axis=-1)  # [N, T, M]
     near = distances <= distance
-    # One pair too far apart costs more than all near ones together, so that none is traded for a shorter total.
+    # A pair that is too far apart costs more than all near pairs together, so a shorter total never costs a near pair.
     cost = np.where(near, distances, distance * (distances.shape[1] + distances.shape[2]))
-    pairs = scores.match(cost, attention.count, scenes.count)
-    truth = np.full(attention.presence.shape, -1)
+    pairs = scores.match(cost, inferred.count, scenes.count)
     kept = near[pairs.scene, pairs.detection, pairs.truth]
+    truth = np.full(inferred.presence.shape, -1)
     truth[pairs.scene[kept], pairs.detection[kept]] = pairs.truth[kept]
     return truth
 
 
-def alone(scenes: SceneSet, scene: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Scenes with nothing but one digit, at its place.
-
-    Args:
-        scenes: with segments.
-        scene: [K].
-        truth: [K] position among the scene's true objects.
-
-    Returns:
-        [K, H, W] uint8.
-    """
+def isolate(scenes: SceneSet, scene: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Erase all but one true object: of scenes [K] with segments, keep objects `truth` [K]; returns [K, H, W] uint8."""
     return np.where(scenes.segments[scene] == truth[:, None, None] + 1, scenes.images[scene], np.uint8(0))

@@ -1,1 +1,1 @@
-"""Evaluate trained models on held-out scenes."""
+"""Evaluate trained models on held-out scenes: measure, tabulate, draw, and release them."""

@@ -1,57 +1,55 @@
-"""What an evaluation measures, and on how much; loads neither TensorFlow nor Keras."""
+"""Settings of an evaluation and of a study of several seeds; loads neither TensorFlow nor Keras."""
 
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from air.config import Config, Count, EstimatorName
+from air.config import Config, Count, CountOrZero, EstimatorName, Seed
 from air.presets import Preset
-
-Size = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class EvaluationConfig(Config):
-    """How thoroughly a model is judged."""
+    """How thoroughly to evaluate a model."""
 
     scenes: Count = 10000
-    """Most test scenes; the first ones of the file."""
+    """Test scenes to evaluate, at most; the first ones of the file."""
     samples: Count = 100
-    """Samples of each scene for the importance-weighted bound."""
+    """Samples per scene for the importance-weighted bound."""
     importance_scenes: Count = 2000
-    """Most test scenes for that bound, by far the costliest number of the report."""
-    reference_scenes: Size = 60000
-    """Training scenes whose objects teach the classifiers of z_what; 0: leave them out."""
-    other_scenes: Size = 2000
-    """Scenes of each kind unlike the training scenes; 0: leave out generalisation."""
-    pyro_scenes: Size = 10000
-    """Scenes by the rules of Pyro's generator; 0: leave them out."""
+    """Test scenes for that bound, at most; it is by far the most expensive number of the report."""
+    reference_scenes: CountOrZero = 60000
+    """Training scenes whose objects train the classifiers of z_what; 0 skips the classification."""
+    other_scenes: CountOrZero = 2000
+    """Scenes of each kind that training did not show; 0 skips generalisation."""
+    pyro_scenes: CountOrZero = 10000
+    """Scenes that follow the rules of Pyro's generator; 0 skips them."""
     figures: bool = True
     """Draw the figures."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Fixes all random draws."""
+    seed: Seed = 0
+    """Seed of all random draws."""
 
 
 class SeedsConfig(Config):
-    """Training runs of one recipe that differ in nothing but their seeds, and perhaps in the estimator of z_pres."""
+    """Training runs of one recipe that differ only in their seeds and, if asked for, in the estimator of z_pres."""
 
     n: Count = 10
-    """Runs of each estimator, with the seeds --seed, --seed + 1 ..."""
+    """Runs per estimator, with the seeds --seed, --seed + 1 ..."""
     estimators: tuple[EstimatorName, ...] = ()
-    """Estimators of z_pres to compare, each with every seed; that of --estimator alone when not given."""
+    """Estimators of z_pres to compare, each with every seed; only that of --estimator by default."""
     goal: Annotated[float, Field(gt=0, le=1)] = 0.98
-    """Count accuracy that a run should reach; its steps and seconds are told."""
-    samples: Size = 100
-    """Samples of each scene for the importance-weighted bound; 0: leave out the bounds."""
-    bound_scenes: Size = 1000
-    """Most test scenes for the bounds; the first ones of the file. 0: leave out the bounds."""
-    more_digits_scenes: Size = 1000
-    """Scenes of 3 digits to count; 0: leave them out."""
+    """Count accuracy that a run should reach; the report says after how many steps and seconds it does."""
+    samples: CountOrZero = 100
+    """Samples per scene for the importance-weighted bound; 0 skips the bounds."""
+    bound_scenes: CountOrZero = 1000
+    """Test scenes for the bounds, at most; the first ones of the file. 0 skips the bounds."""
+    more_digits_scenes: CountOrZero = 1000
+    """Scenes of three digits to count; 0 skips them."""
 
     @field_validator("estimators")
     @classmethod
-    def _each_once(cls, estimators: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_distinct(cls, estimators: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(estimators)) < len(estimators):
-            raise ValueError("each may be named once")
+            raise ValueError("name each estimator only once")
         return estimators
 
     @property
@@ -64,6 +62,5 @@ class SeedsConfig(Config):
 
 
 def scored_often(recipe: Preset) -> Preset:
-    """A recipe as runs of several seeds are trained: every 50 steps, ten thousand scenes tell how far it is."""
-    model, training = recipe
-    return Preset(model, training.replace(validate_every=50, validation_scenes=10_000))
+    """Return a recipe that scores ten thousand held-out scenes every 50 steps, to see when a run reaches the goal."""
+    return recipe._replace(training=recipe.training.replace(validate_every=50, validation_scenes=10_000))

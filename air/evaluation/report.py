@@ -1,9 +1,11 @@
-"""The report of an evaluation: report.json with every number, report.md for people, and the figures."""
+"""Write the report of an evaluation: report.json with every number, report.md for people, and the figures."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
 from air.data.scenes import SceneSet
@@ -14,46 +16,62 @@ from air.support import files
 from air.support.console import table
 
 PUBLISHED = "published for AIR on such scenes, with the geometric prior: ELBO 627.4 ± 0.7, 100-sample bound 636.8 ± 0.8"
+NOTES = """\
+- Test scenes of `multi_mnist.py` show MNIST *test* digits that are in no training or validation scene; the reference set of
+  z_what is of training digits.
+- *Deterministic* takes posterior means and rounds z_pres; *sampled* draws the count from its posterior.
+- An object's box is the tight one around the pixels of its render at {threshold} or more (1 is white); the true box is the
+  tight one around the digit's pixels above 0. A detection's confidence is the probability of its step. AP is the area under
+  the precision-recall curve over all scenes, matched as in COCO; IoU and centre error are over pairs of a Hungarian matching.
+- ARI compares pixels of the true digits only; each belongs to the object whose render is brightest there.
+- Bounds are those of the discrete model, with Bernoulli z_pres; the ELBO's sum over n is exact. *Cross-entropy* of grey values
+  is no density; *{normal}* is one. The model was trained with {trained}. ± is the standard error over scenes.
+- In tables of other scenes, the ELBO has the cross-entropy and the frequency prior (at least 1e-6 for each count).
+- Objects get the label of the true object with which a Hungarian matching of centres pairs them, at any distance."""
+
+COUNT_NOTE = "95 % interval {interval[0]:.2%} to {interval[1]:.2%}; {digits} digits"
+WRONG_BOXES = "{false_positives:,} false positives, {missed:,} missed at IoU 0.5"
+ARI_NOTE = "{scenes:,} scenes with 2 objects or more; {ari_all:.3f} with any"
+MEASURES = (
+    ("count accuracy, deterministic", "count.deterministic.accuracy", ".2%", COUNT_NOTE, "count"),
+    ("count accuracy, sampled", "count.sampled.accuracy", ".2%", COUNT_NOTE, "sampled"),
+    ("object boxes: AP at IoU 0.5", "boxes.object.ap50", ".3f", WRONG_BOXES, "AP50"),
+    ("object boxes: AP at IoU 0.5 to 0.95", "boxes.object.ap", ".3f", "", "AP"),
+    ("object boxes: mean matched IoU", "boxes.object.mean_iou", ".3f", "{pairs:,} pairs", "IoU"),
+    ("object boxes: centre error", "boxes.object.centre_error", ".3f", "pixels", "centre, px"),
+    ("attention windows: AP at IoU 0.5", "boxes.window.ap50", ".3f", WRONG_BOXES, ""),
+    ("attention windows: AP at IoU 0.5 to 0.95", "boxes.window.ap", ".3f", "", ""),
+    ("attention windows: mean matched IoU", "boxes.window.mean_iou", ".3f", "{pairs:,} pairs", ""),
+    ("attention windows: centre error", "boxes.window.centre_error", ".3f", "pixels", ""),
+    ("segmentation: foreground ARI", "segmentation.ari", ".3f", ARI_NOTE, "ARI"),
+    ("z_what: 5-NN accuracy", "z_what.knn", ".2%", "{objects:,} objects, reference set of {bank:,} training objects", "5-NN"),
+    ("z_what: linear probe accuracy", "z_what.linear", ".2%", "logistic regression", "linear"),
+    ("z_what: AMI of 10 k-means clusters", "z_what.kmeans_ami", ".3f", "adjusted mutual information", ""),
+    ("reconstruction", "reconstruction", "", "cross-entropy, nats per scene, deterministic", ""),
+)
+"""Title, path in the report, format, note (a format string of the values beside it), and column in tables of other scenes."""
 
 
 def draw(
-    folder: Path,
-    model: AIRModel,
-    scenes: SceneSet,
-    found: Observations,
-    measured: dict[str, Any],
-    rows: Sequence[dict[str, float]] = (),
-    seed: int = 0,
+    folder: Path, model: AIRModel, scenes: SceneSet, found: Observations, measured: dict[str, Any], rows: curves.Rows, seed: int
 ) -> list[str]:
-    """Writes all figures that the data permits as PNG files.
-
-    Args:
-        folder: where, made if missing.
-        model: that was judged.
-        scenes: on which.
-        found: what it made of them.
-        measured: its measures.
-        rows: of its run's metrics.csv, if there is one.
-        seed: of the samples from the prior.
-
-    Returns:
-        The names of the files.
-    """
-    drawn = {
-        "scenes": figures.examples(scenes),
-        "attention": figures.strips(model, scenes.images, found),
-        "windows": figures.windows(model, scenes.images, found),
-        "policy": figures.policy(found, scenes.canvas_size),
-        "traversals": figures.traversals(model, found),
-        "prior": figures.prior_samples(model, seed),
-        "worst_reconstructions": figures.unexplained(model, scenes, found),
-    }
-    if "count" in measured:
-        count = measured["count"]["deterministic"]
-        drawn["worst_counts"] = figures.miscounted(model, scenes, found)
-        drawn["confusion"] = figures.confusion(count["confusion"], count["accuracy"], count["interval"])
-    if "boxes" in measured:
-        drawn["worst_boxes"] = figures.misplaced(model, scenes, found)
+    """Draw all figures that the labels of the scenes and the rows of metrics.csv permit; return the names of the PNG files."""
+    with mpl.rc_context(curves.STYLE):
+        drawn = {
+            "scenes": figures.examples(scenes),
+            "attention": figures.strips(model, scenes.images, found),
+            "windows": figures.windows(model, scenes.images, found),
+            "policy": figures.policy(found, scenes.canvas_size),
+            "traversals": figures.traversals(model, found),
+            "prior": figures.prior_samples(model, seed),
+            "worst_reconstructions": figures.unexplained(model, scenes, found),
+        }
+        if "count" in measured:
+            count = measured["count"]["deterministic"]
+            drawn["worst_counts"] = figures.miscounted(model, scenes, found)
+            drawn["confusion"] = figures.confusion(count["confusion"], count["accuracy"], count["interval"])
+        if "boxes" in measured:
+            drawn["worst_boxes"] = figures.misplaced(model, scenes, found)
     if rows:
         drawn["training"] = curves.training_curves(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,163 +81,89 @@ def draw(
 
 
 def write(out: Path, result: dict[str, Any]) -> None:
-    """Writes report.json and report.md into a folder."""
+    """Write report.json and report.md into a folder."""
     files.write_json(out / "report.json", result)
-    text = markdown(result)
-    files.write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_atomically(out / "report.md", lambda path: path.write_text(markdown(result), encoding="utf-8"))
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report for people."""
-    model = result["model"]
+    """Format the report for people."""
+    model, measured = result["model"], result["held_out"]
     likelihoods = {"cross_entropy": "cross-entropy", "normal": f"Normal({model['config']['likelihood_std']})"}
     sections = [
         f"# Evaluation of {model['path']}",
-        f"Trained for {model['step']:,} steps; judged on {result['held_out']['scenes']:,} scenes of {result['data']} in "
+        f"Trained for {model['step']:,} steps; evaluated on {measured['scenes']:,} scenes of {result['data']} in "
         f"{result['seconds']:.0f} s. Every number is in report.json.",
-        _main_table(result["held_out"]),
+        table(("measure", "value", ""), list(_main_rows(measured))),
     ]
-    sections += _confusion(result["held_out"])
-    sections += ["## Bounds, nats per scene", *_bounds(result["held_out"]["bounds"], likelihoods)]
+    if "count" in measured:
+        matrix = measured["count"]["deterministic"]["confusion"]
+        rows = [(f"**{count}**", *(f"{scenes:,}" for scenes in row)) for count, row in enumerate(matrix)]
+        sections += ["True (rows) against inferred number of objects:", table(("", *map(str, range(len(matrix[0])))), rows)]
+    sections += ["## Bounds, nats per scene", *_bounds(measured["bounds"], likelihoods)]
     if result["generalisation"]:
-        sections += ["## Generalisation", _other_table([*result["generalisation"].values()])]
+        sections += ["## Generalisation", *_other_scenes(result["generalisation"].values())]
     if "pyro" in result:
-        sections += ["## Scenes by the rules of Pyro's generator, never trained on", _other_table([result["pyro"]])]
+        sections += ["## Scenes by the rules of Pyro's generator, never trained on", *_other_scenes([result["pyro"]])]
         if "bounds" in result["pyro"]:
             sections += [*_bounds(result["pyro"]["bounds"], likelihoods), f"To compare: {PUBLISHED}."]
-    sections += ["## How it was measured", _notes(likelihoods, model["config"]["likelihood"])]
+    trained = likelihoods[model["config"]["likelihood"]]
+    notes = NOTES.format(threshold=OBJECT_THRESHOLD, normal=likelihoods["normal"], trained=trained)
+    sections += ["## How it was measured", notes.replace("\n  ", " ")]
     if "figures" in result:
-        sections += ["## Figures", *(f"![{name.removesuffix('.png')}](figures/{name})" for name in result["figures"])]
+        sections += ["## Figures", *(f"![{Path(name).stem}](figures/{name})" for name in result["figures"])]
     return "\n\n".join(sections) + "\n"
 
 
-def percent(value: float) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.2%}"
+def _text(value: Any, form: str = ".3f") -> str:
+    """Format a number, or a mean and its standard error; a missing value or NaN is "-"."""
+    if isinstance(value, dict) and "mean" in value:
+        return f"{value['mean']:.2f}" + (f" ± {value['error']:.2f}" if np.isfinite(value["error"]) else "")
+    return format(value, form) if isinstance(value, float) and np.isfinite(value) else "-"
 
 
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _nats(value: dict[str, float]) -> str:
-    error = f" ± {value['error']:.2f}" if np.isfinite(value["error"]) else ""
-    return f"{value['mean']:.2f}{error}"
-
-
-def _main_table(measured: dict[str, Any]) -> str:
-    rows = []
-    for kind in ("deterministic", "sampled") if "count" in measured else ():
-        count = measured["count"][kind]
-        low, high = count["interval"]
-        by_count = ", ".join(f"{accuracy:.2%} of {n}" for n, accuracy in count["by_count"].items())
-        note = f"95 % interval {low:.2%} to {high:.2%}; {by_count} digits"
-        rows.append((f"count accuracy, {kind}", percent(count["accuracy"]), note))
-    for kind in ("object", "window") if "boxes" in measured else ():
-        box = measured["boxes"][kind]
-        name = {"object": "object boxes", "window": "attention windows"}[kind]
-        wrong = f"{box['false_positives']:,} false positives, {box['missed']:,} missed at IoU 0.5"
-        rows += [
-            (f"{name}: AP at IoU 0.5", _number(box["ap50"]), wrong),
-            (f"{name}: AP at IoU 0.5 to 0.95", _number(box["ap"]), ""),
-            (f"{name}: mean matched IoU", _number(box["mean_iou"]), f"{box['pairs']:,} pairs"),
-            (f"{name}: centre error", _number(box["centre_error"], 2), "pixels"),
-        ]
-    if "ari" in measured.get("segmentation", {}):
-        ari = measured["segmentation"]
-        more = f"{ari['scenes']:,} scenes with 2 objects or more; {ari['ari_all']:.3f} with any"
-        rows.append(("segmentation: foreground ARI", _number(ari["ari"]), more))
-    z_what = measured.get("z_what", {})
-    if "knn" in z_what:
-        counts = f"{z_what['objects']:,} objects, bank of {z_what['bank']:,} training objects"
-        rows += [
-            ("z_what: 5-NN accuracy", percent(z_what["knn"]), counts),
-            ("z_what: linear probe accuracy", percent(z_what["linear"]), "logistic regression"),
-        ]
-    if "kmeans_ami" in z_what:
-        rows.append(("z_what: AMI of 10 k-means clusters", _number(z_what["kmeans_ami"]), "adjusted mutual information"))
-    rows.append(("reconstruction", _nats(measured["reconstruction"]), "cross-entropy, nats per scene, deterministic"))
-    return table(("measure", "value", ""), rows)
-
-
-def _confusion(measured: dict[str, Any]) -> list[str]:
-    if "count" not in measured:
-        return []
-    matrix = measured["count"]["deterministic"]["confusion"]
-    rows = [(f"**{count}**", *(f"{scenes:,}" for scenes in row)) for count, row in enumerate(matrix)]
-    return ["True (rows) against inferred number of objects:", table(("", *map(str, range(len(matrix[0])))), rows)]
+def _main_rows(measured: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    for title, path, form, note, _ in MEASURES:
+        value, beside = _at(measured, path), _at(measured, path.rpartition(".")[0])
+        if value != {}:  # measured
+            digits = ", ".join(f"{accuracy:.2%} of {n}" for n, accuracy in beside.get("by_count", {}).items())
+            yield title, _text(value, form), note.format(**beside, digits=digits)
 
 
 def _bounds(measured: dict[str, Any], likelihoods: dict[str, str]) -> list[str]:
-    terms = measured["terms"]
+    terms, importance = measured["terms"], measured.get("importance", {})
     head = ["likelihood", "prior over n", "ELBO", "reconstruction", "KL count", "KL where", "KL what"]
-    importance = measured.get("importance")
     if importance:
         head += [f"IWAE {samples}" for samples in importance["normal"]["geometric"]["by_samples"]]
     rows = []
     for likelihood, name in likelihoods.items():
-        for prior in measured["priors"]:
-            row = [name, prior, _nats(measured["elbo"][likelihood][prior]), _nats(terms["log_likelihood"][likelihood])]
-            row += [_number(term["mean"], 2) for term in (terms["count_kl"][prior], terms["where_kl"], terms["what_kl"])]
-            if importance:
-                row += [_nats(bound) for bound in importance[likelihood][prior]["by_samples"].values()]
-            rows.append(row)
+        for prior, elbo in measured["elbo"][likelihood].items():
+            kls = [terms["count_kl"][prior], terms["where_kl"], terms["what_kl"]]
+            samples = importance[likelihood][prior]["by_samples"].values() if importance else ()
+            texts = [*map(_text, (elbo, terms["log_likelihood"][likelihood])), *(f"{kl['mean']:.2f}" for kl in kls)]
+            rows.append([name, prior, *texts, *map(_text, samples)])
     sections = [table(head, rows)]
     if importance:
         rises = all(bound["rises"] for by_prior in importance.values() for bound in by_prior.values())
         verdict = "rise with the number of samples, as they must" if rises else "**do not rise with the number of samples**"
-        sections.append(
-            f"The importance-weighted (IWAE) bounds are of the first {measured['importance_scenes']:,} scenes; they {verdict}."
-        )
+        scenes = f"the first {measured['importance_scenes']:,} scenes"
+        sections.append(f"The importance-weighted (IWAE) bounds are of {scenes}; they {verdict}.")
     prior = ", ".join(f"{p:.2g}" if p < 0.001 else f"{p:.4f}" for p in measured["priors"]["frequency"])
-    sections.append(f"Prior over n = 0, 1 ...: *frequency* is {prior}; *geometric* is proportional to 0.01^n.")
-    return sections
+    return [*sections, f"Prior over n = 0, 1 ...: *frequency* is {prior}; *geometric* is proportional to 0.01^n."]
 
 
-def _other_table(kinds: Sequence[dict[str, Any]]) -> str:
-    columns = {
-        "count": (percent, "count", "deterministic", "accuracy"),
-        "sampled": (percent, "count", "sampled", "accuracy"),
-        "AP50": (_number, "boxes", "object", "ap50"),
-        "AP": (_number, "boxes", "object", "ap"),
-        "IoU": (_number, "boxes", "object", "mean_iou"),
-        "centre, px": (_number, "boxes", "object", "centre_error"),
-        "ARI": (_number, "segmentation", "ari"),
-        "5-NN": (percent, "z_what", "knn"),
-        "linear": (percent, "z_what", "linear"),
-        "ELBO": (_nats, "bounds", "elbo", "cross_entropy", "frequency"),
-    }
-    rows = []
+def _other_scenes(kinds: Iterable[dict[str, Any]]) -> list[str]:
+    """Tabulate the main measures of other kinds of scenes, followed by the reasons why some were not possible."""
+    columns = {head: (path, form) for _, path, form, _, head in MEASURES if head}
+    columns["ELBO"] = ("bounds.elbo.cross_entropy.frequency", "")
+    rows, reasons = [], []
     for kind in kinds:
-        if "not_possible" in kind:
-            rows.append([kind["title"], "not possible", *["-"] * len(columns)])
-        else:
-            cells = (show(_at(kind, *path)) for show, *path in columns.values())
-            rows.append([kind["title"], f"{kind['scenes']:,}", *cells])
-    reasons = [f"{kind['title']}: {kind['not_possible']}." for kind in kinds if "not_possible" in kind]
-    return "\n\n".join([table(("scenes", "number", *columns), rows), *reasons])
+        number = f"{kind['scenes']:,}" if "scenes" in kind else "not possible"
+        rows.append([kind["title"], number, *(_text(_at(kind, path), form) for path, form in columns.values())])
+        reasons += [f"{kind['title']}: {kind['not_possible']}."] if "not_possible" in kind else []
+    return [table(("scenes", "number", *columns), rows), *reasons]
 
 
-def _at(tree: Any, *path: str) -> Any:
-    """What is at a path of a tree; NaN where the tree ends before."""
-    for name in path:
-        tree = tree.get(name, float("nan")) if isinstance(tree, dict) else tree
-    return tree
-
-
-def _notes(likelihoods: dict[str, str], trained: str) -> str:
-    notes = [
-        "Test scenes of `multi_mnist.py` show MNIST *test* digits that are in no training or validation scene; the bank of "
-        "z_what is of training digits.",
-        "*Deterministic* takes posterior means and rounds z_pres; *sampled* draws the count from its posterior.",
-        f"An object's box is the tight one around the pixels of its render of {OBJECT_THRESHOLD} or more (1 is white); the "
-        "true box is the tight one around the digit's pixels above 0. Each detection's confidence is the probability of its "
-        "step. AP is the area under the precision-recall curve over all scenes, matched as in COCO; IoU and centre error are "
-        "over the pairs of a Hungarian matching.",
-        "ARI compares pixels of the true digits only; each is given to the object whose render is brightest there.",
-        "Bounds are those of the discrete model: Bernoulli z_pres, its sum over n exact in the ELBO. *Cross-entropy* of grey "
-        f"values is no density; *{likelihoods['normal']}* is one of the pixels in [0, 1]. The model was trained with "
-        f"{likelihoods[trained]}. ± is the standard error over scenes.",
-        "The ELBO in tables of other scenes is the one with cross-entropy and frequency prior (at least 1e-6 for each count).",
-        "Objects get the label of the true object that a Hungarian matching of centres gives them, whatever the distance.",
-    ]
-    return "\n".join(f"- {note}" for note in notes)
+def _at(tree: dict[str, Any], path: str) -> Any:
+    """Follow dotted names down a tree, to {} where one is missing."""
+    return functools.reduce(lambda branch, name: branch.get(name, {}), filter(None, path.split(".")), tree)

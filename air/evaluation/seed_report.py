@@ -1,183 +1,147 @@
-"""The report of runs with several seeds, as Markdown."""
+"""The report of runs with several seeds: seeds.md, seeds.json and seeds.png."""
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from air.evaluation.config import SeedsConfig
+from air.evaluation.curves import ACCURACY, Rows, seed_curves
 from air.presets import Preset
+from air.support import files
 from air.support.console import table
+from air.training import checkpoints
+from air.training.run_folder import RunFolder
 
 
-class SeedRun(NamedTuple):
-    """What became of one run. Seconds are those of training, without those of scoring."""
+class Result(NamedTuple):
+    """The result of a run. Seconds are wall time without scoring, and infinity means never.
+
+    Scores that were not asked for, or that a run without a checkpoint lacks, are the worst there are.
+    """
 
     seed: int
-    steps: int  # trained
-    steps_to_goal: float  # to the first scoring at the goal; infinite if there was none
-    seconds_to_goal: float  # compiling included
-    compile_seconds: float
-    seconds: float  # of the whole run, compiling included
-    final: float  # count accuracy at the last scoring; 0 if there was none
-    best: float
-    by_count: dict[str, float]  # at the last scoring
-    complete: bool  # False: it failed or was interrupted before its last step
-    elbo: float | None = None  # this and all below as in `air.evaluation.seed_scores.Scores`
-    iwae: float | None = None
-    three_digits: float | None = None
-    bounds: dict[str, Any] | None = None
+    rows: Rows  # of metrics.csv
+    complete: bool
+    steps: int = 0  # up to the last scoring
+    steps_to_goal: float = math.inf
+    seconds_to_goal: float = math.inf  # with compilation
+    training_seconds_to_goal: float = math.inf  # without compilation
+    seconds: float = math.inf  # of the whole run, with compilation
+    final: float = 0.0  # count accuracy at the last scoring
+    three_digits: float = 0.0  # this and the next two: see `Scorer.score`
+    elbo: float = -math.inf
+    iwae: float = -math.inf
+
+
+COLUMNS = {
+    "steps_to_goal": ("steps to {goal}", ",.0f", max),
+    "seconds_to_goal": ("seconds to {goal}", ".1f", max),
+    "training_seconds_to_goal": ("without compilation", ".1f", max),
+    "final": ("final accuracy", ".2%", min),
+    "seconds": ("seconds in all", ".0f", max),
+    "three_digits": ("3 digits", ".2%", min),
+    "elbo": ("ELBO", ".1f", min),
+    "iwae": ("IWAE {samples}", ".1f", min),
+}
+"""Head and format of each column, by its field of `Result`, and the function that finds the worst run."""
 
 
 class Study(NamedTuple):
-    """What the runs of a report have in common."""
+    """What all runs have in common."""
 
-    preset: str
-    recipe: Preset
-    changes: Mapping[str, Any]  # fields in which the recipe differs from the preset
+    title: str
+    changed: str  # from the preset
     config: SeedsConfig
-    scenes: int  # test scenes that are scored
-    bound_scenes: int  # that have bounds
+    recipe: Preset
 
     @property
-    def title(self) -> str:
-        changed = ", changed," if self.changes else ""
-        return f"The {self.preset} recipe{changed} with {self.config.n} seed{'' if self.config.n == 1 else 's'}"
+    def columns(self) -> list[str]:
+        """The fields of `Result` that were asked for."""
+        asked = {"three_digits": self.config.more_digits_scenes, "elbo": self.config.has_bounds, "iwae": self.config.has_bounds}
+        return [name for name in COLUMNS if asked.get(name, True)]
 
 
-COSTS = ("steps_to_goal", "seconds_to_goal", "compile_seconds", "seconds")
-GAINS = ("final", "best", "three_digits", "elbo", "iwae")
+def trained_steps(folder: Path) -> int:
+    """Return the step of a run's newest checkpoint or, if the checkpoints were deleted, of its last scoring."""
+    steps = [step for step, _ in checkpoints.checkpoints(folder)]
+    return int(max([0, *steps, *(row["step"] for row in RunFolder(folder).metrics.rows())]))
 
 
-def summarise(runs: Sequence[SeedRun]) -> dict[str, Any]:
-    """How many of an estimator's runs `reached` the goal, and the `median` and the `worst` of each number that all have.
+def read(folder: Path, run: Preset, goal: float, scores: Mapping[str, float]) -> Result:
+    """Read the result of a run from its metrics.csv, and add its scores."""
+    accuracy = f"{ACCURACY}all"
+    rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", accuracy)
+    result = Result(run.training.seed, rows, trained_steps(folder) >= run.training.iterations, **scores)
+    for row in rows:
+        step, seconds = int(row["step"]), row["seconds"] - row["scoring_seconds"]
+        result = result._replace(steps=step, seconds=seconds, final=row[accuracy])
+        if row[accuracy] >= goal and result.steps_to_goal == math.inf:
+            training = seconds - row["compile_seconds"]
+            result = result._replace(steps_to_goal=step, seconds_to_goal=seconds, training_seconds_to_goal=training)
+    return result
 
-    A run that never got somewhere counts as infinitely late, or as the worst there can be; it is left out of nothing.
-    """
-    summary: dict[str, Any] = {"runs": len(runs), "reached": sum(math.isfinite(run.steps_to_goal) for run in runs)}
-    for name, of_costs, of_gains in (("median", median, median), ("worst", max, min)):
-        summary[name] = {}
-        for fields, of_runs in ((COSTS, of_costs), (GAINS, of_gains)):
-            values = {field: [getattr(run, field) for run in runs] for field in fields}
-            summary[name] |= {field: of_runs(several) for field, several in values.items() if None not in several}
-    return summary
+
+def summarise(study: Study, results: Sequence[Result]) -> dict[str, Any]:
+    """Return how many runs `reached` the goal, and the `median` and the `worst` of each column."""
+    values = {name: [getattr(result, name) for result in results] for name in study.columns}
+    return {
+        "runs": len(results),
+        "reached": sum(map(math.isfinite, values["steps_to_goal"])),
+        "median": {name: median(column) for name, column in values.items()},
+        "worst": {name: COLUMNS[name][2](column) for name, column in values.items()},
+    }
 
 
-def markdown(study: Study, runs: Mapping[str, Sequence[SeedRun]]) -> str:
-    """The report: a row for each estimator, then all runs of each estimator with their median and worst."""
-    training = study.recipe.training
-    changes = ", ".join(f"`{name} {value}`" for name, value in study.changes.items())
+def write(out: Path, study: Study, results: Mapping[str, Sequence[Result]]) -> str:
+    """Write the three files into a folder, from the results by estimator, and return the text of seeds.md."""
+    text = markdown(study, results)
+    fields = ("seed", "complete", "steps", *study.columns)
+    content = {
+        "model": study.recipe.model.to_dict(),
+        "training": study.recipe.training.to_dict(),
+        "seeds": study.config.to_dict(),
+        "summary": {name: summarise(study, runs) for name, runs in results.items()},
+        "runs": [
+            {"estimator": name, **{field: getattr(run, field) for field in fields}}
+            for name, runs in results.items()
+            for run in runs
+        ],
+    }
+    rows = {name: {run.seed: run.rows for run in runs} for name, runs in results.items()}
+    files.write_json(out / "seeds.json", content)
+    files.write_atomically(out / "seeds.md", lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_atomically(out / "seeds.png", seed_curves(rows, study.title, study.config.goal).savefig)
+    return text
+
+
+def markdown(study: Study, results: Mapping[str, Sequence[Result]]) -> str:
+    """Return the report: all runs of each estimator, with their median and worst."""
+    training, config = study.recipe.training, study.config
     sections = [
         f"# {study.title}",
-        f"{training.iterations:,} steps of {training.batch_size} scenes; {study.scenes:,} test scenes, inferred "
-        f"deterministically, scored every {training.validate_every} steps. Every run is in the tables.",
-        *([f"Other than in the preset: {changes}."] if changes else []),
-        _comparison(study, runs),
-        *(section for name, several in runs.items() for section in (f"## {name}", _all_runs(study, several))),
-        _notes(study),
-        "![Error of the count over the steps](seeds.png)",
+        f"{training.iterations:,} steps of {training.batch_size} scenes, scored on test scenes every "
+        f"{training.validate_every} steps. Seconds are wall time without scoring; *never* counts as infinitely late.",
     ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _comparison(study: Study, runs: Mapping[str, Sequence[SeedRun]]) -> str:
-    scored = _scored(study)
-    spread = {"steps": ("steps_to_goal", _steps), "seconds": ("seconds_to_goal", _seconds), "final": ("final", _percent)}
-    head = [f"{name}, {side}" for name in spread for side in ("median", "worst")] + [f"{name}, median" for name in scored]
-    rows = []
-    for name, several in runs.items():
-        summary = summarise(several)
-        middle, worst = summary["median"], summary["worst"]
-        cells = [show(side[field]) for field, show in spread.values() for side in (middle, worst)]
-        cells += [show(middle) for show in scored.values()]
-        rows.append([name, f"{summary['reached']} of {len(several)}", *cells])
-    return table(["estimator", f"reached {study.config.goal_text}", *head], rows)
-
-
-def _all_runs(study: Study, runs: Sequence[SeedRun]) -> str:
-    goal = study.config.goal_text
-    head = (
-        "seed",
-        f"steps to {goal}",
-        f"seconds to {goal}",
-        "compiling",
-        "final accuracy",
-        "by count",
-        "best",
-        "seconds in all",
-    )
-    rows = [
-        (
-            f"{run.seed}{'' if run.complete else f' (stopped at {run.steps:,})'}",
-            *_cells(study, run._asdict(), ", ".join(f"{run.by_count[count]:.2%}" for count in sorted(run.by_count))),
-        )
-        for run in runs
-    ]
-    summary = summarise(runs)
-    rows += [(f"**{name}**", *_cells(study, summary[name], "")) for name in ("median", "worst")]
-    return table((*head, *_scored(study)), rows)
-
-
-def _cells(study: Study, values: Mapping[str, Any], by_count: str) -> tuple[str, ...]:
-    return (
-        _steps(values["steps_to_goal"]),
-        _seconds(values["seconds_to_goal"]),
-        f"{values['compile_seconds']:.1f}",
-        _percent(values["final"]),
-        by_count,
-        _percent(values["best"]),
-        f"{values['seconds']:.0f}",
-        *(show(values) for show in _scored(study).values()),
-    )
-
-
-def _scored(study: Study) -> dict[str, Any]:
-    """The columns that were asked for, each with what shows it."""
-    columns = {}
-    if study.config.more_digits_scenes:
-        columns["3 digits"] = lambda values: _percent(values["three_digits"])
-    if study.config.has_bounds:
-        columns["ELBO"] = lambda values: _nats(values["elbo"])
-        columns[f"IWAE {study.config.samples}"] = lambda values: _nats(values["iwae"])
-    return columns
-
-
-def _steps(steps: float) -> str:
-    return f"{steps:,.0f}" if math.isfinite(steps) else "never"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f}" if math.isfinite(seconds) else "never"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.2%}"
-
-
-def _nats(nats: float) -> str:
-    return f"{nats:.1f}" if math.isfinite(nats) else "none"
-
-
-def _notes(study: Study) -> str:
-    model, config = study.recipe.model, study.config
-    notes = [
-        "*Never* counts as infinitely late in the median. Seconds are wall time of training with compilation, without the "
-        "scoring. *Final* is at the last scoring, *best* the best one of the run; a run that never was scored has 0 %.",
-    ]
-    if config.more_digits_scenes:
-        notes.append(
-            f"*3 digits* is the count accuracy on {config.more_digits_scenes:,} scenes of 3 digits, with "
-            f"{max(model.max_steps, 3)} steps, inferred deterministically."
-        )
+    if study.changed:
+        sections.append(f"Changed from the preset: {study.changed}.")
+    for name, runs in results.items():
+        summary = summarise(study, runs)
+        rows = {f"{run.seed}{'' if run.complete else f' (stopped at {run.steps:,})'}": run._asdict() for run in runs}
+        rows |= {f"**{side}**": summary[side] for side in ("median", "worst")}
+        cells = [[seed, *(_show(row[field], COLUMNS[field][1]) for field in study.columns)] for seed, row in rows.items()]
+        heads = [COLUMNS[field][0].format(goal=config.goal_text, samples=config.samples) for field in study.columns]
+        sections.append(f"## {name}: {summary['reached']} of {len(runs)} runs reach {config.goal_text}")
+        sections.append(table(["seed", *heads], cells))
     if config.has_bounds:
-        deviation = f"Normal({model.likelihood_std})"
-        likelihood = {"cross_entropy": "cross-entropy", "normal": deviation}[model.likelihood]
-        notes.append(
-            f"*ELBO* and *IWAE {config.samples}*, the importance-weighted bound of {config.samples} samples, are of the "
-            f"discrete model, in nats: means over the first {study.bound_scenes:,} test scenes, with the likelihood that it "
-            f"learned ({likelihood}) and the *frequency* prior over n, which is how often the run inferred each count in "
-            "training, at least 1e-6. Other likelihoods and priors are in seeds.json."
+        sections.append(
+            f"ELBO and IWAE, the importance-weighted bound of {config.samples} samples, are those of the discrete model in "
+            f"nats: means over at most {config.bound_scenes:,} test scenes, with the likelihood used in training and, as the "
+            "prior over counts, how often the run inferred each count in training."
         )
-    if config.has_bounds or config.more_digits_scenes:
-        notes.append("Columns after *seconds in all* are of a run's newest checkpoint; without one, *none* and 0 %.")
-    return "\n".join(f"- {note}" for note in notes)
+    return "\n\n".join([*sections, "![Wrong counts over the training steps](seeds.png)"]) + "\n"
+
+
+def _show(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "never" if value > 0 else "none"

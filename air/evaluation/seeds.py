@@ -1,214 +1,180 @@
-"""Robustness: a recipe trained with several seeds, perhaps by several estimators of z_pres, every run reported.
+"""Train one recipe with several seeds, score and report every run.
 
-Each run is a `training.py` of its own, one after another, so that none shares anything with the next.
+Each run is a process of `training.py`, one after another, so that runs share no state.
 """
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from air import presets
-from air.config import AIRConfig, TrainingConfig
-from air.data import mnist, multi_mnist
-from air.errors import AIRError, DataError
-from air.evaluation import seed_report, seed_scores
+from air.config import AIRConfig
+from air.data import held_out, mnist, multi_mnist
+from air.errors import AIRError, DataError, UsageError
+from air.evaluation import seed_report
 from air.evaluation.config import SeedsConfig, scored_often
-from air.evaluation.curves import ACCURACY, seed_curves
-from air.evaluation.seed_report import SeedRun, Study
-from air.presets import PRESETS, Preset, PresetName
-from air.support import files
-from air.support.files import BusyError, Claim
+from air.evaluation.seed_report import Result, Study
+from air.presets import Preset, PresetName
+from air.support import cli, files
+from air.support.console import stage
 from air.training import checkpoints
-from air.training.run_folder import LOCK, RunFolder
+from air.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from air.model.air_model import AIRModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "training.py"
-
-
-class Planned(NamedTuple):
-    """A run that is to be."""
-
-    folder: Path
-    model: AIRConfig
-    training: TrainingConfig
+INTERRUPTED = 130  # exit status of training.py
 
 
 def report(
     out: Path, config: SeedsConfig, data: Path, recipe: Preset, preset: PresetName = "default", mnist_path: Path | None = None
 ) -> str:
-    """Trains what is not trained yet, and writes seeds.md, seeds.json and seeds.png.
+    """Train the runs that are not finished, write seeds.md, seeds.json and seeds.png, and return the text of seeds.md.
 
-    Args:
-        out: folder of the report and of the runs seed_0, seed_1 ..., in a folder for each estimator if there are several.
-        config: which runs, and what is measured of them.
-        data: folder of scenes, whose test.npz is scored; `multi_mnist` is made if missing.
-        recipe: configurations of all runs; `training.seed` is the first seed.
-        preset: that the recipe comes from.
-        mnist_path: the digits of these scenes and of those of three digits, see `air.data.mnist.load`.
-
-    Returns:
-        The text of seeds.md. All runs are in it, also those that failed.
+    The runs seed_0, seed_1 ... are in `out`, inside a folder per estimator if there are several. They all have the `recipe`,
+    derived from the `preset`; its seed is the first. The test.npz in `data` is scored; `multi_mnist` is made if missing.
 
     Raises:
-        AIRError: if the data can't be used, or a run in `out` has another configuration.
+        AIRError: if the data can't be used, a run in `out` has another configuration, or no run was ever scored.
     """
-    plans = plan(out, config, recipe, preset)
     multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
-    held_out = data / "test.npz"
-    if not held_out.is_file():
-        raise DataError(f"{held_out}: no such file; its scenes are scored")
-    test = multi_mnist.read(held_out, recipe.model.canvas_size)
-    if test.count is None:
-        raise DataError(f"{held_out}: has no counts; runs are judged by them")
-    digits = mnist.load(mnist_path) if config.more_digits_scenes else None
-    more = seed_scores.more_digits(config.more_digits_scenes, recipe.model, digits) if digits else None
-    out.mkdir(parents=True, exist_ok=True)
-    with Claim(out / LOCK) as claim:
-        if not claim.take():
-            raise BusyError(f"{out}: in use by another process; wait for its end, or choose another --out")
-        for same_seed in zip(*plans.values(), strict=True):  # in turn: estimators share the machine's good and bad hours
-            for planned in same_seed:
-                _train(planned, data)
-        wanted = seed_scores.tasks(config, test, more)
-        runs = {name: _judged(several, wanted, config.goal) for name, several in plans.items()}
-        if not any(run.steps for several in runs.values() for run in several):
-            raise AIRError(f"{out}: no run came as far as its first scoring; the reason is above")
-        scenes = min(recipe.training.validation_scenes, len(test))
-        changes = _changes(recipe, scored_often(presets.recipe(preset, recipe.model.estimator)))
-        study = Study(preset, recipe, changes, config, scenes, min(config.bound_scenes, len(test)))
-        return _write(out, study, plans, runs)
+    scorer = Scorer(config, recipe.model, data / "test.npz", mnist_path)
+    runs = planned_runs(out, config, recipe, preset)
+    for folder, run in runs.items():
+        train(folder, run, data)
+    results: dict[str, list[Result]] = {}
+    for folder, run in runs.items():
+        result = seed_report.read(folder, run, config.goal, scorer.score(folder))
+        results.setdefault(run.model.estimator, []).append(result)
+    if not any(result.steps for several in results.values() for result in several):
+        raise AIRError(f"{out}: no run got as far as its first scoring; the reason is above")
+    changes = differences(recipe, scored_often(presets.recipe(preset, recipe.model.estimator)))
+    changed = ", ".join(f"`{name} {value}`" for name, value in changes.items() if name not in ("seed", "iterations"))
+    title = f"The {preset} recipe{', changed,' if changed else ''} with {config.n} seed{'' if config.n == 1 else 's'}"
+    return seed_report.write(out, Study(title, changed, config, recipe), results)
 
 
-def plan(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetName) -> dict[str, list[Planned]]:
-    """The runs of each estimator; a run shorter than the preset's is its beginning, learning rates included."""
-    whole = max(recipe.training.iterations, PRESETS[preset]().training.iterations)
-    seeds = range(recipe.training.seed, recipe.training.seed + config.n)
-    plans = {}
-    for presence in config.estimators or (recipe.model.estimator,):
-        folder = out / presence if len(config.estimators) > 1 else out
-        model, training = presets.with_estimator(preset, recipe, presence)
-        rates = {name: getattr(training, name).over(whole) for name in ("learning_rate", "baseline_learning_rate")}
-        plans[presence] = [Planned(folder / f"seed_{seed}", model, training.replace(seed=seed, **rates)) for seed in seeds]
-    return plans
+def planned_runs(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetName) -> dict[Path, Preset]:
+    """Return the configuration of each run by its folder; estimators alternate, to meet the same load of the machine.
+
+    A run shorter than the preset's is its beginning: the learning rate falls as it would in the whole run.
+    """
+    steps = max(recipe.training.iterations, presets.recipe(preset).training.iterations)
+    runs = {}
+    for seed in range(recipe.training.seed, recipe.training.seed + config.n):
+        for estimator in config.estimators or (recipe.model.estimator,):
+            folder = out / estimator if len(config.estimators) > 1 else out
+            model, training = presets.with_estimator(preset, recipe, estimator)
+            rates = {name: getattr(training, name).over(steps) for name in ("learning_rate", "baseline_learning_rate")}
+            runs[folder / f"seed_{seed}"] = Preset(model, training.replace(seed=seed, **rates))
+    return runs
 
 
-def flags(model: AIRConfig, training: TrainingConfig) -> list[str]:
-    """The flags of training.py that make these configurations of the default ones."""
-    words = ["--estimator", model.estimator]
-    for config, defaults in zip((model, training), presets.default(model.estimator), strict=True):
-        for name in type(config).model_fields:
-            value = getattr(config, name)
-            if value == getattr(defaults, name):
-                continue
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return words
+def train(folder: Path, run: Preset, data: Path) -> None:
+    """Train a run that is not finished, resuming it if it has a checkpoint.
 
-
-def _train(planned: Planned, data: Path) -> None:
-    """Trains a run that is not finished, or was to have fewer iterations, in a process of its own."""
-    folder, model, training = planned
-    if folder.exists() and (folder / "config.json").exists():
-        known, trained, _ = RunFolder(folder).read()
-        longer = trained.replace(iterations=max(trained.iterations, training.iterations))
-        if (known, longer) != (model, training):
-            raise DataError(f"{folder}: was trained by another recipe or with other flags; choose another --out")
-        if _last_step(folder) >= training.iterations:
+    Raises:
+        DataError: if its folder has a run of another recipe.
+        KeyboardInterrupt: once an interrupted run has saved its checkpoint.
+    """
+    model, training = run
+    if (folder / "config.json").exists():
+        known_model, known, _ = RunFolder(folder).read()
+        longer = known.replace(iterations=max(known.iterations, training.iterations))
+        if (known_model, longer) != run:
+            raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --out")
+        if seed_report.trained_steps(folder) >= training.iterations:
             return
     title = f"Seed {training.seed}, {model.estimator}"
     print(f"{title}: {folder}", file=sys.stderr, flush=True)
+    words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(run)]
     if checkpoints.checkpoints(folder):
         words = ["--resume", folder, "--iterations", training.iterations]
-    else:
-        words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(model, training)]
     with subprocess.Popen([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL) as process:
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # which the other process hears too, and saves a checkpoint
+        except KeyboardInterrupt:  # training.py gets it too, and saves a checkpoint
             process.wait()
             raise
-    if status == 130:
+    if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
-        print(f"{title}, failed; it is reported as it is.", file=sys.stderr, flush=True)
+        print(f"{title}: failed; the report shows how far it got", file=sys.stderr)
 
 
-def _last_step(folder: Path) -> int:
-    rows = RunFolder(folder).metrics.rows()
-    return int(rows[-1]["step"]) if rows else 0
+def differences(recipe: Preset, other: Preset) -> dict[str, Any]:
+    """Return the fields in which a recipe differs from another, with its values."""
+    ours, theirs = (dict([*preset.model, *preset.training]) for preset in (recipe, other))
+    return {name: value for name, value in ours.items() if value != theirs[name]}
 
 
-def _judged(plans: Sequence[Planned], wanted: dict[str, seed_scores.Task], goal: float) -> list[SeedRun]:
-    scores = seed_scores.judge([planned.folder for planned in plans], wanted, plans[0].model.likelihood)
-    return [
-        summary(planned.training.seed, planned.folder, planned.training.iterations, goal)._replace(**measured._asdict())
-        for planned, measured in zip(plans, scores, strict=True)
-    ]
+def flags(recipe: Preset) -> list[str]:
+    """Return the flags of training.py for a recipe."""
+    words = ["--estimator", recipe.model.estimator]
+    for name, value in differences(recipe, presets.default(recipe.model.estimator)).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words
 
 
-def summary(seed: int, folder: Path, iterations: int, goal: float) -> SeedRun:
-    """What the metrics.csv of a run folder tells; a run that never was scored has steps 0 and accuracy 0."""
-    rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", f"{ACCURACY}all")
-    infinite = float("inf")
-    if not rows:
-        return SeedRun(seed, 0, infinite, infinite, 0.0, 0.0, 0.0, 0.0, {}, False)
+class Scorer:
+    """Scores runs, with one model per estimator that takes the weights of all its runs, so that it is compiled once.
 
-    def trained(row: dict[str, float]) -> float:
-        return row["seconds"] - row["scoring_seconds"]
+    Raises:
+        DataError: at construction, if the test scenes at `path` or the digits can't be used.
+        UsageError: if the canvas is too small for three digits.
+    """
 
-    name, last = f"{ACCURACY}all", rows[-1]
-    reached = next((row for row in rows if row[name] >= goal), None)
-    return SeedRun(
-        seed=seed,
-        steps=int(last["step"]),
-        steps_to_goal=int(reached["step"]) if reached else infinite,
-        seconds_to_goal=trained(reached) if reached else infinite,
-        compile_seconds=last["compile_seconds"],
-        seconds=trained(last),
-        final=last[name],
-        best=max(row[name] for row in rows),
-        by_count={key.removeprefix(ACCURACY): last[key] for key in last if key.startswith(ACCURACY) and key != name},
-        # The last scoring is the last one before the end, where that is no multiple of the interval.
-        complete=int(last["step"]) > iterations - _interval(rows),
-    )
+    def __init__(self, config: SeedsConfig, model: AIRConfig, path: Path, mnist_path: Path | None) -> None:
+        self.config = config
+        self.models: dict[str, AIRModel] = {}  # by estimator
+        self.test = multi_mnist.read(path, model.canvas_size)
+        if self.test.count is None:
+            raise DataError(f"{path}: has no counts; runs are scored by them")
+        if config.more_digits_scenes:
+            digits = mnist.load(mnist_path)
+            kinds = held_out.generalisation(config.more_digits_scenes, model.canvas_size, digits, model.max_steps)
+            try:
+                self.three_digits = next(kind for kind in kinds if kind.name == "three_digits_same_steps").make()
+            except UsageError as error:
+                raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of 3 digits") from None
 
+    def score(self, folder: Path) -> dict[str, float]:
+        """Return the scores that were asked for: `elbo` and `iwae` in nats, `three_digits` from 0 to 1.
 
-def _interval(rows: Sequence[dict[str, float]]) -> float:
-    return rows[0]["step"]
+        They take minutes, so the run folder's scores.json keeps them. There are none without a checkpoint.
+        """
+        found, path = checkpoints.checkpoints(folder), folder / "scores.json"
+        if not found or not (self.config.has_bounds or self.config.more_digits_scenes):
+            return {}
+        subject = {"step": found[-1][0], **self.config.model_dump(include={"samples", "bound_scenes", "more_digits_scenes"})}
+        known = files.read_json(path) if path.exists() else {}
+        if known.get("of") != subject:
+            known = {"of": subject, "scores": self._measure(folder)}
+            files.write_json(path, known)
+        return {name: value for name, value in known["scores"].items() if value is not None}
 
-
-def _changes(recipe: Preset, default: Preset) -> dict[str, Any]:
-    """The fields in which a recipe differs from another, but for those that a report tells in any case."""
-    told = ("seed", "iterations", "validate_every", "validation_scenes", "presence")
-    return {
-        name: getattr(ours, name)
-        for ours, theirs in zip(recipe, default, strict=True)
-        for name in type(ours).model_fields
-        if name not in told and getattr(ours, name) != getattr(theirs, name)
-    }
-
-
-def _write(out: Path, study: Study, plans: dict[str, list[Planned]], runs: dict[str, list[SeedRun]]) -> str:
-    text = seed_report.markdown(study, runs)
-    content = {
-        "goal": study.config.goal,
-        "preset": study.preset,
-        "model": study.recipe.model.to_dict(),
-        "training": study.recipe.training.to_dict(),
-        "seeds": study.config.to_dict(),
-        "scenes": study.scenes,
-        "summary": {name: seed_report.summarise(several) for name, several in runs.items()},
-        "runs": [{"estimator": name, **run._asdict()} for name, several in runs.items() for run in several],
-    }
-    files.write_json(out / "seeds.json", content)
-    files.write_atomically(out / "seeds.md", lambda path: path.write_text(text, encoding="utf-8"))
-    rows = {
-        name: {planned.training.seed: RunFolder(planned.folder).metrics.rows() for planned in several}
-        for name, several in plans.items()
-    }
-    files.write_atomically(out / "seeds.png", seed_curves(rows, study.title, study.config.goal).savefig)
-    return text
+    def _measure(self, folder: Path) -> dict[str, float]:
+        with cli.quiet_import():  # only here: runs whose scores are known need no TensorFlow
+            from air.evaluation import measures
+            from air.model import bounds
+            from air.training.validation import count_scores
+        _, loaded = checkpoints.newest_checkpoint(folder)
+        model = self.models.setdefault(loaded.config.estimator, loaded)
+        model.set_weights(loaded.get_weights())
+        scores = {}
+        with stage(f"{folder}: scores"):
+            if self.config.has_bounds:
+                images = self.test.images[: self.config.bound_scenes]
+                prior = bounds.count_priors(model.count_frequencies())["frequency"]
+                scores["elbo"] = float(model.elbo(images).bound(model.config.likelihood, prior).mean())
+                scores["iwae"] = float(model.log_prob_bound(images, self.config.samples).mean())
+            if self.config.more_digits_scenes:
+                wider = model if model.config.max_steps >= 3 else measures.with_steps(model, 3)
+                scores["three_digits"] = count_scores(wider, self.three_digits)["count_accuracy/all"]
+        return scores

@@ -1,21 +1,16 @@
 """The thread that loads the model and calls it, so that the window never waits.
 
-    engine = Engine(Path("model"), notify=lambda: None)
-    engine.start()
-    engine.look(version, image)          # replaces a picture that still waits
-    engine.wait(version, seconds=0.01)
-    engine.take_seen()
-
-Every answer carries the picture that it is about.
+Of the pictures to look at, only the newest waits; every answer contains the picture that it is about.
 """
 
+import collections
 import contextlib
 import gc
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,31 +21,34 @@ from air.gui import pictures
 from air.support import cli
 from air.training import checkpoints
 
-DREAMS = 20  # tries to dream of something: an empty scene is possible too, but dull
-INHERITANCE = 2.0  # seconds for which a predecessor is waited for
+if TYPE_CHECKING:
+    from air.gui.programs import Programs
+    from air.model import Scenes
+
+DREAM_TRIES = 20  # an empty scene is possible, but dull
 
 
 class Seen(NamedTuple):
-    """A picture and what the model makes of it: T steps, canvas H x W, Z latent dimensions."""
+    """A picture and the model's answer: T steps, canvas H x W, Z latent dimensions."""
 
     version: int  # of the picture
     image: np.ndarray  # [H, W] uint8
-    scene: Any  # `air.model.air_model.Scenes` of NumPy arrays without the batch axis
+    scene: "Scenes"  # NumPy arrays without the batch axis
     loss: float  # cross-entropy of the reconstruction, nats
-    milliseconds: float  # that the model took
-    labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a bank
-    confidences: tuple[float, ...]  # of these
-    sampled: bool = False  # drawn from the posterior rather than its means
-    edited: bool = False  # z_what was changed by hand
+    milliseconds: float  # taken by the model
+    labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a reference set
+    confidences: tuple[float, ...]  # of the labels
+    sampled: bool = False  # whether the latents are samples of the posterior rather than its means
+    edited: bool = False  # whether the user changed z_what
 
 
 class Status(NamedTuple):
     state: str  # "loading", "ready" or "failed"
-    text: str  # what is going on, or what went wrong
+    text: str  # current activity, or the error
 
 
 class _Request(NamedTuple):
-    """A picture to look at, or the one in `seen` to paint again with other z_what [T, Z]."""
+    """A picture to look at or, with `seen`, that answer to render again with another z_what [T, Z]."""
 
     version: int
     image: np.ndarray
@@ -60,15 +58,9 @@ class _Request(NamedTuple):
 
 
 def config_of(path: Path) -> AIRConfig:
-    """The configuration of the model that `air.load` would load, without TensorFlow.
-
-    Raises:
-        DataError: if there is no such model, or none that is intact.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such model; give a .keras file, a run folder or a folder with {checkpoints.WEIGHTS}")
-    if path.is_file() or (path / checkpoints.WEIGHTS).is_file():
-        return checkpoints.read_config(path if path.is_file() else path / checkpoints.WEIGHTS)
+    """Read the configuration of the model that `air.load` would load, without TensorFlow; raise DataError if there is none."""
+    if not path.is_dir() or (path / checkpoints.WEIGHTS).is_file():
+        return checkpoints.read_config(path / checkpoints.WEIGHTS if path.is_dir() else path)
     for _, checkpoint in reversed(checkpoints.checkpoints(path)):
         with contextlib.suppress(DataError):  # `air.load` skips it too
             return checkpoints.read_config(checkpoint)
@@ -76,45 +68,36 @@ def config_of(path: Path) -> AIRConfig:
 
 
 class Engine:
-    """A model in a thread of its own.
+    """The model at a path that `air.load` accepts, in its own thread, which calls `notify` whenever there is news."""
 
-    Args:
-        path: see `air.load`.
-        notify: called from the thread whenever there is news.
-        predecessor: a closed engine, whose compiled programs this one uses if it is of the same configuration.
-    """
-
-    def __init__(self, path: Path, notify: Callable[[], None], predecessor: "Engine | None" = None) -> None:
+    def __init__(self, path: Path, notify: Callable[[], None]) -> None:
         self.path, self.notify = path, notify
-        self.status = Status("loading", "Loading TensorFlow" if predecessor is None else "Loading the model")
-        self.programs: Any = None  # `air.gui.programs.Programs`, which needs TensorFlow
-        self.bank: recognition.Bank | None = None
-        self.bank_note = ""  # why digits are not recognised
-        self.busy_since: float | None = None
+        self.status = Status("loading", "Loading TensorFlow")
+        self.programs: Programs | None = None
+        self.reference_set: recognition.ReferenceSet | None = None
+        self.recognition_note = ""  # why digits are not recognised
+        self.busy_since: float | None = None  # of `time.monotonic`
         self._news = threading.Condition()
+        self._load_requested, self._closing = True, False
         self._request: _Request | None = None
-        self._dream: int | None = None  # seed of a scene to dream
-        self._seen: Seen | None = None
-        self._dreamed: np.ndarray | None = None
+        self._dream_seed: int | None = None
+        # The newest answers, until they are taken.
+        self._seen: collections.deque[Seen] = collections.deque(maxlen=1)
+        self._dream: collections.deque[np.ndarray] = collections.deque(maxlen=1)
         self._answered = -1  # version of the last answer
-        self._closing = False
-        self._predecessor = predecessor
-        self._bank_is_settled = False
-        # Not daemons: Python would kill them at its end, and within TensorFlow's C++ that aborts the process.
+        self._is_settled = False
+        # Not daemons: Python would kill those at exit, which aborts the process when they are inside TensorFlow.
         self._thread = threading.Thread(target=self._run, name="model")
-        self._extras = threading.Thread(target=self._load_extras, name="extras")
+        self._extras = threading.Thread()  # replaced after each load
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """Asks the thread to end; doesn't wait for it."""
+    def close(self, seconds: float = 0.5) -> bool:
+        """Ask the threads to end, and wait for each; return False if one is still busy after that time."""
         with self._news:
             self._closing = True
             self._news.notify_all()
-
-    def join(self, seconds: float) -> bool:
-        """Waits until the closed engine's threads have ended; False if that takes longer."""
         for thread in (self._thread, self._extras):
             if thread.is_alive():
                 thread.join(seconds)
@@ -126,54 +109,50 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is asked and not answered yet."""
-        return self._request is not None or self._dream is not None or self.busy_since is not None
+        """Whether a request has not been answered yet."""
+        return self._request is not None or self._dream_seed is not None or self.busy_since is not None
 
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
+    def reload(self) -> None:
+        """Load the model again, also after a failure."""
+        with self._news:
+            self.status = Status("loading", "Loading the model")
+            self._load_requested, self._is_settled = True, False
+            self._news.notify_all()
 
     def look(self, version: int, image: np.ndarray, seed: int | None = None) -> None:
-        """Asks for the attention to a picture [H, W] uint8: posterior means, or a sample by `seed`."""
+        """Ask for the attention to a picture [H, W] uint8: posterior means, or samples drawn from `seed`."""
         self._ask(_Request(version, image, seed))
 
-    def paint(self, seen: Seen, z_what: np.ndarray) -> None:
-        """Asks for the scene of `seen` with other z_what [T, Z]."""
+    def render(self, seen: Seen, z_what: np.ndarray) -> None:
+        """Ask for the scene of an earlier answer with another z_what [T, Z]."""
         self._ask(_Request(seen.version, seen.image, seen=seen, z_what=z_what))
 
     def dream(self, seed: int) -> None:
-        """Asks for a scene from the prior, see `take_dreamed`."""
+        """Ask for a scene from the prior, see `take_dream`."""
         with self._news:
-            self._dream = seed
+            self._dream_seed = seed
             self._news.notify_all()
 
     def wait(self, version: int, seconds: float) -> bool:
-        """Waits until a picture is answered; False if that takes longer."""
-        with self._news:
-            return self._news.wait_for(lambda: self._answered >= version or self.status.state == "failed", seconds)
-
-    def wait_until_idle(self, seconds: float) -> bool:
-        """Waits until nothing is asked; False if that takes longer."""
-        with self._news:
-            return self._news.wait_for(lambda: not self.is_busy or self.status.state == "failed", seconds)
+        """Wait until a picture is answered; return False if that takes longer."""
+        return self._wait_for(lambda: self._answered >= version, seconds)
 
     def wait_until_settled(self, seconds: float) -> bool:
-        """Waits until the model is ready and it is known whether digits can be recognised; False if that fails."""
-        with self._news:
-            self._news.wait_for(lambda: self._bank_is_settled or self.status.state == "failed", seconds)
-        return self._bank_is_settled
+        """Wait until the model is ready and its reference set, if any, is loaded; return False if that fails."""
+        return self._wait_for(lambda: self._is_settled, seconds)
 
     def take_seen(self) -> Seen | None:
-        """The newest answer, once."""
-        with self._news:
-            seen, self._seen = self._seen, None
-            return seen
+        """Return the newest answer, once."""
+        return self._seen.pop() if self._seen else None
 
-    def take_dreamed(self) -> np.ndarray | None:
-        """The dreamed scene, [H, W] uint8, once."""
+    def take_dream(self) -> np.ndarray | None:
+        """Return the dreamed scene, [H, W] uint8, once."""
+        return self._dream.pop() if self._dream else None
+
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._news:
-            dreamed, self._dreamed = self._dreamed, None
-            return dreamed
+            self._news.wait_for(lambda: condition() or self.status.state == "failed", seconds)
+            return condition()
 
     def _ask(self, request: _Request) -> None:
         with self._news:
@@ -181,138 +160,121 @@ class Engine:
             self._news.notify_all()
 
     def _run(self) -> None:
-        try:
-            self._inherit()
-            self._load()
-            if not self._closing:
-                self._extras.start()
-            while self._serve():
-                pass
-        except AIRError as error:
-            self._fail(str(error))
-        except BaseException as error:  # whatever it is, the window has to live on and say so
-            self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        """Load the model and answer requests until the engine is closed; after a failure, wait for `reload`."""
+        while self._wait_for_work():
+            try:
+                if self._load_requested:
+                    self._load()
+                else:
+                    self._serve()
+            except Exception as error:  # of any kind: the window must stay open and show it
+                self._fail(error)
 
-    def _fail(self, text: str) -> None:
-        if self.is_ready:
-            self.programs = None  # whatever is wrong with them must not be inherited
+    def _wait_for_work(self) -> bool:
+        """Wait for a request; return False when the engine is closed."""
         with self._news:
-            self.busy_since = self._request = self._dream = None
-        self._set_status("failed", text)
+            self._news.wait_for(lambda: self._closing or self._load_requested or (self.is_ready and self.is_busy))
+            return not self._closing
+
+    def _fail(self, error: Exception) -> None:
+        if self.is_ready:
+            self.programs = None  # they may be the reason
+        with self._news:
+            self.busy_since = self._request = self._dream_seed = None
+        text = str(error) if isinstance(error, AIRError) else f"{type(error).__name__}: {error}"
+        self._set_status("failed", " ".join(text.split())[:300])
 
     def _set_status(self, state: str, text: str) -> None:
         with self._news:
             self.status = Status(state, text)
             self._news.notify_all()
-        if not self._closing:
-            self.notify()
+        self.notify()
 
     def _load(self) -> None:
+        """Load the model, into the compiled programs of an earlier load if possible."""
+        self._load_requested, self.reference_set = False, None
+        if self._extras.is_alive():
+            self._extras.join()
         with cli.quiet_import():
-            from air.gui import programs  # noqa: F401
-        for text, step in (("Loading the model", self._load_model), ("Compiling", self._compile)):
-            if not self._closing:
-                self._set_status("loading", text)
-                step()
-        self._set_status("ready", "Ready")
-
-    def _inherit(self) -> None:
-        """Takes over the predecessor's programs, unless it is still busy with them."""
-        predecessor, self._predecessor = self._predecessor, None
-        if predecessor is not None and predecessor.join(INHERITANCE):
-            self.programs = predecessor.programs
-
-    def _load_model(self) -> None:
-        from air.gui.programs import Programs
-
+            from air.gui.programs import Programs
+        self._set_status("loading", "Loading the model")
         model = checkpoints.load(self.path)
         if self.programs is None or not self.programs.take_weights(model):
             self.programs = Programs(model)
-        else:
-            del model
-            gc.collect()  # Keras' models are full of cycles: without this, ten more of them would be kept before they are freed
-
-    def _compile(self) -> None:
+        del model
+        gc.collect()  # Keras models are full of cycles: without this, ten of them would pile up before they are freed
+        self._set_status("loading", "Compiling")
         self.programs.warm_up()
+        self._set_status("ready", "Ready")
+        if not self._closing:
+            self._extras = threading.Thread(target=self._load_extras, args=(self.programs,), name="extras")
+            self._extras.start()
 
-    def _serve(self) -> bool:
-        """Waits for a request and answers it; False when the engine is closed."""
+    def _serve(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._closing or self._request is not None or self._dream is not None)
-            if self._closing:
-                return False
             request, self._request = self._request, None
-            dream, self._dream = self._dream, None
+            seed, self._dream_seed = self._dream_seed, None
             self.busy_since = time.monotonic()
         seen = None if request is None else self._answer(request)
-        dreamed = None if dream is None else self.programs.dream(dream, DREAMS)
+        dream = None if seed is None else self.programs.dream(seed, DREAM_TRIES)
         with self._news:
             self.busy_since = None
             if seen is not None:
-                self._seen, self._answered = seen, seen.version
-            if dreamed is not None:
-                self._dreamed = dreamed
+                self._seen.append(seen)
+                self._answered = seen.version
+            if dream is not None:
+                self._dream.append(dream)
             self._news.notify_all()
         self.notify()
-        return True
 
     def _answer(self, request: _Request) -> Seen:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), request.seen
         image = np.float32(request.image[None]) / 255.0
-        if request.seen is not None:
-            scene = request.seen.scene
-            present = np.float32(np.arange(len(scene.presence)) < scene.count)
-            z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
-            answer = self.programs.paint(image, request.z_what[None], z_where[None], present[None])
+        if before is not None:
+            z_where = np.concatenate([before.scene.scale[:, None], before.scene.shift], axis=1)
+            z_pres = np.float32(np.arange(len(z_where)) < before.scene.count)
+            scenes, loss = self.programs.render(image, request.z_what[None], z_where[None], z_pres[None])
         elif request.seed is not None:
-            answer = self.programs.sample(image, np.array([request.seed, 0], np.int32))
+            scenes, loss = self.programs.sample(image, np.array([request.seed, 0], np.int32))
         else:
-            answer = self.programs.means(image)
-        scenes, loss = answer
+            scenes, loss = self.programs.means(image)
         scene = type(scenes)(*(tensor.numpy()[0] for tensor in scenes))
         milliseconds = 1000 * (time.perf_counter() - start)
-        if request.seen is not None:
-            scene = scene._replace(presence=request.seen.scene.presence)
+        if before is not None:
+            scene = scene._replace(presence=before.scene.presence)
         labels, confidences = (), ()
-        if self.bank is not None and scene.count:
-            labels, confidences = (tuple(field.tolist()) for field in self.bank.predict(scene.z_what[: scene.count]))
-        sampled = request.seed is not None or (request.seen is not None and request.seen.sampled)
-        return Seen(
-            request.version, request.image, scene, float(loss[0]), milliseconds, labels, confidences,
-            sampled, request.seen is not None,
-        )  # fmt: skip
+        if self.reference_set is not None and scene.count:
+            labels, confidences = (tuple(field.tolist()) for field in self.reference_set.predict(scene.z_what[: scene.count]))
+        sampled = request.seed is not None if before is None else before.sampled
+        is_edited, loss = before is not None, float(loss[0])
+        return Seen(request.version, request.image, scene, loss, milliseconds, labels, confidences, sampled, is_edited)
 
-    def _load_extras(self) -> None:
-        """What can wait until the model is ready."""
-        self._load_bank()
-        if not self._closing:
-            self.programs.warm_up_the_rest()
-
-    def _load_bank(self) -> None:
-        """Loads the bank beside the model or, where there is none, makes one of the data that the run was trained on."""
-        path = recognition.bank_path(self.path)
+    def _load_extras(self, programs: "Programs") -> None:
+        """Do what can wait until the model is ready: load or make the reference set, and trace the other programs."""
         try:
-            if path.is_file():
-                bank = recognition.Bank.load(path)
-                bank.check(self.programs.model)
-            else:
-                bank = self._make_bank(path)
-            self.bank, self.bank_note = bank, ""
-        except AIRError as error:
-            self.bank_note = f"Digits are not recognised: {error}"
-        except Exception as error:  # recognition is an extra; nothing in it may end the demo
-            self.bank_note = f"Digits are not recognised: {type(error).__name__}: {error}"
+            self.reference_set = self._find_reference_set(programs)
+            self.recognition_note = ""
+        except Exception as error:  # recognition is optional, so no error in it may stop the demo
+            self.reference_set = None
+            self.recognition_note = f"Digits can't be recognised: {error or type(error).__name__}"
         with self._news:
-            self._bank_is_settled = True
+            self._is_settled = True
             self._news.notify_all()
+        self.notify()
         if not self._closing:
-            self.notify()
+            programs.warm_up_the_rest()
 
-    def _make_bank(self, path: Path) -> recognition.Bank:
+    def _find_reference_set(self, programs: "Programs") -> recognition.ReferenceSet:
+        """Load the reference set beside the model or, for a run folder without one, make it from the run's data."""
+        path = recognition.reference_set_path(self.path)
+        if path.is_file():
+            reference_set = recognition.ReferenceSet.load(path)
+            reference_set.check(programs.model)
+            return reference_set
         from air.data.scenes import SceneSet
 
-        data = pictures.data_folder(self.path) if self.path.is_dir() else None
+        data = pictures.data_path(self.path)
         if data is None:
             raise AIRError(f"there is no {path}; make it with: python -m air.evaluation.recognition {self.path}")
-        self.bank_note = "Learning to recognise digits"
-        return recognition.build(self.programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))
+        self.recognition_note = "Learning to recognise digits"
+        return recognition.build(programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))

@@ -1,166 +1,94 @@
-"""The parts of the window, drawn from the session's state."""
+"""The parts of the window that show what the model sees, and all of them together."""
 
-from typing import NamedTuple
+import textwrap
 
+import numpy as np
 import pygame
 
-from air.gui import theme
-from air.gui.actions import ACTIONS, BY_NAME
-from air.gui.cards import draw_card
+from air.gui import chrome, theme
 from air.gui.engine import Seen
-from air.gui.equaliser import Equaliser
-from air.gui.layout import Layout
+from air.gui.layout import Layout, cut
 from air.gui.painter import Painter
-from air.gui.pen import LINE_WIDTHS
-from air.gui.session import PERIODS, Session
+from air.gui.session import Session
+from air.gui.sliders import Sliders
 
 
-class Extras(NamedTuple):
-    """What the window knows and the session doesn't."""
-
-    hovered: str | None = None  # action whose button is under the mouse
-    frames_per_second: float | None = None  # None while nothing moves
-    loading_seconds: float = 0.0
-
-
-def draw(surface: pygame.Surface, layout: Layout | None, session: Session, extras: Extras) -> None:
-    """Draws the whole window."""
+def draw(
+    surface: pygame.Surface, layout: Layout | None, session: Session, hovered: str | None, frame_rate: float | None
+) -> None:
+    """Draw the whole window; `layout` is None if it is too small."""
     surface.fill(theme.BACKGROUND)
     if layout is None:
         painter = Painter(surface, 1.0)
-        painter.text("Enlarge me", 11, theme.MUTED, surface.get_width(), center=surface.get_rect().center)
+        painter.text("Window too small", 11, theme.MUTED, surface.get_width(), center=surface.get_rect().center)
         return
     painter = Painter(surface, layout.unit)
-    seen = session.seen
-    if layout.header:
-        _header(painter, layout, session, extras)
-    _tools(painter, layout, session, extras)
-    _canvases(painter, layout, session, seen, extras)
+    chrome.draw_header(painter, layout, session)
+    chrome.draw_tools(painter, layout, session, hovered)
+    _canvases(painter, layout, session)
     if layout.count:
-        _count(painter, layout, session, seen)
-        _objects(painter, layout, session, seen)
-    if layout.status:
-        _status(painter, layout, session, extras)
-    _message(painter, layout, session)
+        _count(painter, layout.count, session)
+        _objects(painter, layout, session)
+    chrome.draw_status(painter, layout, session, frame_rate)
+    chrome.draw_message(painter, layout, session)
     if session.help_visible:
-        _help(painter)
+        chrome.draw_shortcuts(painter)
 
 
-def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rect], Equaliser | None]:
-    """The cards by step, and the sliders: with an object selected, its card and its sliders take the place of all cards."""
+def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rect], Sliders | None]:
+    """Return the cards by step, and the sliders: with an object selected, they take the place of the other cards."""
     selected = session.editor.selected
     if layout.objects is None or selected is None:
         return dict(enumerate(layout.cards)), None
-    area, gap = layout.objects, round(12 * layout.unit)
-    if area.width > area.height:
-        width = round(min(270 * layout.unit, 0.4 * area.width))
-        card = pygame.Rect(area.left, area.top, width, area.height)
-        rest = pygame.Rect(card.right + gap, area.top, max(1, area.right - card.right - gap), area.height)
-    else:
-        height = round(min(200 * layout.unit, 0.4 * area.height))
-        card = pygame.Rect(area.left, area.top, area.width, height)
-        rest = pygame.Rect(area.left, card.bottom + gap, area.width, max(1, area.bottom - card.bottom - gap))
-    return {selected: card}, Equaliser(rest, layout.unit, session.editor)
+    rest, gap = layout.objects.copy(), round(12 * layout.unit)
+    is_wide = rest.width > rest.height
+    side, length = (
+        ("left", min(270 * layout.unit, 0.4 * rest.width)) if is_wide else ("top", min(200 * layout.unit, 0.4 * rest.height))
+    )
+    card, _ = cut(rest, side, length), cut(rest, side, gap)
+    return {selected: card}, Sliders(rest, layout.unit, session.editor)
 
 
-def _header(painter: Painter, layout: Layout, session: Session, extras: Extras) -> None:
-    rect = layout.header
-    margin = painter.px(16)
-    title = painter.text("Attend, Infer, Repeat", "head", theme.TEXT, bold=True, midleft=(rect.left + margin, rect.centery))
-    text, colour = _state(session, extras)
-    room = rect.right - title.right - 3 * margin
-    state = painter.text(text, "body", theme.MUTED, room, midright=(rect.right - margin, rect.centery))
-    pygame.draw.circle(painter.surface, colour, (state.left - painter.px(11), rect.centery), painter.px(4))
-    pygame.draw.line(painter.surface, theme.LINE, rect.bottomleft, rect.bottomright)
-
-
-def _state(session: Session, extras: Extras) -> tuple[str, theme.RGB]:
-    if session.lost:
-        return "No model", theme.ERROR
-    if session.engine.status.state == "loading":
-        return f"{session.engine.status.text} … {extras.loading_seconds:.0f} s", theme.WARNING
-    return str(session.model), theme.step_colour("rgb", 1)
-
-
-def _tools(painter: Painter, layout: Layout, session: Session, extras: Extras) -> None:
-    if not layout.tools:
-        return
-    for title, corner in layout.groups.items():
-        painter.text(title, "tiny", theme.FAINT, bold=True, topleft=corner)
-    chosen = {
-        "erase" if session.erasing else "draw",
-        f"width {session.width + 1}",
-        "sample" if session.sampling else "mean",
-        *(["help"] if session.help_visible else []),
-    }
-    disabled = {
-        *([] if session.drawing.can_undo else ["undo"]),
-        *([] if session.drawing.can_redo else ["redo"]),
-        *(["clear"] if session.drawing.is_empty else []),
-        *([] if session.engine.is_ready else ["dream"]),
-        *(["faster"] if session.period == PERIODS[0] else []),
-        *(["slower"] if session.period == PERIODS[-1] else []),
-    }
-    labels = {
-        **{f"width {n}": "" for n in range(1, len(LINE_WIDTHS) + 1)},
-        "clear": "Clear",
-        "test scene": "Test scene",
-        "dream": "Dream",
-        "save picture": "Save picture",
-        "mean": "Mean",
-        "sample": "Sample",
-        "slower": "- Slower",
-        "faster": "+ Faster",
-        "windows": "Hide windows" if session.windows_visible else "Show windows",
-        "palette": "Colours",
-        "help": "Shortcuts",
-    }
-    for name, rect in layout.tools.items():
-        painter.button(
-            rect, labels.get(name, BY_NAME[name].label), BY_NAME[name].keys[0],
-            chosen=name in chosen, enabled=name not in disabled, hovered=name == extras.hovered,
-        )  # fmt: skip
-    for n, width in enumerate(LINE_WIDTHS, start=1):
-        painter.dot(layout.tools[f"width {n}"], 0.55 * width / LINE_WIDTHS[-1], n == session.width + 1)
-
-
-def _canvases(painter: Painter, layout: Layout, session: Session, seen: Seen | None, extras: Extras) -> None:
-    last = session.last_seen
-    for rect in (layout.drawn, layout.painted):
+def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
+    seen, last = session.seen, session.last_seen
+    for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.INK, rect)
     painter.picture(session.image, layout.drawn)
     if session.drawing.is_empty and not session.image.any():
         _invitation(painter, layout.drawn, session.config.canvas_size)
     if last is not None:
-        painter.picture(last.scene.reconstruction, layout.painted)
-        _windows(painter, layout.painted, session, last)
-        if seen is None:  # the picture of this attention is no longer there
-            painter.shade(layout.painted, 150)
+        painter.picture(last.scene.reconstruction, layout.reconstructed)
+        _attention_boxes(painter, layout.reconstructed, session, last)
+        if seen is None:  # its picture is no longer shown
+            painter.shade(layout.reconstructed, 150)
         else:
-            _windows(painter, layout.drawn, session, seen)
-    _progress(painter, layout.painted, session, extras)
-    for rect in (layout.drawn, layout.painted):
+            _attention_boxes(painter, layout.drawn, session, seen)
+    _progress(painter, layout.reconstructed, session)
+    for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.LINE, rect.inflate(2, 2), 1)
     if layout.canvas_titles:
-        what = "Reconstruction" if last is None or not (last.sampled or last.edited) else (
-            "Reconstruction of changed z_what" if last.edited else "Reconstruction, sampled"
-        )  # fmt: skip
-        for rect, title in ((layout.drawn, "Your drawing"), (layout.painted, what)):
-            y = rect.top - painter.px(15)
-            painter.text(title, "title", theme.TEXT, rect.width, bold=True, midleft=(rect.left, y))
+        kind = "" if last is None else ", edited z_what" if last.edited else ", sampled" if last.sampled else ""
+        for rect, title in ((layout.drawn, "Your drawing"), (layout.reconstructed, f"Reconstruction{kind}")):
+            place = (rect.left, rect.top - painter.px(15))
+            painter.text(title, "title", theme.TEXT, rect.width, bold=True, midleft=place)
 
 
-def _windows(painter: Painter, rect: pygame.Rect, session: Session, seen: Seen) -> None:
+def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, seen: Seen) -> None:
+    """Outline the attention windows on a canvas, each with its number at the corner."""
     if not session.windows_visible:
         return
-    height, width = session.config.canvas_size
-    zoom = rect.width / width, rect.height / height
-    for step in range(int(seen.scene.count)):
-        painter.window(rect, zoom, seen.scene.attention_boxes[step], theme.step_colour(session.palette, step), str(step + 1))
+    view = Painter(painter.surface.subsurface(canvas), painter.unit)
+    zoom, size = np.tile(np.divide(canvas.size, session.config.canvas_size[::-1]), 2), view.px(16)
+    for step, box in enumerate(seen.scene.attention_boxes[: int(seen.scene.count)]):
+        rect, colour = pygame.Rect(np.rint(box * zoom).tolist()), theme.step_colour(session.palette, step)
+        pygame.draw.rect(view.surface, colour, rect, view.px(2))
+        visible = rect.clip(view.surface.get_rect())
+        if min(visible.size) > 2 * size:
+            view.tag(pygame.Rect(visible.topleft, (size, size)), step, theme.INK, colour)
 
 
 def _invitation(painter: Painter, rect: pygame.Rect, canvas_size: tuple[int, int]) -> None:
-    """Tells how large digits are to be, as AIR knows those of MNIST only: 20 pixels high."""
+    """Show how large to draw: AIR only knows MNIST's digits, which are 20 pixels high."""
     digit = pygame.Rect(0, 0, round(16 * rect.width / canvas_size[1]), round(20 * rect.height / canvas_size[0]))
     y = rect.centery
     if digit.height < 0.6 * rect.height and digit.width < rect.width:
@@ -172,114 +100,123 @@ def _invitation(painter: Painter, rect: pygame.Rect, canvas_size: tuple[int, int
                 points = [(x + inward, corner), (x, corner), (x, corner + down)]
                 pygame.draw.lines(painter.surface, colour, False, points, painter.px(2))
         y = digit.bottom + painter.px(22)
-        painter.text("about this large", "small", theme.FAINT, rect.width, center=(rect.centerx, y + painter.px(18)))
+        painter.text("about this size", "small", theme.FAINT, rect.width, center=(rect.centerx, y + painter.px(18)))
     painter.text("Draw digits here", "body", theme.MUTED, rect.width - painter.px(8), center=(rect.centerx, y))
 
 
-def _progress(painter: Painter, rect: pygame.Rect, session: Session, extras: Extras) -> None:
-    """What there is to say on the reconstruction's canvas when there is no reconstruction to come at once."""
-    lost, engine = session.lost, session.engine
-    if lost:
-        painter.shade(rect, 215)
-        lines = _wrapped(f"The model was lost: {lost}.", 38)
-        lines = [(line, "body", theme.ERROR if i == 0 else theme.TEXT) for i, line in enumerate(lines[:6])]
-        lines.append(("L loads it again", "small", theme.MUTED))
-    elif engine.status.state == "loading":
-        lines = [
-            (f"{engine.status.text} … {extras.loading_seconds:.0f} s", "title", theme.TEXT),
-            ("You can draw already", "body", theme.MUTED),
-        ]
+def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
+    """Write on the reconstruction's canvas why there is no reconstruction yet."""
+    if session.lost:
+        first, *others = textwrap.wrap(f"The model stopped: {session.lost}", 38)[:6]
+        lines = [(first, "body", theme.ERROR), *((line, "body", theme.TEXT) for line in others)]
+        lines.append(("Press L to reload it", "small", theme.MUTED))
+    elif session.loading:
+        lines = [(session.loading, "title", theme.TEXT), ("You can already draw", "body", theme.MUTED)]
     else:
         return
+    painter.shade(rect, 215)
     spacing = painter.px(24)
     y = rect.centery - spacing * (len(lines) - 1) / 2
-    for text, size, colour in lines:
-        painter.text(text, size, colour, rect.width - painter.px(12), center=(rect.centerx, y))
-        y += spacing
+    for i, (text, size, colour) in enumerate(lines):
+        painter.text(text, size, colour, rect.width - painter.px(12), center=(rect.centerx, y + i * spacing))
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]
-
-
-def _count(painter: Painter, layout: Layout, session: Session, seen: Seen | None) -> None:
-    rect = layout.count
+def _count(painter: Painter, rect: pygame.Rect, session: Session) -> None:
     painter.panel(rect)
     last = session.last_seen
     text = "-" if last is None else str(int(last.scene.count))
-    colour = theme.TEXT if seen is not None else theme.FAINT
-    size = min(84 * layout.unit, 0.62 * rect.height, 0.8 * rect.width)
+    colour = theme.FAINT if session.seen is None else theme.TEXT
+    size = min(84 * painter.unit, 0.62 * rect.height, 0.8 * rect.width)
     painter.text(text, size, colour, bold=True, center=(rect.centerx, rect.centery - 0.1 * rect.height))
     noun = "object" if text == "1" else "objects"
     painter.text(noun, "body", theme.MUTED, rect.width, midbottom=(rect.centerx, rect.bottom - painter.px(8)))
 
 
-def _objects(painter: Painter, layout: Layout, session: Session, seen: Seen | None) -> None:
-    cards, equaliser = objects_area(layout, session)
-    last = session.last_seen
+def _objects(painter: Painter, layout: Layout, session: Session) -> None:
+    cards, sliders = objects_area(layout, session)
     for step, rect in cards.items():
-        draw_card(painter, rect, session, last, step)
-    if equaliser is not None:
-        equaliser.draw(painter, theme.step_colour(session.palette, session.editor.selected))
-    if last is not None and seen is None:
+        _card(painter, rect, session, step)
+    if sliders is not None:
+        sliders.draw(painter, theme.step_colour(session.palette, session.editor.selected))
+    if session.last_seen is not None and session.seen is None:
         painter.shade(layout.objects, 150)
 
 
-def _status(painter: Painter, layout: Layout, session: Session, extras: Extras) -> None:
-    rect = layout.status
-    pygame.draw.rect(painter.surface, theme.PANEL, rect)
-    seen, margin = session.last_seen, painter.px(16)
-    parts = [f"every {session.period} ms"]
-    if seen is not None:
-        parts = [f"reconstruction loss {seen.loss:.1f} nats", f"inference {seen.milliseconds:.1f} ms", *parts]
-    parts.append("idle" if extras.frames_per_second is None else f"{extras.frames_per_second:.0f} fps")
-    line = painter.text("    ".join(parts), "small", theme.MUTED, rect.width, midright=(rect.right - margin, rect.centery))
-    room = line.left - rect.left - 2 * margin
-    note = session.engine.bank_note or f"Colours: {theme.PALETTE_LABELS[session.palette]}"
-    painter.text(note, "small", theme.MUTED, room, midleft=(rect.left + margin, rect.centery))
-
-
-def _message(painter: Painter, layout: Layout, session: Session) -> None:
-    if session.message is None:
+def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> None:
+    """Draw the card of a step: its presence, its decoded window and render, and the recognised digit."""
+    seen = session.last_seen
+    is_present = seen is not None and step < int(seen.scene.count)
+    colour = theme.step_colour(session.palette, step)
+    painter.panel(rect, theme.PANEL, colour if session.editor.selected == step else None)
+    pad = painter.px(10 if rect.height > 90 * painter.unit else 6)
+    inner = rect.inflate(-2 * pad, -2 * pad)
+    if min(inner.size) < 8:
         return
-    bounds = painter.surface.get_rect()
-    width = bounds.width - painter.px(60)
-    colour = theme.ERROR if session.message.is_error else theme.TEXT
-    y = (layout.status.top if layout.status else bounds.bottom) - painter.px(30)
-    measured = painter.text(session.message.text, "body", colour, width, center=(bounds.centerx, y))
-    painter.panel(measured.inflate(painter.px(32), painter.px(18)), theme.RAISED, colour)
-    painter.text(session.message.text, "body", colour, width, center=(bounds.centerx, y))
+    presence = None if seen is None else float(seen.scene.presence[step])
+    body = _presence(painter, inner, colour if is_present else None, presence, step)
+    if is_present:
+        room = _card_pictures(painter, body, seen, step)
+        _digit(painter, room, seen, step)
+    elif seen is not None:
+        painter.text("no object", "small", theme.FAINT, body.width, center=body.center)
 
 
-def _help(painter: Painter) -> None:
-    """All shortcuts, in as many columns as the window has room for."""
-    bounds = painter.surface.get_rect()
-    painter.shade(bounds, 238)
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for action in ACTIONS:
-        if action.name.startswith("width ") and action.name != "width 1":
-            continue
-        keys, label = "   ".join(action.keys), action.label
-        if action.name == "width 1":
-            keys, label = "1 … 5", "Line width"
-        groups.setdefault(action.group, []).append((label, keys))
-    lines = sum(len(rows) + 2 for rows in groups.values())
-    columns = 2 if bounds.width > 1.1 * bounds.height else 1
-    line = min(painter.px(26), int((bounds.height - painter.px(70)) / (lines / columns + 2)))
-    size, width = 0.55 * line, min(painter.px(460), (bounds.width - painter.px(40)) // columns)
-    left = bounds.centerx - columns * width // 2
-    painter.text("Shortcuts", "head", theme.TEXT, bold=True, midtop=(bounds.centerx, painter.px(24)))
-    top = painter.px(70)
-    x, y = left, top
-    for title, rows in groups.items():
-        if columns == 2 and x == left and y + (len(rows) + 1) * line > bounds.bottom - line:
-            x, y = left + width, top
-        painter.text(title, size, theme.ACCENT, bold=True, midleft=(x + line, y + line / 2))
-        y += line
-        for label, keys in rows:
-            end = painter.text(keys, size, theme.TEXT, midright=(x + width - line, y + line / 2)).left
-            painter.text(label, size, theme.MUTED, end - x - 2 * line, midleft=(x + line, y + line / 2))
-            y += line
-        y += line
+def _presence(painter: Painter, inner: pygame.Rect, colour: theme.RGB | None, presence: float | None, step: int) -> pygame.Rect:
+    """Draw the title and the bar of a card, grey where `colour` is None; return the area between them."""
+    title, bar, space = painter.px(20), painter.px(5), painter.px(6)
+    tag = pygame.Rect(inner.left, inner.top, painter.px(16), painter.px(16))
+    painter.tag(tag, step, theme.INK if colour else theme.MUTED, colour or theme.RAISED, radius=3)
+    start, end = tag.right + painter.px(7), inner.right
+    track = pygame.Rect(inner.left, inner.bottom - bar, inner.width, bar)
+    painter.panel(track, theme.RAISED)
+    if presence is not None:
+        place = (inner.right, tag.centery)
+        end = painter.text(f"{presence:.1%}", "small", theme.MUTED, inner.width, midright=place).left - space
+        painter.panel(pygame.Rect(track.topleft, (round(track.width * presence), bar)), colour or theme.FAINT)
+    if inner.width > 140 * painter.unit:
+        painter.text("Presence", "small", theme.MUTED, end - start, midleft=(start, tag.centery))
+    top = inner.top + title + space // 2
+    return pygame.Rect(inner.left, top, inner.width, max(1, track.top - space - top))
+
+
+def _card_pictures(painter: Painter, body: pygame.Rect, seen: Seen, step: int) -> pygame.Rect:
+    """Draw the decoded window and the object's render, if there is room for both; return the room for the digit."""
+    gap, caption = painter.px(8), painter.px(14)
+    is_wide = body.width > 1.4 * body.height
+    width = body.width - painter.px(62) - 2 * gap if is_wide else body.width - gap
+    height = body.height if is_wide else 0.6 * body.height
+    both = min(height - caption, width / 2) >= 26 * painter.unit
+    captions = both and height - caption >= 44 * painter.unit
+    free = height - (caption if captions else 0)
+    each = width / 2 if both else (body.width - painter.px(34) if is_wide else body.width)
+    pictures = [("window", seen.scene.decoded_windows[step]), ("render", seen.scene.objects[step])][: 2 if both else 1]
+    x, bottom = body.left, body.top
+    for name, image in pictures:
+        zoom = min(free / image.shape[0], each / image.shape[1])
+        rect = pygame.Rect(0, 0, max(1, int(image.shape[1] * zoom)), max(1, int(image.shape[0] * zoom)))
+        used = rect.height + (caption if captions else 0)
+        rect.topleft = (x, round(body.top + (max(0, body.height - used) / 2 if is_wide else 0)))
+        painter.picture(image, rect)
+        pygame.draw.rect(painter.surface, theme.LINE, rect, 1)
+        if captions:
+            painter.text(name, "tiny", theme.FAINT, rect.width, midtop=(rect.centerx, rect.bottom + painter.px(2)))
+        x, bottom = rect.right + gap, max(bottom, body.top + used)
+    if is_wide:
+        return pygame.Rect(x, body.top, max(1, body.right - x), body.height)
+    return pygame.Rect(body.left, bottom, body.width, max(1, body.bottom - bottom))
+
+
+def _digit(painter: Painter, room: pygame.Rect, seen: Seen, step: int) -> None:
+    """Write the recognised class, and the confidence in it."""
+    unit = painter.unit
+    if not seen.labels:
+        painter.text("?", min(34 * unit, 0.7 * room.height), theme.FAINT, center=room.center)
+        return
+    label, confidence = str(seen.labels[step]), f"{seen.confidences[step]:.0%}"
+    if room.height < 44 * unit:  # one line
+        text = f"{label}  {confidence}" if room.width > 60 * unit else label
+        painter.text(text, min(16 * unit, 0.9 * room.height), theme.TEXT, room.width, bold=True, center=room.center)
+        return
+    size = min(40 * unit, 0.6 * room.height, 0.9 * room.width)
+    painter.text(label, size, theme.TEXT, bold=True, center=(room.centerx, room.centery - 0.22 * size))
+    painter.text(confidence, "small", theme.MUTED, room.width, center=(room.centerx, room.centery + 0.55 * size))

@@ -1,9 +1,10 @@
-"""What the person has chosen, and which picture is shown with which attention.
+"""The user's choices, and the picture and attention on show.
 
-The rule of the display: a picture and the attention to it are one `Seen` and only ever shown together. While a newer picture is
-being looked at, the older pair stays for a moment (`HOLD`); after that the newer picture is shown alone, without any attention.
+A picture and the attention to it are one `Seen` and are only ever shown together. While the model looks at a newer picture, the
+older pair stays for a moment (`HOLD`); after that the newer picture is shown alone, without attention.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +14,19 @@ import numpy as np
 
 from air.config import AIRConfig
 from air.errors import AIRError
-from air.gui import pictures, theme
+from air.gui import pictures
 from air.gui.editor import Editor
-from air.gui.engine import DREAMS, Engine, Seen
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing
+from air.gui.engine import DREAM_TRIES, Engine, Seen
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point
 
-PERIODS = (10, 20, 50, 100, 200, 500, 1000)
-"""Selectable milliseconds between two looks at a picture that changes."""
-DEFAULT_PERIOD = 10  # shorter than a frame: every frame has its attention
+PERIODS = (10, 20, 50, 100, 200, 500, 1000)  # milliseconds between two looks at a changing picture
+DEFAULT_PERIOD = 10  # shorter than a frame, so that every frame has its attention
 HOLD = 0.1  # seconds
-SAMPLE_PERIOD = 0.15  # least seconds between two samples of the same picture
-TOAST = 4.0  # seconds that a message stays
-STUCK = 5.0  # seconds after which a model that doesn't answer is called lost
+MIN_SAMPLE_PERIOD = 0.15  # seconds between two samples of the same picture
+MESSAGE_SECONDS = 4.0
+STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
 ERASER = 2.0  # times the width of the pen
-Z_STEP = 0.25  # of a key
+Z_STEP = 0.25  # of an arrow key
 
 
 class Message(NamedTuple):
@@ -38,13 +38,8 @@ class Message(NamedTuple):
 class Session:
     """The state of the demo, without a window.
 
-    Args:
-        model: path of the model, see `air.load`.
-        config: of that model.
-        notify: called, from any thread, when there is something new to show.
-        palette: name of the steps' colours.
-        period: milliseconds between two looks, one of `PERIODS`.
-        sampling: whether to show samples rather than means.
+    `notify` is called, from any thread, when there is something new to show; `period` is in milliseconds, one of `PERIODS`;
+    `sampling` shows posterior samples rather than means.
     """
 
     def __init__(
@@ -57,266 +52,187 @@ class Session:
         period: int = DEFAULT_PERIOD,
         sampling: bool = False,
     ) -> None:
-        self.model, self.config, self.notify = model, config, notify
+        self.model, self.config = model, config
         self.drawing = Drawing(config.canvas_size)
         self.engine = Engine(model, notify)
+        self.editor = Editor(config)
         self.palette, self.period, self.sampling = palette, period, sampling
         self.erasing, self.width, self.windows_visible, self.help_visible = False, DEFAULT_WIDTH, True, False
-        self.editor = Editor(config)
         self.message: Message | None = None
-        self.now = 0.0  # seconds, set by `tick`, and by the window before it passes on what a person does
-        self.loading_since = 0.0  # seconds of the same clock, set by the window at first
-        self._shown: Seen | None = None  # the newest answer
-        self._asked_version, self._asked_at = -1, -1e9
-        self._current, self._current_at = False, -1e9  # whether the drawing is what is shown, and when it last was
-        self._bank = self.engine.bank
+        self.now = 0.0  # seconds, set by `tick` and by the window before each event
+        self.loading_since = 0.0  # seconds of the same clock
+        self.scenes = pictures.RandomScenes(model, config.canvas_size, config.max_steps, notify)
+        self.last_seen: Seen | None = None  # the newest answer, even if its picture is no longer shown
+        self._asked_version, self._asked_at = -1, -math.inf
+        self._is_current, self._current_at = False, -math.inf  # whether the drawing is what is shown, and when it last was
+        self._reference_set = self.engine.reference_set
         self._seed = 0
-        self._test_scenes = pictures.TestScenes(model, config.canvas_size, config.max_steps, notify)
 
     # What is shown
 
     @property
     def seen(self) -> Seen | None:
-        """The pair of picture and attention that belongs together, if it is up to date or held; otherwise None."""
-        seen = self._shown
+        """The picture and its attention, if they are up to date or held; otherwise None."""
+        seen = self.last_seen
         if seen is None or seen.version == self.drawing.version:
             return seen
-        return seen if self.period / 1000 <= HOLD and self._hold_left() > 0 else None
+        return seen if self.period / 1000 <= HOLD and self.now < self._held_until else None
 
     @property
     def image(self) -> np.ndarray:
-        """The picture to show, [H, W] uint8: that of `seen` where there is one."""
-        seen = self.seen
-        return self.drawing.image if seen is None else seen.image
+        """The picture to show, [H, W] uint8: that of `seen` if there is one."""
+        return self.drawing.image if self.seen is None else self.seen.image
 
     @property
-    def last_seen(self) -> Seen | None:
-        """The newest pair, also when its picture is no longer shown."""
-        return self._shown
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether something that was asked for has not come yet."""
-        return self._test_scenes.is_loading or self.engine.is_busy
+    def loading(self) -> str | None:
+        """What the engine loads, and since when; None if it doesn't."""
+        status = self.engine.status
+        return f"{status.text} … {self.now - self.loading_since:.0f} s" if status.state == "loading" else None
 
     @property
     def lost(self) -> str | None:
-        """Why there is no attention any more; None while all is well."""
+        """Why there is no attention any more; None if there is no problem."""
         if self.engine.status.state == "failed":
             return self.engine.status.text
-        if self.engine.status.state == "ready" and not self.engine.is_alive:
-            return "its thread has ended"
-        busy = self.engine.busy_since
-        if busy is not None and time.monotonic() - busy > STUCK:
-            return f"it has not answered for {STUCK:.0f} seconds"
+        busy_since = self.engine.busy_since
+        if busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS:
+            return f"no answer for {STUCK_SECONDS:.0f} seconds"
         return None
 
-    def _hold_left(self) -> float:
-        """Seconds for which the older pair is still shown."""
-        return 0.0 if self._current else self._current_at + HOLD + self.period / 1000 - self.now
+    @property
+    def _held_until(self) -> float:
+        return -math.inf if self._is_current else self._current_at + HOLD + self.period / 1000
 
     # Time
 
     def tick(self, now: float) -> bool:
-        """Collects what has become ready and asks for what is due; `now` in seconds of any clock.
-
-        Returns:
-            Whether the model has been asked to look at the current picture.
-        """
+        """Collect what is ready at `now`, in seconds of any clock; return whether the model was asked for a new look."""
         self.now = now
-        if self.message and now > self.message.until:
+        if self.message and now >= self.message.until:
             self.message = None
         self._take_pictures()
         self._take_seen()
-        was_current, self._current = self._current, self._shown is not None and self._shown.version == self.drawing.version
-        if self._current or was_current:
+        last = self.last_seen
+        was_current, self._is_current = self._is_current, last is not None and last.version == self.drawing.version
+        if self._is_current or was_current:
             self._current_at = now
         return self._ask()
 
-    def due(self) -> float | None:
-        """Seconds until `tick` has something to do again even if nothing happens; None for never."""
-        times = []
+    def due(self) -> float:
+        """Return the time at which `tick` has something to do even if nothing happens; infinity for never."""
+        times = [math.inf]
         if self.message:
-            times.append(self.message.until - self.now)
+            times.append(self.message.until)
         if self._wants_look():
-            times.append(self._asked_at + self._interval() - self.now)
-        if self._hold_left() > 0:
-            times.append(self._hold_left())
-        if self.engine.status.state == "loading":
-            times.append(0.25)
+            times.append(self._asked_at + self._interval())
+        if self._held_until > self.now:
+            times.append(self._held_until)
+        if self.loading:
+            times.append(self.now + 0.25)
         elif self.engine.is_busy:
-            times.append(1.0)
-        return max(0.0, min(times)) if times else None
+            times.append(self.now + 1.0)
+        return min(times)
 
     def _take_pictures(self) -> None:
         try:
-            scene = self._test_scenes.take()
+            scene = self.scenes.take()
         except AIRError as error:
             return self.say(str(error), is_error=True)
-        for picture in (scene, self.engine.take_dreamed()):
+        for picture in (scene, self.engine.take_dream()):
             if picture is not None:
-                self.put(picture)
+                self.drawing.replace(picture)
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
-        if seen is not None and self.editor.accepts(seen):
-            self._shown = seen
-            self._current_at = max(self._current_at, self._asked_at)  # when it was asked, its picture was the drawing
-        if self.engine.bank is not self._bank:  # digits can be recognised from now on, also in the present picture
-            self._bank = self.engine.bank
-            self.editor.order(self._bank)
+        if seen is not None and self.editor.accept(seen):
+            self.last_seen = seen
+            self._current_at = max(self._current_at, self._asked_at)  # when asked, its picture was the drawing
+        if self.engine.reference_set is not self._reference_set:  # look again, to recognise the digits on show too
+            self._reference_set = self.engine.reference_set
             self._asked_version = -1
+            if self._reference_set is not None:
+                self.editor.sort_dimensions(self._reference_set)
 
     def _wants_look(self) -> bool:
-        """Whether the model should look at the picture, again or for the first time."""
         if not self.engine.is_ready or self.engine.is_busy:
             return False
         return self._asked_version != self.drawing.version or (self.sampling and not self.editor.is_edited)
 
     def _interval(self) -> float:
-        again = self._asked_version == self.drawing.version
-        return max(self.period / 1000, SAMPLE_PERIOD if again else 0.0)
+        """Seconds between the last look and the next."""
+        return max(self.period / 1000, MIN_SAMPLE_PERIOD if self._asked_version == self.drawing.version else 0.0)
 
     def _ask(self) -> bool:
-        if not self._wants_look() or self.now - self._asked_at < self._interval():
+        if not self._wants_look() or self.now < self._asked_at + self._interval():
             return False
         self._seed += 1
         self.engine.look(self.drawing.version, self.drawing.image, self._seed if self.sampling else None)
         self._asked_version, self._asked_at = self.drawing.version, self.now
         return True
 
-    # What a person does
+    # What the user does
 
     def say(self, text: str, is_error: bool = False) -> None:
-        self.message = Message(text, self.now + TOAST, is_error)
+        """Show a message for some seconds."""
+        self.message = Message(text, self.now + MESSAGE_SECONDS, is_error)
 
-    def pen_down(self, point: tuple[float, float]) -> None:
-        """Starts a stroke at (x, y) in canvas pixels."""
+    def pen_down(self, point: Point) -> None:
+        """Begin a stroke at (x, y) in canvas pixels."""
         self.drawing.begin(point, LINE_WIDTHS[self.width] * (ERASER if self.erasing else 1.0), self.erasing)
 
-    def pen_to(self, point: tuple[float, float]) -> None:
-        self.drawing.extend(point)
-
-    def pen_up(self) -> None:
-        self.drawing.end()
-
-    def put(self, image: np.ndarray) -> None:
-        """Puts a picture on the canvas, [H, W] uint8."""
-        self.drawing.replace(image)
-
     def open(self, path: str | Path) -> None:
-        """Puts a picture file on the canvas; says so if it can't be read."""
-        try:
-            self.put(pictures.open_picture(path, self.config.canvas_size))
-        except AIRError as error:
-            self.say(str(error), is_error=True)
+        """Put a picture file on the canvas; raises DataError if it can't be read."""
+        self.drawing.replace(pictures.open_picture(path, self.config.canvas_size))
 
     def perform(self, name: str) -> None:
-        """Does what an action of `air.gui.actions` says, but for those of the window."""
-        if name.startswith("width "):
-            self.width = int(name.removeprefix("width ")) - 1
-        else:
-            getattr(self, "_do_" + name.replace(" ", "_"))()
-
-    def _do_draw(self) -> None:
-        self.erasing = False
-
-    def _do_erase(self) -> None:
-        self.erasing = True
-
-    def _do_undo(self) -> None:
-        self.drawing.undo()
-
-    def _do_redo(self) -> None:
-        self.drawing.redo()
-
-    def _do_clear(self) -> None:
-        self.drawing.clear()
-
-    def _do_test_scene(self) -> None:
-        self._test_scenes.want()
-
-    def _do_dream(self) -> None:
-        if self.engine.is_ready:
-            self._seed += DREAMS
-            self.engine.dream(self._seed)
-        else:
-            self.say("The model can dream as soon as it is loaded")
-
-    def _do_mean(self) -> None:
-        self.sampling, self._asked_version = False, -1
-        self.editor.forget()
-
-    def _do_sample(self) -> None:
-        self.sampling, self._asked_version = True, -1
-        self.editor.forget()
-
-    def _do_faster(self) -> None:
-        self._change_period(-1)
-
-    def _do_slower(self) -> None:
-        self._change_period(1)
-
-    def _change_period(self, by: int) -> None:
-        place = PERIODS.index(self.period) + by
-        self.period = PERIODS[min(max(place, 0), len(PERIODS) - 1)]
-
-    def _do_reload(self) -> None:
-        """Loads the model again, which brings back one that was lost."""
-        if self.engine.status.state == "loading":
-            return self.say("The model is still being loaded")
-        self.engine.close()
-        self.engine = Engine(self.model, self.notify, predecessor=self.engine)
-        self._bank, self._asked_version, self.loading_since = None, -1, self.now
-        self.engine.start()
-
-    def _do_windows(self) -> None:
-        self.windows_visible = not self.windows_visible
-
-    def _do_palette(self) -> None:
-        names = list(theme.PALETTES)
-        self.palette = names[(names.index(self.palette) + 1) % len(names)]
-
-    def _do_help(self) -> None:
-        self.help_visible = not self.help_visible
-
-    def _do_close(self) -> None:
-        if self.help_visible:
-            self.help_visible = False
-        else:
-            self.editor.select(None)
-
-    # z_what by hand
+        """Perform an action of `air.gui.actions`, except those of the window itself."""
+        match name.split():
+            case ["draw"] | ["erase"]:
+                self.erasing = name == "erase"
+            case ["width", number]:
+                self.width = int(number) - 1
+            case ["undo" | "redo" | "clear"]:
+                getattr(self.drawing, name)()
+            case ["test", "scene"]:
+                self.scenes.request()
+            case ["dream"] if self.engine.is_ready:
+                self._seed += DREAM_TRIES
+                self.engine.dream(self._seed)
+            case ["dream"]:
+                self.say("The model can dream as soon as it is loaded")
+            case ["mean"] | ["sample"]:
+                self.sampling, self._asked_version = name == "sample", -1
+                self.editor.reset()
+            case ["faster"] | ["slower"]:
+                choices = PERIODS if name == "slower" else PERIODS[::-1]
+                self.period = choices[min(choices.index(self.period) + 1, len(PERIODS) - 1)]
+            case ["reload"] if self.loading:
+                self.say("The model is still loading")
+            case ["reload"]:
+                self._asked_version, self.loading_since = -1, self.now
+                self.engine.reload()
+            case ["windows"]:
+                self.windows_visible = not self.windows_visible
+            case ["palette"]:
+                self.palette = "safe" if self.palette == "rgb" else "rgb"
+            case ["help"]:
+                self.help_visible = not self.help_visible
+            case ["close"] if self.help_visible:
+                self.help_visible = False
+            case ["close"]:
+                self.editor.select(None)
+            case ["next" | "previous" as direction, "object" | "dimension" as what]:
+                cycle = self.editor.cycle_object if what == "object" else self.editor.cycle_dimension
+                cycle(1 if direction == "next" else -1)
+            case ["increase"] | ["decrease"] if self.editor.z_what is not None:
+                dimension, by = self.editor.dimension, Z_STEP if name == "increase" else -Z_STEP
+                self.set_z_what(dimension, float(self.editor.z_what[dimension]) + by)
+            case ["reset"] if self.editor.is_edited:
+                self.editor.reset()
+                self.last_seen = self.editor.inferred
 
     def set_z_what(self, dimension: int, value: float) -> None:
-        """Changes one dimension of the selected object's z_what, while its picture is the one on the canvas."""
+        """Change one dimension of the selected object's z_what, if its picture is still on the canvas."""
         seen = self.editor.inferred
-        if self.editor.z_what is not None and seen.version == self.drawing.version:
-            self.engine.paint(seen, self.editor.change(dimension, value))
-
-    def _do_next_object(self) -> None:
-        self.editor.step_object(1)
-
-    def _do_previous_object(self) -> None:
-        self.editor.step_object(-1)
-
-    def _do_next_dimension(self) -> None:
-        self.editor.step_dimension(1)
-
-    def _do_previous_dimension(self) -> None:
-        self.editor.step_dimension(-1)
-
-    def _do_increase(self) -> None:
-        self._step_value(Z_STEP)
-
-    def _do_decrease(self) -> None:
-        self._step_value(-Z_STEP)
-
-    def _step_value(self, by: float) -> None:
-        if self.editor.z_what is not None:
-            self.set_z_what(self.editor.dimension, float(self.editor.z_what[self.editor.dimension]) + by)
-
-    def _do_reset(self) -> None:
-        if self.editor.is_edited:
-            self.editor.forget()
-            self._shown = self.editor.inferred
+        if self.editor.z_what is not None and seen.version == self.drawing.version and self.engine.is_ready:
+            self.engine.render(seen, self.editor.change(dimension, value))

@@ -20,6 +20,7 @@ MUTED: RGB = (156, 163, 179)
 FAINT: RGB = (98, 104, 120)
 ACCENT: RGB = (126, 178, 255)
 ON_ACCENT: RGB = (12, 20, 34)
+READY: RGB = (52, 199, 89)
 WARNING: RGB = (255, 184, 92)
 ERROR: RGB = (255, 122, 112)
 INK: RGB = (0, 0, 0)
@@ -27,36 +28,27 @@ SHADE: RGB = (8, 9, 12)
 
 PALETTES: dict[str, tuple[RGB, ...]] = {
     "rgb": drawing.COLOURS,
-    # Okabe and Ito (2008): told apart with any common colour blindness; black left out, as canvases are black.
+    # Okabe and Ito (2008): distinct under all common colour-vision deficiencies; without black, the canvas' colour.
     "safe": ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178)),
 }
-"""Colours of the steps, from the first on, and again from the start."""
+"""Colours of the steps, repeated when there are more steps."""
 PALETTE_LABELS = {"rgb": "Red, green, blue", "safe": "Colour-blind safe"}
 
 
 def step_colour(palette: str, step: int) -> RGB:
-    """The colour of a step, counted from 0."""
+    """Return the colour of a step, counted from 0."""
     colours = PALETTES[palette]
     return colours[step % len(colours)]
 
 
-def mix(a: RGB, b: RGB, share: float) -> RGB:
-    """`share` of b in a."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+def mix(a: RGB, b: RGB, fraction: float) -> RGB:
+    """Blend two colours; `fraction` is the weight of b."""
+    return tuple(round(x + (y - x) * fraction) for x, y in zip(a, b, strict=True))
 
 
 @functools.lru_cache(maxsize=64)
 def font(size: int, bold: bool) -> pygame.font.Font:
-    """A font of a height in pixels: DejaVu Sans as matplotlib brings it, which is the same on every machine."""
-    path = _font_path("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    return pygame.font.Font(path, max(size, 6))
-
-
-@functools.lru_cache
-def _font_path(name: str) -> str | None:
+    """Return DejaVu Sans as shipped with matplotlib, the same on every machine; `size` in pixels."""
     spec = importlib.util.find_spec("matplotlib")  # finds the package without importing it
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / name
-        if path.is_file():
-            return str(path)
-    return None  # pygame's own font
+    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return pygame.font.Font(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), max(size, 6))

@@ -1,9 +1,15 @@
-"""The distributions of AIR's latent variables, on TensorFlow Probability.
+"""The distributions of AIR's latent variables, built on TensorFlow Probability.
 
-Gaussians are parametrised by mean and log-variance. The Concrete (relaxed Bernoulli) distribution (Maddison et al., 2017) is
-handled by its *logit*, a Logistic variable, because the density of its sigmoid is infinite at 0 and 1: with logits l and
-temperature t, logit ~ Logistic(l / t, 1 / t) and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of
-the logits is that of the Concrete variables.
+An object has three latent variables, the keys of every posterior q and prior p in this package:
+
+    "scale"   [..., 1]  half the side of its attention window, before a sigmoid
+    "shift"   [..., 2]  the centre of that window (x, y), before a tanh
+    "z_what"  [..., Z]  what it looks like
+
+Gaussians are parametrised by mean and log-variance. A Concrete (relaxed Bernoulli) variable (Maddison et al., 2017) is handled
+by its *logit*, because the density of its sigmoid is infinite at 0 and 1: with log-odds l and temperature t, the logit is
+Logistic(l / t, 1 / t), and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of the logits is that of
+the Concrete variables, and the KLs of scale and shift are those of z_where.
 """
 
 import tensorflow as tf
@@ -13,7 +19,11 @@ from air.model import replicas
 
 tfd = tfp.distributions
 
-ALGORITHM = "philox"  # named, because what TensorFlow chooses by itself takes 20 times as long under XLA on a CPU
+LATENTS = ("scale", "shift", "z_what")
+Normals = dict[str, tfd.Normal]
+"""A distribution for each of some latent variables, by name."""
+
+ALGORITHM = "philox"  # TensorFlow's own choice takes 20 times as long under XLA on a CPU
 
 
 def gaussian(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
@@ -21,7 +31,7 @@ def gaussian(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
 
 
 def standard_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Standard Normal numbers; the same for the same seed ([2] integers), but others when compiled by XLA than when not.
+    """Draw standard normal numbers, the same for the same seed ([2] integers) but different with and without XLA.
 
     The first axis is scenes: a replica of a strategy draws its part of the global batch's numbers.
     """
@@ -29,30 +39,34 @@ def standard_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform numbers in [0, 1), likewise."""
+    """Draw uniform numbers in [0, 1), under the same conditions as `standard_normal`."""
     return replicas.own_part(lambda shape: tf.random.stateless_uniform(shape, seed, alg=ALGORITHM), shape)
 
 
-def draw(posterior: tfd.Normal, seed: tf.Tensor | None) -> tf.Tensor:
-    """A reparametrised sample, or the mean where there is no seed."""
+def draw(normal: tfd.Normal, seed: tf.Tensor | None) -> tf.Tensor:
+    """Draw a reparametrised sample, or return the mean when there is no seed."""
     if seed is None:
-        return posterior.mean()
-    return posterior.loc + posterior.scale * standard_normal(tf.shape(posterior.loc), seed)
+        return normal.mean()
+    return normal.loc + normal.scale * standard_normal(tf.shape(normal.loc), seed)
 
 
-def gaussian_kl(posterior: tfd.Normal, prior_mean: tf.Tensor | float, prior_variance: tf.Tensor | float) -> tf.Tensor:
-    """KL(posterior || Normal(prior_mean, prior_variance)) in nats, summed over the last axis."""
-    prior = tfd.Normal(tf.convert_to_tensor(prior_mean, tf.float32), tf.sqrt(tf.cast(prior_variance, tf.float32)))
-    return tf.reduce_sum(tfd.kl_divergence(posterior, prior), axis=-1)
+def kl(q: Normals, p: Normals) -> dict[str, tf.Tensor]:
+    """Compute KL(q || p) of each latent variable in nats, summed over its dimensions: [..., Z] -> [...]."""
+    return {name: tf.reduce_sum(tfd.kl_divergence(q[name], p[name]), axis=-1) for name in q}
+
+
+def log_ratio(sample: dict[str, tf.Tensor], p: Normals, q: Normals) -> tf.Tensor:
+    """Compute log p(sample) - log q(sample) in nats, summed over all latent variables and their dimensions."""
+    return tf.add_n([tf.reduce_sum(p[name].log_prob(z) - q[name].log_prob(z), axis=-1) for name, z in sample.items()])
 
 
 def concrete_logit(logits: tf.Tensor, temperature: tf.Tensor | float) -> tfd.Logistic:
-    """The distribution of the logit of a Concrete variable, of the shape of `logits`."""
+    """Return the distribution of the logit of a Concrete variable, of the shape of `logits`."""
     return tfd.Logistic(logits / temperature, 1.0 / temperature)
 
 
 def draw_concrete_logit(logits: tf.Tensor, temperature: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
-    """A reparametrised sample of `concrete_logit`."""
+    """Draw a reparametrised sample of `concrete_logit`."""
     noise = tf.maximum(uniform(tf.shape(logits), seed), 1e-7)  # the quantile of 0 is infinite
     return concrete_logit(logits, temperature).quantile(noise)
 
@@ -60,10 +74,10 @@ def draw_concrete_logit(logits: tf.Tensor, temperature: tf.Tensor | float, seed:
 def concrete_kl(
     sample_logit: tf.Tensor, logits: tf.Tensor, prior_logits: tf.Tensor, temperature: tf.Tensor | float
 ) -> tf.Tensor:
-    """One-sample Monte-Carlo estimate of the KL of two Concrete distributions of one temperature, in nats, elementwise.
+    """Estimate the KL of two Concrete distributions from one sample, in nats, elementwise.
 
     Args:
-        sample_logit: logit of a sample of the posterior.
+        sample_logit: the logit of a sample of the posterior.
         logits: log-odds of the posterior.
         prior_logits: log-odds of the prior.
         temperature: of both.

@@ -1,7 +1,7 @@
-"""Three ways to learn z_pres, which is discrete: relaxed, by the score function, and by summing over every count.
+"""Three ways to learn z_pres, which is discrete: relax it, follow its score function, or sum over every count.
 
-Each is given a `Proposal`, what the inference network proposes for every step, and answers with an `Estimate` of the negative
-ELBO whose gradient a training step follows. The rest of the model does not know which one is in use.
+Each estimator is given a `Proposal`, the rendered objects of all steps and the log-odds of their presence, and returns an
+`Estimate` of the terms of the negative ELBO that depend on z_pres. Nothing else in the model knows which one is in use.
 
 | estimator  | z_pres in training           | gradient with respect to its log-odds                  |
 |------------|------------------------------|--------------------------------------------------------|
@@ -10,8 +10,7 @@ ELBO whose gradient a training step follows. The rest of the model does not know
 | enumerated | none: the sum over the count | exact, given a sample of z_where and z_what            |
 """
 
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -19,66 +18,83 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, networks, presence
+from air.model.generative import Rendering
+from air.schedules import Schedule
 
 
 class Proposal(NamedTuple):
-    """What the inference network proposes for a batch of scenes, T steps each, whether they take place or not."""
+    """The objects of T steps as the inference network proposes them, whether or not each is present."""
 
-    images: tf.Tensor  # [batch, H, W] in [0, 1]
-    logits: tf.Tensor  # [batch, T] log-odds that a step attends to an object, if all steps before do
+    rendering: Rendering
+    logits: tf.Tensor  # [batch, T] log-odds that a step attends to an object, if all steps before it do
     prior_logits: tf.Tensor  # [T] the prior's
-    latent_kl: tf.Tensor  # [batch, T] weighted nats of z_where and z_what
-    log_likelihood: Callable[[tf.Tensor], tf.Tensor]  # z_pres [batch, T] -> log p(x | z) [batch]
-    log_likelihoods: Callable[[], tf.Tensor]  # log p(x | n, z) for n = 0 ... T: [batch, T + 1]
+    object_kl: tf.Tensor  # [batch, T] weighted KL of z_where and z_what, nats
 
 
 class Estimate(NamedTuple):
-    """An estimate of the parts of the negative ELBO that depend on z_pres, in nats."""
+    """The terms of the negative ELBO that depend on z_pres, T steps, in nats."""
 
     z_pres: tf.Tensor  # [batch, T] in [0, 1], for the statistics
     reconstruction: tf.Tensor  # [batch] -log p(x | z)
-    z_pres_kl: tf.Tensor  # [batch, T]
-    attending: tf.Tensor  # [batch, T] the weight of a step's other KLs
+    kl: tf.Tensor  # [batch, T] of z_pres
+    attending: tf.Tensor  # [batch, T] how much of a step's other KLs counts
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
-    moments: tuple[tf.Tensor, ...] = ()  # sums over the batch, for the estimator's `follow` after a training step
+    moments: tuple[tf.Tensor, ...] = ()  # sums over the batch, for `NVIL.follow` after a training step
 
 
-def _zero_valued(value: tf.Tensor) -> tf.Tensor:
-    return value - tf.stop_gradient(value)
+class Estimator(keras.layers.Layer):
+    """Base of the three estimators."""
+
+    def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
+        """Estimate the terms of the negative ELBO that depend on z_pres.
+
+        Args:
+            proposal: the objects of all steps.
+            step: training step, at which annealed values are taken.
+            seed: [2] integers.
+        """
+        raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable(package="air")
-class Concrete(keras.layers.Layer):
+class Concrete(Estimator):
     """Relaxes z_pres to a Concrete variable (Maddison et al., 2017) and stops as adaptive computation time does (Graves, 2016).
 
     A scene stops when its running sum of 1 - z_pres reaches the threshold. The KL of z_pres counts for a scene that had not
-    stopped before the step, the other KLs and the canvas for one that has not stopped after it.
+    stopped before the step; the other KLs and the canvas count for one that has not stopped after it.
+
+    Args:
+        temperature: of the Concrete distributions, above 0.
+        stop_threshold: of the running sum, in (0, 1).
     """
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
-        """Args: now: the configuration's values at this step; seed: [2] integers."""
-        logit = distributions.draw_concrete_logit(proposal.logits, now.temperature, seed)
-        z_pres = tf.sigmoid(logit)
-        attending = tf.cast(tf.cumsum(1.0 - z_pres, axis=1) < now.stop_threshold, tf.float32)
-        running = tf.concat([tf.ones_like(attending[:, :1]), attending[:, :-1]], axis=1)
-        kl = distributions.concrete_kl(logit, proposal.logits, proposal.prior_logits, now.temperature)
-        reconstruction = -proposal.log_likelihood(z_pres * attending)
-        return Estimate(z_pres, reconstruction, running * kl, attending, tf.zeros_like(reconstruction))
+    def __init__(self, temperature: float | str | Schedule = 1.0, stop_threshold: float | str | Schedule = 0.99, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.temperature, self.stop_threshold = Schedule.parse(temperature), Schedule.parse(stop_threshold)
+
+    def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
+        temperature = self.temperature(step)
+        z_logit = distributions.draw_concrete_logit(proposal.logits, temperature, seed)
+        z_pres = tf.sigmoid(z_logit)
+        attending = tf.cast(tf.cumsum(1.0 - z_pres, axis=1) < self.stop_threshold(step), tf.float32)
+        kl = distributions.concrete_kl(z_logit, proposal.logits, proposal.prior_logits, temperature)
+        reconstruction = -proposal.rendering.log_likelihood(z_pres * attending)
+        return Estimate(z_pres, reconstruction, presence.previous(attending) * kl, attending, tf.zeros_like(reconstruction))
 
 
 @keras.saving.register_keras_serializable(package="air")
-class NVIL(keras.layers.Layer):
+class NVIL(Estimator):
     """Draws z_pres and follows its score function (Mnih and Gregor, 2014; section 3 of the paper).
 
-    The learning signal of a step is the cost of the scene, in nats, less a baseline: a network that sees the picture predicts
+    The learning signal of a step is the cost of the scene, in nats, less a baseline: a network that sees the image predicts
     the cost of each step, given that it is reached. Neither the baseline nor centring changes the expected gradient. The KL of
-    the count is not sampled but computed. A count that is never drawn teaches nothing, so the posterior must not become sure
-    of itself too soon: see `air.presets.default`.
+    the count is not sampled but computed. A count that is never drawn teaches nothing, so the posterior must not become
+    certain too soon: see `air.presets.default`.
 
     Args:
         units: hidden layers of the baseline.
         centre: subtract a running average from the learning signal.
-        normalise: divide it by its running deviation where that is above 1; this shrinks the gradient.
+        normalise: divide it by its running std where that is above 1; this shrinks the gradient.
     """
 
     RATE = 0.1  # of the running averages
@@ -97,28 +113,27 @@ class NVIL(keras.layers.Layer):
         self.built = True
 
     def baseline(self, images: tf.Tensor) -> tf.Tensor:
-        """The expected cost of each step, given that it is reached: [batch, T]."""
+        """Predict the cost of each step, given that it is reached: [batch, H, W] -> [batch, T] nats."""
         return networks.run([*self.hidden, self.cost], tf.reshape(images, [-1, images.shape[1] * images.shape[2]]))
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
-        """Args: now: the configuration's values at this step; seed: [2] integers."""
+    def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
         logits = proposal.logits
         present = presence.discrete(tf.sigmoid(logits), distributions.uniform(tf.shape(logits), seed))
-        running = tf.concat([tf.ones_like(present[:, :1]), present[:, :-1]], axis=1)
+        running = presence.previous(present)
         log_q = present * tf.math.log_sigmoid(logits) + (1.0 - present) * tf.math.log_sigmoid(-logits)
-        reconstruction = -proposal.log_likelihood(present)
-        cost = tf.stop_gradient(reconstruction + tf.reduce_sum(present * proposal.latent_kl, axis=1))[:, None]
-        error = cost - self.baseline(proposal.images) - (self.mean if self.centre else 0.0)
+        reconstruction = -proposal.rendering.log_likelihood(present)
+        cost = tf.stop_gradient(reconstruction + tf.reduce_sum(present * proposal.object_kl, axis=1))[:, None]
+        error = cost - self.baseline(proposal.rendering.images) - (self.mean if self.centre else 0.0)
         signal = tf.stop_gradient(error)
         if self.normalise:
             signal /= tf.maximum(1.0, tf.sqrt(self.variance))
         surrogate = tf.reduce_sum(running * (log_q * signal + tf.square(error)), axis=1)
         kl = presence.count_kl(logits, proposal.prior_logits)
         moments = tuple(tf.reduce_sum(running * power) for power in (1.0, tf.stop_gradient(error), tf.stop_gradient(error**2)))
-        return Estimate(present, reconstruction, kl, present, _zero_valued(surrogate), moments)
+        return Estimate(present, reconstruction, kl, present, surrogate - tf.stop_gradient(surrogate), moments)
 
     def follow(self, moments: Sequence[tf.Tensor]) -> None:
-        """Moves the running mean and variance of the learning signal towards those of a batch, by its `Estimate.moments`."""
+        """Move the running mean and variance of the learning signal towards those of a batch, see `Estimate.moments`."""
         steps, total, squares = moments
         offset = total / steps
         spread = tf.maximum(squares / steps - tf.square(offset), 0.0)
@@ -126,32 +141,30 @@ class NVIL(keras.layers.Layer):
             self.mean.assign_add(self.RATE * offset)
         self.variance.assign_add(self.RATE * (spread - self.variance))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units, "centre": self.centre, "normalise": self.normalise}
-
 
 @keras.saving.register_keras_serializable(package="air")
-class Enumerated(keras.layers.Layer):
+class Enumerated(Estimator):
     """Sums over every count: the discrete model's own ELBO, given one sample of z_where and z_what.
 
-    The posterior of the count must not become sure of itself while the windows are still poor, or two of them share a digit
-    for good: see `air.presets.default`.
+    The posterior of the count must not become certain while the windows are still poor, or two of them share a digit for good:
+    see `air.presets.default`.
     """
 
-    def estimate(self, proposal: Proposal, now: SimpleNamespace, seed: tf.Tensor) -> Estimate:
-        """Args: now: the configuration's values at this step; seed: unused."""
+    def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
         logits = proposal.logits
         count = tf.exp(presence.log_count(logits))
         attending = tf.cumsum(count, axis=1, reverse=True)[:, 1:]
-        reconstruction = -tf.reduce_sum(count * proposal.log_likelihoods(), axis=1)
+        reconstruction = -tf.reduce_sum(count * proposal.rendering.log_likelihood_by_count(), axis=1)
         kl = presence.count_kl(logits, proposal.prior_logits)
-        return Estimate(tf.sigmoid(proposal.logits), reconstruction, kl, attending, tf.zeros_like(reconstruction))
+        return Estimate(tf.sigmoid(logits), reconstruction, kl, attending, tf.zeros_like(reconstruction))
 
 
 def make_estimator(config: AIRConfig) -> keras.layers.Layer:
-    """The estimator that a configuration chooses, built."""
-    if config.estimator == "nvil":
-        estimator = NVIL(config.baseline_units, config.centre_signal, config.normalise_signal, name="estimator")
-        estimator.build(config.canvas_size, config.max_steps)
-        return estimator
-    return {"concrete": Concrete, "enumerated": Enumerated}[config.estimator](name="estimator")
+    """Make and build the estimator that a configuration chooses."""
+    if config.estimator == "concrete":
+        return Concrete(config.temperature, config.stop_threshold, name="estimator")
+    if config.estimator == "enumerated":
+        return Enumerated(name="estimator")
+    estimator = NVIL(config.baseline_units, config.centre_signal, config.normalise_signal, name="estimator")
+    estimator.build(config.canvas_size, config.max_steps)
+    return estimator

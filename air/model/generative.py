@@ -1,23 +1,30 @@
-"""The generative model p(x, z): a scene is the sum of its objects, each painted from z_what into the window z_where."""
+"""The generative model p(x, z): a scene is the sum of its objects, each rendered from z_what into the window z_where.
+
+    n      ~ p(n)                        the number of objects
+    z_t    ~ p(scale) p(shift) p(z_what)        of each object t = 1 ... n
+    canvas = sum_t render(decode(z_what_t), z_where_t)
+    x      ~ p(x | canvas)               pixel by pixel
+
+(section 2 of the paper).
+"""
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, transformer
+from air.model.distributions import LATENTS, Normals, tfd
 
 PROBABILITY_RANGE = (1e-6, 1.0 - 1e-6)  # XLA folds log(1 - r + tiny) to log(1 - r), which is -inf at 1: clip instead
 
 
 class Scenes(NamedTuple):
-    """What AIR makes of a batch of scenes: B scenes, T steps, canvas H x W, windows h x w, Z latent dimensions.
+    """A batch of scenes as AIR describes them: B scenes, T steps, canvas H x W, window h x w, Z latent dimensions.
 
-    Steps that attend to nothing are included; `presence` and `count` tell them. The objects of a scene are its first `count`
-    steps.
+    Every step has its row, even if it attends to nothing; the objects of a scene are its first `count` steps.
     """
 
     count: Any  # [B] int32, inferred number of objects
@@ -27,24 +34,76 @@ class Scenes(NamedTuple):
     attention_boxes: Any  # [B, T, 4] the attention window (x, y, width, height), pixels
     z_what: Any  # [B, T, Z]
     decoded_windows: Any  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
-    objects: Any  # [B, T, H, W] the same on a canvas of its own, 0 for absent objects
+    objects: Any  # [B, T, H, W] the same rendered onto a canvas of its own, 0 for absent objects
     reconstruction: Any  # [B, H, W] all objects on one canvas, in [0, 1]
 
 
-def compose(
-    logits: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, canvas_size: tuple[int, int]
-) -> Scenes:
-    """Puts the decoder's windows together to scenes.
+class Rendering(NamedTuple):
+    """The decoded window of every step at its place on the canvas, and how well a number of them explains the images."""
+
+    images: tf.Tensor  # [batch, H, W] in [0, 1]
+    decoded_windows: tf.Tensor  # [batch, steps, h, w] in [0, 1]
+    z_where: tf.Tensor  # [batch, steps, 3]
+    likelihood: str  # a key of `LIKELIHOODS`
+    std: tf.Tensor  # scalar, of the Normal likelihood
+
+    def log_likelihood(self, z_pres: tf.Tensor) -> tf.Tensor:
+        """Compute log p(x | z) for z_pres in [0, 1]: [batch, steps] -> [batch] nats."""
+        # z_pres multiplies the windows rather than their canvases, because they are smaller.
+        weighted = self.decoded_windows * z_pres[..., None, None]
+        canvas = transformer.render_sum(weighted, self.z_where, self.images.shape[1:])
+        return LIKELIHOODS[self.likelihood](self.images, canvas, self.std)
+
+    def log_likelihood_by_count(self) -> tf.Tensor:
+        """Compute log p(x | n, z) for n = 0 ... T objects, the first n steps: [batch, steps + 1] nats."""
+        canvases = transformer.render_cumsum(self.decoded_windows, self.z_where, self.images.shape[1:])
+        return LIKELIHOODS[self.likelihood](self.images[:, None], canvases, self.std)
+
+
+def prior(config: AIRConfig, step: Any) -> Normals:
+    """Return the prior p(z) of an object's latent variables at a training step, see `distributions`."""
+    c = config
+    return {
+        "scale": tfd.Normal(c.scale_prior_mean(step), tf.sqrt(c.scale_prior_variance(step))),
+        "shift": tfd.Normal(c.shift_prior_mean(step), tf.sqrt(c.shift_prior_variance(step))),
+        "z_what": tfd.Normal(c.z_what_prior_mean(step), tf.sqrt(c.z_what_prior_variance(step))),
+    }
+
+
+def draw_prior(config: AIRConfig, step: Any, scenes: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw the latent variables of `max_steps` objects in each of several scenes from their prior.
 
     Args:
-        logits: [batch, steps, h, w] the decoder's answer to z_what.
+        config: the model's.
+        step: training step, by which annealed priors are taken.
+        scenes: number of scenes.
+        seed: [2] integers.
+
+    Returns:
+        z_what [scenes, steps, z_what_size] and z_where [scenes, steps, 3].
+    """
+    sizes = {"scale": 1, "shift": 2, "z_what": config.z_what_size}
+    p, drawn = prior(config, step), {}
+    for name, key in zip(LATENTS, tf.unstack(tf.random.split(seed, 3)), strict=True):
+        noise = distributions.standard_normal([scenes, config.max_steps, sizes[name]], key)
+        drawn[name] = p[name].loc + p[name].scale * noise
+    return drawn["z_what"], transformer.as_z_where(tf.concat([drawn["scale"], drawn["shift"]], axis=-1))
+
+
+def compose(
+    window_logits: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, canvas_size: tuple[int, int]
+) -> Scenes:
+    """Compose scenes from the decoder's windows.
+
+    Args:
+        window_logits: [batch, steps, h, w] the decoder's output for z_what.
         z_what: [batch, steps, z_what_size].
         z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
         present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
         canvas_size: height and width, in pixels.
     """
-    windows = tf.sigmoid(logits)
-    objects = transformer.render(windows, z_where, canvas_size) * present[..., None, None]
+    decoded_windows = tf.sigmoid(window_logits)
+    objects = transformer.render(decoded_windows, z_where, canvas_size) * present[..., None, None]
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
         presence=present,
@@ -52,31 +111,14 @@ def compose(
         shift=z_where[..., 1:],
         attention_boxes=transformer.attention_boxes(z_where, canvas_size),
         z_what=z_what,
-        decoded_windows=windows,
+        decoded_windows=decoded_windows,
         objects=objects,
         reconstruction=tf.clip_by_value(tf.reduce_sum(objects, axis=1), 0.0, 1.0),
     )
 
 
-def draw_prior(config: AIRConfig, now: SimpleNamespace, scenes: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws z_what [scenes, steps, z_what_size] and z_where [scenes, steps, 3] from their priors.
-
-    Args:
-        config: the model's.
-        now: its values at the model's step.
-        scenes: how many.
-        seed: [2] integers.
-    """
-    sizes = {"scale": 1, "shift": 2, "z_what": config.z_what_size}
-    drawn = {}
-    for key, (name, size) in zip(tf.unstack(tf.random.split(seed, 3)), sizes.items(), strict=True):
-        noise = distributions.standard_normal([scenes, config.max_steps, size], key)
-        drawn[name] = getattr(now, f"{name}_prior_mean") + getattr(now, f"{name}_prior_variance") ** 0.5 * noise
-    return drawn["z_what"], transformer.as_z_where(tf.concat([drawn["scale"], drawn["shift"]], axis=-1))
-
-
 def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of grey values and Bernoulli probabilities, in nats, summed over the pixels of each scene.
+    """Compute the cross-entropy of grey values and Bernoulli probabilities in nats, summed over the pixels of each scene.
 
     Args:
         images: [..., height, width] in [0, 1].
@@ -86,16 +128,16 @@ def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(images * tf.math.log(canvas) + (1.0 - images) * tf.math.log1p(-canvas), axis=(-2, -1))
 
 
-def normal_log_prob(images: tf.Tensor, canvas: tf.Tensor, deviation: tf.Tensor | float) -> tf.Tensor:
-    """log Normal(images; canvas, deviation^2) in nats, summed over the pixels of each scene, see `cross_entropy`."""
+def normal_log_prob(images: tf.Tensor, canvas: tf.Tensor, std: tf.Tensor | float) -> tf.Tensor:
+    """Compute log Normal(images; canvas, std²) in nats, summed over the pixels of each scene, see `cross_entropy`."""
     pixels = images.shape[-1] * images.shape[-2]
     squares = tf.reduce_sum(tf.square(images - canvas), axis=(-2, -1))
-    return -squares / (2 * deviation**2) - pixels * (tf.math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    return -squares / (2 * std**2) - pixels * (tf.math.log(std) + 0.5 * math.log(2 * math.pi))
 
 
 LIKELIHOODS: dict[str, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]] = {
-    "cross_entropy": lambda images, canvas, deviation: -cross_entropy(images, canvas),
+    "cross_entropy": lambda images, canvas, std: -cross_entropy(images, canvas),
     "normal": normal_log_prob,
 }
-"""log p(x | canvas) by images, canvas and deviation: the pixel cross-entropy, which isn't normalised over grey values, and
-the paper's Normal, the only one with a deviation."""
+"""log p(x | canvas) of images, canvas and std: the pixel cross-entropy, which is not normalised over grey values, and the
+paper's Normal, the only one with a std."""

@@ -1,4 +1,4 @@
-"""Pictures as a model takes them."""
+"""Images as the model takes them."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from air.errors import DataError
 
 
 def as_float(images: tf.Tensor) -> tf.Tensor:
-    """Images in [0, 1], from bytes or floats."""
+    """Convert images of bytes, or of floats in [0, 1], to float32 in [0, 1]."""
     images = tf.convert_to_tensor(images)
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
 
 
 def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images in [0, 1] and true counts, -1 where the data has no counts."""
-    images, counts = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
+    """Split a batch of `fit` into images in [0, 1] and true counts, -1 where the data has none."""
+    images, count = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
     if isinstance(images, (tuple, list)):
         (images,) = images
-    counts = tf.fill(tf.shape(images)[:1], -1) if counts is None else tf.cast(counts, tf.int32)
-    return as_float(images), counts
+    count = tf.fill(tf.shape(images)[:1], -1) if count is None else tf.cast(count, tf.int32)
+    return as_float(images), count
 
 
 def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
-    """Images in [0, 1] as a float32 array [batch, height, width].
+    """Check images and convert them to a float32 array [batch, height, width] in [0, 1].
 
     Raises:
         DataError: unless they are an array of that shape, of bytes, or of floats in [0, 1].

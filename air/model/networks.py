@@ -1,4 +1,4 @@
-"""The trainable parts of AIR: the controller with its heads, the glimpse encoder and the glimpse decoder."""
+"""The trainable parts of AIR: controller with heads, refiner, glimpse encoder and glimpse decoder."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,24 +6,23 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from air.model.distributions import gaussian, tfd
+from air.model.distributions import Normals, gaussian, tfd
 
-LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite whatever a head answers
+LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite
 
 
 class Posterior(NamedTuple):
-    """What the controller believes of every step."""
+    """The controller's posterior of z_where and z_pres at every step."""
 
-    scale: tfd.Normal  # [batch, steps, 1] pre-sigmoid
-    shift: tfd.Normal  # [batch, steps, 2] pre-tanh
+    where: Normals  # "scale" [batch, steps, 1], before a sigmoid, and "shift" [batch, steps, 2], before a tanh
     presence_logits: tf.Tensor  # [batch, steps] log-odds
 
 
 class State(NamedTuple):
-    """The LSTM's state."""
+    """The LSTM's state (c, h)."""
 
-    cell: tf.Tensor  # [batch, lstm_units]
-    output: tf.Tensor  # [batch, lstm_units]
+    c: tf.Tensor  # [batch, lstm_units] cell
+    h: tf.Tensor  # [batch, lstm_units] output
 
 
 def mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.Layer]:
@@ -31,7 +30,7 @@ def mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.L
 
 
 def build_chain(layers: Sequence[keras.layers.Dense], inputs: int) -> None:
-    """Builds dense layers, each of which reads the one before and the first one `inputs` numbers."""
+    """Build a chain of dense layers, the first of which takes `inputs` numbers."""
     for layer in layers:
         layer.build((None, inputs))
         inputs = layer.units
@@ -49,9 +48,9 @@ def clip_log_variance(x: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="air")
 class Controller(keras.layers.Layer):
-    """The recurrent network that decides where each step looks and whether it sees an object.
+    """The recurrent network that decides where each step attends and whether there is an object.
 
-    An LSTM sees the canvas (flattened, or after a small CNN) at every step; a head for each parameter of the posterior
+    An LSTM sees the canvas (flattened, or after a small CNN) at every step, and a head for each parameter of the posterior
     reads its output. Where the canvas is the same at every step, its projection to the gates is computed once.
 
     Args:
@@ -62,7 +61,7 @@ class Controller(keras.layers.Layer):
         cnn_kernels: widths of their kernels, in pixels.
         cnn_strides: their strides, in pixels.
         cnn_pools: widths of the max-poolings after them, 1 for none.
-        latent_size: size of the latents of the step before, if the LSTM sees them; 0 if not.
+        latent_size: size of the latents of the step before, which the LSTM sees; 0 if it does not.
     """
 
     def __init__(
@@ -115,39 +114,39 @@ class Controller(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, canvas: tf.Tensor) -> Posterior:
-        """All steps at once, each seeing the same canvas and no latents: [batch, height, width] in [0, 1]."""
+        """Take all steps at once, each seeing the same canvas [batch, height, width] and no latents."""
         from_canvas, state = self.read(canvas), None
         outputs = []
         for _ in range(self.steps):
             state = self.advance(from_canvas, None, state)
-            outputs.append(state.output)
+            outputs.append(state.h)
         return self.answer(tf.stack(outputs, axis=1))
 
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
-        """What a canvas [batch, height, width] adds to the gates: [batch, 4 * lstm_units]."""
+        """Compute what a canvas [batch, height, width] in [0, 1] contributes to the gates: [batch, 4 * lstm_units]."""
         return self.input_gates(self.flatten(run(self.cnn, canvas[..., None])))
 
     def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> State:
-        """One step of the LSTM, and its state after it.
+        """Take one step of the LSTM and return the state after it.
 
         Args:
-            from_canvas: [batch, 4 * lstm_units], of `read`.
+            from_canvas: [batch, 4 * lstm_units], from `read`.
             latents: [batch, latent_size] of the step before; None for none.
-            state: after the step before; None at the first, which has nothing to remember.
+            state: after the step before; None at the first.
         """
         if state is None:  # zeros, not nothing: weights that nothing reads would have no gradient where there is one step
             nothing = tf.zeros([tf.shape(from_canvas)[0], self.lstm_units])
             state = State(nothing, nothing)
-        gates = from_canvas + self.recurrent_gates(state.output)
+        gates = from_canvas + self.recurrent_gates(state.h)
         if latents is not None:
             gates += self.latent_gates(latents)
-        write, forget, candidate, read = tf.split(gates, 4, axis=-1)
-        # + 1: an LSTM starts to learn faster when it starts by remembering (Jozefowicz et al., 2015)
-        cell = tf.sigmoid(forget + 1.0) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
-        return State(cell, tf.sigmoid(read) * tf.tanh(cell))
+        i, f, g, o = tf.split(gates, 4, axis=-1)
+        # + 1: an LSTM learns faster when it begins by remembering (Jozefowicz et al., 2015)
+        c = tf.sigmoid(f + 1.0) * state.c + tf.sigmoid(i) * tf.tanh(g)
+        return State(c, tf.sigmoid(o) * tf.tanh(c))
 
     def answer(self, outputs: tf.Tensor) -> Posterior:
-        """The posterior of as many steps as there are outputs, [batch, steps, lstm_units]."""
+        """Compute the posterior of every step from the LSTM's outputs [batch, steps, lstm_units]."""
         steps = outputs.shape[1]
         features = tf.reshape(outputs, [-1, self.lstm_units])
 
@@ -155,29 +154,24 @@ class Controller(keras.layers.Layer):
             answer = self.heads[name](features)
             return tf.reshape(answer, [-1, steps, answer.shape[-1]])
 
-        return Posterior(
-            scale=gaussian(head("scale_mean"), clip_log_variance(head("scale_log_variance"))),
-            shift=gaussian(head("shift_mean"), clip_log_variance(head("shift_log_variance"))),
-            presence_logits=head("presence")[..., 0],
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        fields = ("steps", "lstm_units", "head_units", "cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools", "latent_size")
-        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}
+        where = {
+            name: gaussian(head(f"{name}_mean"), clip_log_variance(head(f"{name}_log_variance"))) for name in ("scale", "shift")
+        }
+        return Posterior(where, head("presence")[..., 0])
 
 
 class Correction(NamedTuple):
-    """How a posterior of z_where is changed, at every step."""
+    """What is added to the posterior of z_where at every step."""
 
-    scale: tf.Tensor  # [batch, steps, 1] added to the mean of the pre-sigmoid scale
-    shift: tf.Tensor  # [batch, steps, 2] of the mean, in window units
-    scale_log_variance: tf.Tensor  # [batch, steps, 1] added
-    shift_log_variance: tf.Tensor  # [batch, steps, 2] added
+    scale: tf.Tensor  # [batch, steps, 1] to the mean of the unbounded scale
+    shift: tf.Tensor  # [batch, steps, 2] to the mean of the unbounded shift, window units
+    scale_log_variance: tf.Tensor  # [batch, steps, 1]
+    shift_log_variance: tf.Tensor  # [batch, steps, 2]
 
 
 @keras.saving.register_keras_serializable(package="air")
 class Refiner(keras.layers.Layer):
-    """Says from a window how the attention should move; before training, not at all.
+    """Predicts a correction to z_where from a first glimpse; zero-initialised, so that it starts as a no-op.
 
     Args:
         units: hidden layers.
@@ -195,18 +189,15 @@ class Refiner(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, window: tf.Tensor) -> Correction:
-        """Args: window: [batch, steps, height, width]."""
+        """Predict the correction from glimpses [batch, steps, height, width]."""
         steps, height, width = window.shape[1:]
         answer = self.correction(run(self.hidden, tf.reshape(window, [-1, height * width])))
         return Correction(*tf.split(tf.reshape(answer, [-1, steps, 6]), [1, 2, 1, 2], axis=-1))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units, "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable(package="air")
 class GlimpseEncoder(keras.layers.Layer):
-    """The posterior of z_what given an attention window.
+    """Infers the posterior of z_what from a glimpse.
 
     Args:
         units: hidden layers.
@@ -227,20 +218,16 @@ class GlimpseEncoder(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, window: tf.Tensor) -> tfd.Normal:
-        """Args: window: [batch, steps, height, width]. Returns a Normal of shape [batch, steps, z_what_size]."""
+        """Encode glimpses [batch, steps, height, width] to a Normal of shape [batch, steps, z_what_size]."""
         steps, height, width = window.shape[1:]
         answer = self.parameters(run(self.hidden, tf.reshape(window, [-1, height * width])))
         mean, log_variance = tf.split(tf.reshape(answer, [-1, steps, 2 * self.z_what_size]), 2, axis=-1)
         return gaussian(mean, clip_log_variance(log_variance))
 
-    def get_config(self) -> dict[str, Any]:
-        fields = ("units", "z_what_size", "activation")
-        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}
-
 
 @keras.saving.register_keras_serializable(package="air")
 class GlimpseDecoder(keras.layers.Layer):
-    """The picture of an object, given its z_what.
+    """Decodes z_what to the picture of an object.
 
     Args:
         window_size: height and width of a window, in pixels.
@@ -269,11 +256,7 @@ class GlimpseDecoder(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, z_what: tf.Tensor) -> tf.Tensor:
-        """Args: z_what: [batch, steps, z_what_size]. Returns logits of pixels, [batch, steps, height, width]."""
+        """Decode z_what [batch, steps, z_what_size] to logits of pixels, [batch, steps, height, width]."""
         steps, size = z_what.shape[1:]
         logits = self.logits(run(self.hidden, tf.reshape(z_what, [-1, size])))
         return tf.reshape(logits, [-1, steps, *self.window_size])
-
-    def get_config(self) -> dict[str, Any]:
-        fields = ("window_size", "units", "activation", "bias")
-        return {**super().get_config(), **{name: getattr(self, name) for name in fields}}

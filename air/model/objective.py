@@ -1,77 +1,82 @@
-"""The loss: the negative ELBO in nats (section 2 of the paper), whichever way z_pres is learned."""
+"""The loss: the negative evidence lower bound (ELBO) of one scene, in nats (section 2.2 of the paper).
 
-from types import SimpleNamespace
-from typing import NamedTuple
+-ELBO = E_q [ -log p(x | z) ]  +  KL(q(z_pres | x) || p(z_pres))
+        + sum over steps t that attend to an object:
+            KL(q(scale_t | x) || p(scale)) + KL(q(shift_t | x) || p(shift)) + KL(q(z_what_t | x) || p(z_what))
+"""
+
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from air.config import AIRConfig
-from air.model import distributions, transformer
-from air.model.estimators import Estimate, Proposal
-from air.model.generative import LIKELIHOODS
-from air.model.inference import Attention, latent_kl
+from air.model import distributions, generative
+from air.model.estimators import Estimate, Estimator, Proposal
+from air.model.generative import Rendering
+from air.model.inference import Attention
 
 
 class Losses(NamedTuple):
-    """The negative ELBO of each scene and its parts, in nats."""
+    """The terms of the negative ELBO in nats, unweighted but for the total."""
 
-    total: tf.Tensor  # [batch], weighted with the configured weights; its gradient is what training follows
-    reconstruction: tf.Tensor  # [batch]
-    z_pres_kl: tf.Tensor  # [batch, steps], masked
-    scale_kl: tf.Tensor  # [batch, steps], masked
-    shift_kl: tf.Tensor  # [batch, steps], masked
-    z_what_kl: tf.Tensor  # [batch, steps], masked
+    total: tf.Tensor  # [batch] with the weights of the configuration
+    reconstruction: tf.Tensor  # [batch] -log p(x | z)
+    z_pres_kl: tf.Tensor  # [batch, steps]
+    scale_kl: tf.Tensor  # [batch, steps] of the steps that attend to an object
+    shift_kl: tf.Tensor  # [batch, steps]
+    z_what_kl: tf.Tensor  # [batch, steps]
 
 
-def propose(
+def negative_elbo(
     config: AIRConfig,
-    now: SimpleNamespace,
+    step: Any,
     images: tf.Tensor,
     attention: Attention,
     prior_logits: tf.Tensor,
-    noise_seed: tf.Tensor | None,
-) -> tuple[Proposal, dict[str, tf.Tensor]]:
-    """What an estimator of z_pres has to go by.
+    estimator: Estimator,
+    seed: tf.Tensor,
+    noise_seed: tf.Tensor | None = None,
+) -> tuple[Losses, Estimate]:
+    """Estimate the negative ELBO of each scene from one sample of the latent variables.
 
     Args:
         config: the model's.
-        now: its values at this step.
+        step: training step, at which annealed values are taken.
         images: [batch, H, W] in [0, 1].
-        attention: to these images.
-        prior_logits: [steps] prior log-odds that a step attends to an object.
-        noise_seed: [2] integers, for the decoder's noise; None for none.
-
-    Returns:
-        The proposal, and the KLs of `latent_kl`.
+        attention: the inference network's q(z | x) and a sample of it.
+        prior_logits: [steps] prior log-odds that a step attends to an object, if all before it do.
+        estimator: of the gradient with respect to z_pres.
+        seed: [2] integers, of z_pres.
+        noise_seed: [2] integers, of the noise on the decoder's logits; None for no noise.
     """
+    # log p(x | z): the objects of all steps on one canvas
     logits = attention.window_logits
     if noise_seed is not None and not config.decoder_noise.is_zero:
-        logits += now.decoder_noise * distributions.standard_normal(tf.shape(logits), noise_seed)
-    windows = tf.sigmoid(logits)
+        logits += config.decoder_noise(step) * distributions.standard_normal(tf.shape(logits), noise_seed)
+    std = config.likelihood_std(step)
+    rendering = Rendering(images, tf.sigmoid(logits), attention.z_where, config.likelihood, std)
 
-    def log_prob(seen: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
-        return LIKELIHOODS[config.likelihood](seen, canvas, now.likelihood_std)
-
-    def log_likelihood(z_pres: tf.Tensor) -> tf.Tensor:
-        # Presence multiplies the window, not the canvas, because the window is smaller.
-        return log_prob(
-            images, transformer.render_sum(windows * z_pres[..., None, None], attention.z_where, config.canvas_size)
-        )
-
-    def log_likelihoods() -> tf.Tensor:
-        return log_prob(images[:, None], transformer.render_cumsum(windows, attention.z_where, config.canvas_size))
-
-    kl = latent_kl(attention, now)
-    weighted = tf.add_n([getattr(now, f"{name}_kl_weight") * value for name, value in kl.items()])
-    return Proposal(images, attention.presence_logits, prior_logits, weighted, log_likelihood, log_likelihoods), kl
-
-
-def negative_elbo(now: SimpleNamespace, proposal: Proposal, kl: dict[str, tf.Tensor], estimate: Estimate) -> Losses:
-    """The losses of an estimate; `now` has the configuration's values at this step, `kl` is of `propose`."""
-    by_step = now.z_pres_kl_weight * estimate.z_pres_kl + estimate.attending * proposal.latent_kl
-    return Losses(
-        total=estimate.reconstruction + tf.reduce_sum(by_step, axis=1) + estimate.surrogate,
-        reconstruction=estimate.reconstruction,
-        z_pres_kl=estimate.z_pres_kl,
-        **{f"{name}_kl": estimate.attending * value for name, value in kl.items()},
+    # KL(q(z_where, z_what | x) || p(z_where, z_what)) of every step, [batch, steps] each, as if it attended to an object
+    kl = distributions.kl(attention.posterior, generative.prior(config, step))
+    object_kl = tf.add_n(
+        [
+            config.scale_kl_weight(step) * kl["scale"],
+            config.shift_kl_weight(step) * kl["shift"],
+            config.z_what_kl_weight(step) * kl["z_what"],
+        ]
     )
+
+    # The expectation over z_pres: which steps attend to an object, and KL(q(z_pres | x) || p(z_pres))
+    proposal = Proposal(rendering, attention.presence_logits, prior_logits, object_kl)
+    z_pres = estimator.estimate(proposal, step, seed)
+    by_step = config.z_pres_kl_weight(step) * z_pres.kl + z_pres.attending * object_kl
+
+    losses = Losses(
+        total=z_pres.reconstruction + tf.reduce_sum(by_step, axis=1) + z_pres.surrogate,
+        reconstruction=z_pres.reconstruction,
+        z_pres_kl=z_pres.kl,
+        scale_kl=z_pres.attending * kl["scale"],
+        shift_kl=z_pres.attending * kl["shift"],
+        z_what_kl=z_pres.attending * kl["z_what"],
+    )
+    return losses, z_pres

@@ -1,7 +1,7 @@
 """An annealed learning rate for Keras' optimisers, and the clipping of gradients."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,7 +11,7 @@ from air.schedules import Schedule
 
 @keras.saving.register_keras_serializable(package="air")
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A `Schedule` as Keras' optimisers want it.
+    """A `Schedule` in the form that Keras' optimisers take.
 
     Args:
         schedule: a number, a `Schedule` or its text form, with its number of steps.
@@ -28,15 +28,15 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def as_learning_rate(rate: Any) -> Any:
-    """A learning rate as Keras' optimisers take it, from a number, a `Schedule`, its text form or one of theirs."""
+    """Convert a number, a `Schedule`, its text form or a Keras schedule to what Keras' optimisers take."""
     return LearningRate(rate) if isinstance(rate, (str, Schedule)) else rate
 
 
 def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The Euclidean norm of all elements of all tensors, a scalar.
+    """Compute the Euclidean norm of all elements of all tensors, a scalar.
 
-    Same as `tf.linalg.global_norm`, whose sums XLA may not reorder and so not vectorise on a CPU: a product with a vector of
-    ones takes a sixth of the time, which is a tenth of a whole training step.
+    XLA may not reorder the sums of `tf.linalg.global_norm`, and so cannot vectorise them on a CPU: a product with a vector of
+    ones takes a sixth of the time, which saves a tenth of a training step.
     """
 
     def sum_of_squares(tensor: tf.Tensor) -> tf.Tensor:
@@ -46,10 +46,18 @@ def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.sqrt(tf.add_n([sum_of_squares(tensor) for tensor in tensors]))
 
 
-def clip(tensors: Sequence[tf.Tensor], limit: tf.Tensor | None) -> tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Tensors scaled down to a global norm, if they have more; and their norms before and after."""
-    norm = global_norm(tensors)
+class Clipped(NamedTuple):
+    """Gradients after clipping, and their global norms."""
+
+    gradients: Sequence[tf.Tensor]
+    norm: tf.Tensor  # scalar, before clipping
+    clipped_norm: tf.Tensor  # scalar, after
+
+
+def clip(gradients: Sequence[tf.Tensor], limit: tf.Tensor | None) -> Clipped:
+    """Scale gradients down to a global norm if theirs is larger; None for no limit."""
+    norm = global_norm(gradients)
     if limit is None:
-        return tensors, norm, norm
-    clipped, _ = tf.clip_by_global_norm(tensors, limit, use_norm=norm)
-    return clipped, norm, tf.minimum(norm, limit)
+        return Clipped(gradients, norm, norm)
+    clipped, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+    return Clipped(clipped, norm, tf.minimum(norm, limit))

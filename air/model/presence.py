@@ -1,7 +1,7 @@
-"""The number of objects as a chain of yes and no: its distributions, and how one reads it from z_pres.
+"""The number of objects as a chain of Bernoulli variables, one a step (section 2.1 of the paper).
 
-The step t attends to an object with probability q_t = sigmoid(logit_t) if all steps before it do, and the first that does not
-ends the scene. So the number of objects n of T steps is distributed as (section 2.1 of the paper)
+Step t attends to an object with probability q_t = sigmoid(logit_t) if all steps before it do, and the first step that does not
+ends the scene. So the number of objects n, of T steps, is distributed as
 
     q(n) = (1 - q_{n+1}) prod_{t <= n} q_t,   and for n = T the product alone.
 """
@@ -10,15 +10,20 @@ import tensorflow as tf
 
 
 def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor:
-    """Rounds z_pres and ends every scene at its first 0: [batch, steps] of 0.0 and 1.0, whose sum is the count.
+    """Round z_pres and end every scene at its first 0: [batch, steps] of 0.0 and 1.0, whose sum is the count.
 
-    With uniform random numbers as thresholds, it draws from Bernoulli distributions of mean `z_pres`.
+    With uniform random numbers as thresholds, this draws from Bernoulli distributions of mean `z_pres`.
     """
     return tf.math.cumprod(tf.cast(z_pres > threshold, tf.float32), axis=1)
 
 
+def previous(present: tf.Tensor) -> tf.Tensor:
+    """Shift presence by one step, with 1 at the first step, which every scene reaches: [batch, steps]."""
+    return tf.concat([tf.ones_like(present[:, :1]), present[:, :-1]], axis=1)
+
+
 def log_count(logits: tf.Tensor) -> tf.Tensor:
-    """log q(n): [..., steps] log-odds of presence -> [..., steps + 1]."""
+    """Compute log q(n) from the log-odds of presence: [..., steps] -> [..., steps + 1]."""
     present = tf.cumsum(tf.math.log_sigmoid(logits), axis=-1)
     absent = tf.math.log_sigmoid(-logits)
     nothing = tf.zeros_like(absent[..., :1])
@@ -26,7 +31,7 @@ def log_count(logits: tf.Tensor) -> tf.Tensor:
 
 
 def step_logits(log_prior: tf.Tensor) -> tf.Tensor:
-    """The log-odds of each step's presence that make up a distribution of the count, the inverse of `log_count`.
+    """Compute the log-odds of each step's presence from a distribution of the count, the inverse of `log_count`.
 
     Args:
         log_prior: [steps + 1] log p(n), finite.
@@ -39,21 +44,20 @@ def step_logits(log_prior: tf.Tensor) -> tf.Tensor:
 
 
 def reached(logits: tf.Tensor) -> tf.Tensor:
-    """q(n >= t), how likely the step t attends to an object: [..., steps] log-odds -> [..., steps]."""
+    """Compute q(n >= t), the probability that step t attends to an object: [..., steps] log-odds -> [..., steps]."""
     return tf.exp(tf.cumsum(tf.math.log_sigmoid(logits), axis=-1))
 
 
 def count_kl(logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
-    """KL(q(n) || p(n)) in nats, as the share of each step; the sum over the steps is the whole.
+    """Compute KL(q(n) || p(n)) in nats, split by step: [batch, steps], whose sum over the steps is the KL.
 
-    By the chain rule the share of step t is q(n >= t - 1), that the step is reached, times the KL of two Bernoulli variables.
+    By the chain rule, step t contributes q(n >= t - 1), the probability that it is reached, times the KL of two Bernoulli
+    variables.
 
     Args:
         logits: [batch, steps] log-odds of presence, if all steps before are present.
         prior_logits: [steps], the prior's.
     """
-    before = reached(logits)[:, :-1]
-    before = tf.concat([tf.ones_like(logits[:, :1]), before], axis=1)
     yes = tf.sigmoid(logits) * (tf.math.log_sigmoid(logits) - tf.math.log_sigmoid(prior_logits))
     no = tf.sigmoid(-logits) * (tf.math.log_sigmoid(-logits) - tf.math.log_sigmoid(-prior_logits))
-    return before * (yes + no)
+    return previous(reached(logits)) * (yes + no)

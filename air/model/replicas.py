@@ -1,10 +1,11 @@
-"""Training steps of a model on several replicas of a `tf.distribute` strategy.
+"""Training on several replicas of a `tf.distribute` strategy.
 
-The replicas together do what one device does with the whole batch: their shares are its consecutive parts, each draws the
-random numbers of its own scenes, and whatever is a mean or a sum over scenes is reduced over all of them. Without a strategy,
-and with a single replica, every function of a training step returns here what it was given.
+The replicas together do what one device does with the whole batch: each takes one of its consecutive parts and draws the random
+numbers of its own scenes, and means and sums over scenes are reduced over all replicas. Without a strategy, or with a single
+replica, the functions here return what they are given.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,35 +16,39 @@ import tensorflow as tf
 class ReplicatedModel(keras.Model):
     """A Keras model that `fit` can train under a strategy.
 
-    Its `train_step` calls `replica_differentiate` for its own `differentiate`, and the functions below for whatever is of all
-    replicas; its `logs` are what `train_step` returns; its `compile` builds the optimiser.
+    Subclasses define `differentiate`, the losses and gradients of a batch, and `logs`, what `train_step` returns; their
+    `train_step` calls `differentiate_replica`, and the functions below for what concerns all replicas.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stop_requested = False
 
-    def compile(self, *arguments: Any, **kwargs: Any) -> None:
-        super().compile(*arguments, **kwargs)
-        self.replica_differentiate = self.differentiate
-        if self._distribute_strategy is not None and self.jit_compile:
-            # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
-            self.replica_differentiate = tf.function(self.differentiate, jit_compile=True)
+    def differentiate_replica(self, images: tf.Tensor) -> Any:
+        """Run `differentiate` within a training step."""
+        if self._distribute_strategy is None or not self.jit_compile:
+            return self.differentiate(images)
+        # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
+        return self._differentiate_with_xla(images)
+
+    @functools.partial(tf.function, jit_compile=True)
+    def _differentiate_with_xla(self, images: tf.Tensor) -> Any:
+        return self.differentiate(images)
 
     def request_stop(self) -> None:
-        """Ends `fit` soon, and on all workers after the same step."""
+        """Stop `fit` soon, on all workers after the same step."""
         self.stop_requested = True
         if self._distribute_strategy is None:
             self.stop_training = True
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Not needed, as everything is built before. Keras' own fails on the batches of several workers."""
+        """Do nothing: everything is built already, and Keras' own fails on the batches of several workers."""
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls with the iterator of batches: `steps_per_execution` training steps on all replicas.
+        """Make the function that `fit` calls: `steps_per_execution` training steps on all replicas.
 
-        Keras' own would compile the step with XLA as a whole, which can't reduce over replicas on CPUs, and reduces the logs of
-        several workers along an axis that scalars don't have. This one also lets one worker stop all of them.
+        Keras' own compiles the whole step with XLA, which can't reduce over replicas on CPUs, and reduces the logs of several
+        workers along an axis that scalars don't have. This one also lets one worker stop all of them.
         """
         strategy = self._distribute_strategy
         if strategy is None:
@@ -68,7 +73,7 @@ class ReplicatedModel(keras.Model):
 
 
 def own_part(draw: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
-    """This replica's part of the random numbers that one device would draw for the scenes of the global batch.
+    """Draw this replica's part of the random numbers that one device would draw for the global batch.
 
     Args:
         draw: maps a shape to numbers.
@@ -84,7 +89,7 @@ def own_part(draw: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
 
 
 def mean(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The means of tensors over the replicas."""
+    """Average tensors over the replicas."""
     context = _replica_context()
     if context is None or not tensors:
         return list(tensors)
@@ -92,7 +97,7 @@ def mean(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[Any]) -> None:
-    """Applies gradients that are the same on all replicas; `optimizer.apply` would sum them over the replicas.
+    """Apply gradients that are the same on all replicas, over which `optimizer.apply` would sum them.
 
     Raises:
         ValueError: for an optimiser whose `apply` does more than `update_step`, if there are several replicas.
@@ -116,6 +121,6 @@ def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[An
 
 
 def _replica_context() -> tf.distribute.ReplicaContext | None:
-    """That of the replica whose step is being traced, if there are others."""
+    """Return the context of the replica whose step is being traced, or None if it is the only one."""
     context = tf.distribute.get_replica_context()
     return None if context is None or context.num_replicas_in_sync == 1 else context

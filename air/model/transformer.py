@@ -6,9 +6,9 @@ pixel, 1 the outer edge of the last. An attention window with `z_where` = (scale
 
     canvas coordinate = scale * window coordinate + shift.
 
-Bilinear sampling of such a transform is separable: a picture is multiplied from the left by a matrix of row weights and from
-the right by one of column weights, with the hat function max(0, 1 - |source - pixel|) as their entries. This is exact, has no
-gather, and its gradient with respect to `z_where` is the bilinear sampler's own. Everything outside a picture is 0.
+Bilinear sampling of such a transform is separable: an image is multiplied from the left by a matrix of row weights and from
+the right by one of column weights, whose entries are the hat function max(0, 1 - |source - pixel|). This is exact, has no
+gather, and its gradient with respect to `z_where` is the bilinear sampler's own. Everything outside an image is 0.
 """
 
 import tensorflow as tf
@@ -17,12 +17,12 @@ SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rende
 
 
 def as_z_where(where: tf.Tensor) -> tf.Tensor:
-    """(scale, shift_x, shift_y) in canvas units from their unbounded form, [..., 3]."""
+    """Map unbounded scale and shift, [..., 3], to (scale, shift_x, shift_y) in canvas units."""
     return tf.concat([tf.sigmoid(tf.clip_by_value(where[..., :1], *SCALE_LOGIT_RANGE)), tf.tanh(where[..., 1:])], axis=-1)
 
 
 def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) -> tf.Tensor:
-    """Reads attention windows from a canvas.
+    """Crop attention windows from a canvas.
 
     Args:
         canvas: [batch, canvas_height, canvas_width], or one for every step: [batch, steps, canvas_height, canvas_width].
@@ -41,7 +41,7 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
 
 
 def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
-    """Writes windows onto empty canvases, the inverse of `crop`.
+    """Render windows onto empty canvases, the inverse of `crop`.
 
     Args:
         window: [batch, steps, window_height, window_width].
@@ -56,7 +56,7 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
 
 
 def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
-    """The sum of all steps' `render`, [batch, canvas_height, canvas_width], without making each step's own canvas."""
+    """Render all steps onto one canvas, [batch, canvas_height, canvas_width], without a canvas for each step."""
     rows, columns = _render_weights(window, z_where, canvas_size)
     height, width = canvas_size
     contracted = window.shape[1] * window.shape[3]  # the columns of all windows side by side: one product sums over the steps
@@ -66,13 +66,13 @@ def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, in
 
 
 def render_cumsum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
-    """The sums of the first 0, 1 ... steps' `render`, [batch, steps + 1, canvas_height, canvas_width]."""
+    """Render the first 0, 1 ... T steps onto one canvas each, [batch, steps + 1, canvas_height, canvas_width]."""
     objects = render(window, z_where, canvas_size)
     return tf.cumsum(tf.pad(objects, [[0, 0], [1, 0], [0, 0], [0, 0]]), axis=1)
 
 
 def attention_boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
-    """The attention windows as (x, y, width, height) in canvas pixels, x and y at the upper left corner: [..., 4]."""
+    """Compute attention windows as (x, y, width, height) in pixels, x and y at the upper left corner: [..., 4]."""
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
     height, width = canvas_size
     return tf.stack(
@@ -81,12 +81,12 @@ def attention_boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tens
 
 
 def _centres(size: int) -> tf.Tensor:
-    """Coordinates of the pixels' centres, from edge -1 to edge 1."""
+    """Compute the coordinates of the pixels' centres, from edge -1 to edge 1."""
     return (2.0 * tf.range(size, dtype=tf.float32) + 1.0) / size - 1.0
 
 
 def _render_weights(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Weights of rows and columns [batch, steps, canvas, window] that read a window at every pixel of the canvas."""
+    """Compute weights of rows and columns [batch, steps, canvas, window] that read a window at every pixel of the canvas."""
     height, width = window.shape[-2:]
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
     inverse = 1.0 / scale
@@ -96,7 +96,7 @@ def _render_weights(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[in
 
 
 def _weights(target: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, source_size: int) -> tf.Tensor:
-    """Bilinear weights [..., target, source] that read a line of `source_size` pixels at scale * target + shift."""
+    """Compute bilinear weights [..., target, source] that read a line of `source_size` pixels at scale * target + shift."""
     source = scale[..., None] * target + shift[..., None]
     position = ((source + 1.0) * source_size - 1.0) / 2.0
     return tf.nn.relu(1.0 - tf.abs(position[..., None] - tf.range(source_size, dtype=tf.float32)))

@@ -1,1 +1,1 @@
-"""What every room uses and what knows nothing of AIR: files, arrays, pictures, command lines."""
+"""Utilities that know nothing of AIR: files, arrays, pictures, drawings, command lines and their output."""

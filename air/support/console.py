@@ -1,4 +1,4 @@
-"""What scripts show of their progress, and tables in Markdown."""
+"""Progress bars, and tables in Markdown."""
 
 import contextlib
 import sys
@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 @contextlib.contextmanager
 def stage(title: str, total: int = 0) -> Iterator[Callable[[int], Any]]:
-    """A progress bar of `total` things, or just the title where that is 0; it leaves no line behind."""
+    """Show a progress bar of `total` items, or only the title if that is 0, and erase it at the end."""
     form = "{desc} {n}/{total} {bar:20} {remaining} left" if total else "{desc} ..."
     with tqdm(total=total, desc=title, bar_format=form, file=sys.stderr, leave=False, disable=None) as bar:
         yield bar.update
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown whose source is aligned too; all but the first column to the right."""
+    """Return a Markdown table with an aligned source; all columns but the first are right-aligned."""
     cells = [list(head), *map(list, rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
 

@@ -1,76 +1,67 @@
-"""Pictures of scenes, attention windows and reconstructions."""
+"""Pictures of scenes with coloured frames, and the colours of the steps."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-if TYPE_CHECKING:  # so that who only wants the colours does not wait for TensorFlow
-    from air.model.air_model import Scenes
-
 COLOURS = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
-"""Red, green, blue for the first three steps, as RGB; then yellow, violet, cyan, and again from the start."""
+"""RGB of red, green and blue for the first three steps, then yellow, violet and cyan."""
 
-BACKGROUND = (24, 24, 28)
+BACKGROUND = (24, 24, 28)  # RGB
 
 
 def colour(step: int) -> tuple[int, int, int]:
-    """RGB of a step, counted from 0."""
+    """Return the RGB colour of a step, counted from 0."""
     return COLOURS[step % len(COLOURS)]
 
 
-def canvas(image: np.ndarray, boxes: Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
-    """A scene in grey with the outlines of attention windows.
+def canvas(image: np.ndarray, frames: Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
+    """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
-    Args:
-        image: [height, width], uint8 or float in [0, 1].
-        boxes: (x, y, width, height) of each step's window in the scene's pixels.
-        zoom: pixels of the picture for a pixel of the scene.
-
-    Returns:
-        An RGB picture of zoom * width x zoom * height pixels.
+    `frames` has (x, y, width, height) of each frame, in the image's pixels.
     """
     picture = _grey(image, zoom)
     draw = ImageDraw.Draw(picture)
-    for step, (x, y, width, height) in enumerate(boxes):
+    for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
         right, bottom = left + max(zoom * width - 1, 0), top + max(zoom * height - 1, 0)
         draw.rectangle([left, top, right, bottom], outline=colour(step), width=_line(zoom))
     return picture
 
 
-def strip(images: np.ndarray, scenes: "Scenes", zoom: int = 4) -> np.ndarray:
-    """Scenes side by side: input and reconstruction with the attention windows, and below them each step's window.
+def strip(
+    images: np.ndarray, reconstructions: np.ndarray, count: np.ndarray, frames: np.ndarray, details: np.ndarray, zoom: int = 4
+) -> np.ndarray:
+    """Draw images side by side, RGB uint8: each above its reconstruction, both framed, and below them its details.
 
     Args:
         images: [batch, height, width], uint8 or float in [0, 1].
-        scenes: what the model made of them.
-        zoom: pixels of the picture for a pixel of a scene.
-
-    Returns:
-        [picture_height, picture_width, 3] uint8.
+        reconstructions: [batch, height, width] likewise.
+        count: [batch] number of frames and details to draw.
+        frames: [batch, steps, 4] (x, y, width, height) in the images' pixels.
+        details: [batch, steps, detail_height, detail_width], float in [0, 1].
+        zoom: size of an image pixel in the picture's pixels.
     """
     height, width = images.shape[1:]
-    steps = scenes.decoded_windows.shape[1]
+    steps = details.shape[1]
     gap = 2 * zoom
-    cell = (width * zoom - (steps - 1) * gap) // steps  # the windows of all steps are as wide as a canvas
-    rows = [0, height * zoom + gap, 2 * (height * zoom + gap)]
-    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, rows[2] + cell + 2 * gap), BACKGROUND)
+    cell = (width * zoom - (steps - 1) * gap) // steps  # all details together are as wide as an image
+    rows = [gap, height * zoom + 2 * gap, 2 * height * zoom + 3 * gap]
+    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, rows[2] + cell + gap), BACKGROUND)
     for i, image in enumerate(images):
-        left, count = gap + i * (width * zoom + gap), int(scenes.count[i])
-        boxes = scenes.attention_boxes[i, :count]
-        picture.paste(canvas(image, boxes, zoom), (left, gap + rows[0]))
-        picture.paste(canvas(scenes.reconstruction[i], boxes, zoom), (left, gap + rows[1]))
-        for step in range(count):
-            window = _grey(scenes.decoded_windows[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
-            ImageDraw.Draw(window).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
-            picture.paste(window, (left + step * (cell + gap), gap + rows[2]))
+        left, number = gap + i * (width * zoom + gap), int(count[i])
+        picture.paste(canvas(image, frames[i, :number], zoom), (left, rows[0]))
+        picture.paste(canvas(reconstructions[i], frames[i, :number], zoom), (left, rows[1]))
+        for step in range(number):
+            detail = _grey(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
+            ImageDraw.Draw(detail).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
+            picture.paste(detail, (left + step * (cell + gap), rows[2]))
     return np.asarray(picture)
 
 
 def _line(zoom: int) -> int:
-    """Width of an outline, thick enough to survive a viewer's thumbnail."""
+    """Return the width of a frame's outline, which must survive downscaling to a thumbnail."""
     return max(3 * zoom // 4, 1)
 
 

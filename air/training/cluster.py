@@ -1,81 +1,68 @@
-"""The cluster of a training run on several machines, as `TF_CONFIG` describes it; without TensorFlow.
-
-TF_CONFIG='{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-"""
+"""The cluster of a training run on several machines, as the variable `TF_CONFIG` describes it; read without TensorFlow."""
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from air.errors import UsageError
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-ALLOWED = f"it must be such as {EXAMPLE}, the same on all hosts but for the index, which is each worker's own"
+Address = Annotated[str, Field(pattern=r"^([^\s:]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$")]  # host:port
 
 
-class Cluster(NamedTuple):
-    """The workers of a run. The first one is the chief, which writes the run folder."""
+class _Jobs(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    chief: list[Address] = Field([], max_length=1)
+    worker: list[Address] = Field(min_length=1)
 
-    workers: tuple[str, ...]  # host:port
-    rank: int  # this process' position among them
+
+class _Task(BaseModel):
+    type: Literal["chief", "worker"]
+    index: Annotated[int, Field(ge=0, strict=True)]
+
+
+class Cluster(BaseModel):
+    """The workers of a run as host:port, the chief first, which writes the run folder; and this process' rank among them."""
+
+    cluster: _Jobs
+    task: _Task
+
+    @property
+    def workers(self) -> list[str]:
+        return self.cluster.chief + self.cluster.worker
+
+    @property
+    def rank(self) -> int:
+        return self.task.index + (len(self.cluster.chief) if self.task.type == "worker" else 0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if len(set(self.workers)) < len(self.workers):
+            raise ValueError("each worker must have an address of its own")
+        if self.task.index >= len(getattr(self.cluster, self.task.type)):
+            raise ValueError(f"the cluster has no {self.task.type} {self.task.index}")
+        return self
 
 
 def read(environment: Mapping[str, str]) -> Cluster:
-    """The cluster in `TF_CONFIG`: `worker`s, and perhaps one `chief`, which comes before them.
-
-    Raises:
-        UsageError: if it is missing or unusable.
-    """
-    text = environment.get("TF_CONFIG", "")
-    if not text.strip():
-        raise UsageError(f"TF_CONFIG: not set, but --strategy multiworker needs it; {ALLOWED}")
+    """Read `TF_CONFIG`, or raise UsageError if it is missing or unusable."""
+    allowed = f"it must look like {EXAMPLE}, the same on all hosts except for the index, which is each worker's own"
+    text = environment.get("TF_CONFIG")
+    if not text:
+        raise UsageError(f"TF_CONFIG: not set, but --strategy multiworker needs it; {allowed}")
     try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"TF_CONFIG: not valid JSON ({error}); {ALLOWED}") from None
-    jobs, task = (_entry(content, name, dict) for name in ("cluster", "task"))
-    if "worker" not in jobs or not set(jobs) <= {"chief", "worker"}:
-        raise _mistake("cluster", list(jobs), "its jobs must be worker and, if wanted, chief")
-    chiefs, workers = _addresses(jobs, "chief"), _addresses(jobs, "worker")
-    if len(chiefs) > 1:
-        raise _mistake("cluster.chief", chiefs, "there must be only one")
-    everybody = (*chiefs, *workers)
-    if len(set(everybody)) < len(everybody):
-        raise _mistake("cluster", list(everybody), "each worker must have an address of its own")
-    job, index = task.get("type"), task.get("index")
-    if not isinstance(job, str) or job not in jobs:
-        raise _mistake("task.type", job, f"it must be one of {', '.join(jobs)}")
-    own = chiefs if job == "chief" else workers
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(own):
-        raise _mistake("task.index", index, f"it must be from 0 to {len(own) - 1}")
-    return Cluster(everybody, index + (len(chiefs) if job == "worker" else 0))
+        return Cluster.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, value = ".".join(map(str, ("TF_CONFIG", *first["loc"]))), json.dumps(first["input"])
+        raise UsageError(f"{place}: {value:.80} is not allowed ({first['msg']}); {allowed}") from None
 
 
 def check_batch_size(batch_size: int, replicas: int) -> None:
-    """Raises UsageError if so many replicas can't share a batch evenly."""
+    """Raise UsageError if this many replicas can't divide a batch evenly."""
     if batch_size % replicas:
-        raise UsageError(
-            f"batch_size: {batch_size} is not allowed; it must be a multiple of {replicas}, the replicas that share it"
-        )
-
-
-def _entry(content: Any, name: str, kind: type) -> Any:
-    if not isinstance(content, dict) or not isinstance(content.get(name), kind):
-        raise UsageError(f"TF_CONFIG: {name} is missing or no object; {ALLOWED}")
-    return content[name]
-
-
-def _addresses(jobs: dict[str, Any], job: str) -> tuple[str, ...]:
-    addresses = jobs.get(job, [])
-    if not isinstance(addresses, list) or (job in jobs and not addresses):
-        raise _mistake(f"cluster.{job}", addresses, "it must be a list of host:port")
-    for address in addresses:
-        match = re.fullmatch(r"[^\s:]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", address) if isinstance(address, str) else None
-        if not match or not 1 <= int(match[1] or match[2]) <= 65535:
-            raise _mistake(f"cluster.{job}", address, "each worker must be a host:port with a port from 1 to 65535")
-    return tuple(addresses)
-
-
-def _mistake(field: str, value: Any, rule: str) -> UsageError:
-    return UsageError(f"TF_CONFIG: {field}: {json.dumps(value):.80} is not allowed; {rule}; {ALLOWED}")
+        rule = f"it must be a multiple of {replicas}, the replicas that divide it"
+        raise UsageError(f"batch_size: {batch_size} is not allowed; {rule}")

@@ -1,16 +1,11 @@
-"""Training runs: starting one, going on with one."""
+"""Train a model: start a run, or resume one."""
 
-import contextlib
 import math
-import signal
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.data import multi_mnist
@@ -20,15 +15,29 @@ from air.errors import DataError
 from air.model.air_model import AIRModel
 from air.model.images import as_float
 from air.model.optimisation import LearningRate
+from air.support.arrays import checksum
 from air.training import checkpoints, strategies
 from air.training.animation import Animation
-from air.training.callbacks import Checkpoints, FiniteLoss, Progress
+from air.training.callbacks import Checkpoints, FiniteLoss, Interruption, Progress
 from air.training.run_folder import RunFolder, versions
 from air.training.summaries import Summaries, rewind
 from air.training.validation import Validation
 
 PICTURED = 4  # scenes in TensorBoard's pictures: its cards are narrow
+FLAGS = {"training": "--data", "held-out": "--held-out"}
 MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
+
+
+class RunData(NamedTuple):
+    """The scenes of a run."""
+
+    training: SceneSet
+    held_out: SceneSet | None
+
+    def checksums(self) -> dict[str, int | None]:
+        """Compute the checksums by which a resumed run recognises its scenes, as they stand in config.json."""
+        held_out = None if self.held_out is None else self.held_out.checksum()
+        return {"training": self.training.checksum(), "held-out": held_out}
 
 
 def start(
@@ -43,18 +52,15 @@ def start(
     animate: bool = False,
     strategy: str = "none",
 ) -> bool:
-    """Trains a new model in a new run folder.
+    """Train a new model in a new run folder.
 
     Args:
-        model_config: of the model.
-        training: of the run.
-        data: see `load_data`; `multi_mnist` is made if it is missing.
-        held_out: see `load_data`.
+        model_config, training: the configurations of the model and of the run.
+        data, held_out: see `load_data`; `multi_mnist` is made if it is missing.
         mnist: the digits to make it of, see `air.data.mnist.load`.
-        run: the folder to make, see `RunFolder.create`.
-        overwrite: replace that folder.
+        run, overwrite: the folder to make, see `RunFolder.create`.
         animate: see `train`.
-        strategy: see `strategies.create`; of several workers, only the chief makes the folder.
+        strategy: see `strategies.create`; in a cluster, only the chief makes the folder.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -66,17 +72,18 @@ def start(
     with strategies.watched():
         multi_mnist.ensure(data, model_config.canvas_size, mnist)
         scenes = load_data(data, held_out, model_config.canvas_size)
-        check_batch_size(training.batch_size, len(scenes[0]))
-        _check_agreement(replicas, model_config, training, scenes[0])
+        check_batch_size(training.batch_size, len(scenes.training))
+        checksums = scenes.checksums()
+        _check_workers(replicas, model_config, training, checksums)
         folder = None
         if strategies.is_chief(replicas):
             folder = RunFolder.create(run, overwrite)
-            more = {"data": str(data), "held_out": held_out and str(held_out), "strategy": strategy}
-            folder.record(model_config, training, **more, scenes=_checksums(scenes))
+            places = {"data": str(data), "held_out": held_out and str(held_out)}
+            folder.record(model_config, training, **places, strategy=strategy, scenes=checksums)
         keras.utils.set_random_seed(training.seed)
         with replicas.scope():
             model = AIRModel(model_config, seed=training.seed)
-        return train(model, training, folder, *scenes, animate=animate)
+        return train(model, training, folder, scenes, animate)
 
 
 def resume(
@@ -88,15 +95,13 @@ def resume(
     animate: bool = False,
     strategy: str = "none",
 ) -> bool:
-    """Goes on with a run from its newest intact checkpoint, by the configuration in its folder.
+    """Resume a run from its newest intact checkpoint, by the configuration in its folder.
 
     Args:
         run: the run folder.
-        iterations: where the run shall end now.
-        data: where the run's scenes are now, see `load_data`; where they were when None.
-        held_out: likewise.
-        animate: see `train`.
-        strategy: see `strategies.create`; need not be that of the run so far. All workers read the folder.
+        iterations: the last training step.
+        data, held_out: where the run's scenes are now, see `load_data`; where they were before when None.
+        animate, strategy: see `start`; the strategy may differ from that of the run so far.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -104,8 +109,7 @@ def resume(
     Raises:
         DataError: if the folder is not a run's, or has no intact checkpoint, or one of another configuration; or if the scenes
             are not those that the run began with.
-        BusyError: if another process is training it.
-        AIRError: if the training fails.
+        AIRError: if another process uses the folder, or the training fails.
     """
     folder = RunFolder(run)
     model_config, training, record = folder.read()
@@ -119,36 +123,28 @@ def resume(
         if not data.exists():
             raise DataError(f"{data}: no such data; say where the run's scenes are with --data")
         scenes = load_data(data, held_out, model_config.canvas_size)
-        _check_scenes(record, scenes, data, held_out)
-        _check_agreement(replicas, model_config, training, scenes[0])
+        checksums = scenes.checksums()
+        _check_scenes(record, checksums, {"training": data, "held-out": held_out or data})
+        _check_workers(replicas, model_config, training, checksums)
         with replicas.scope():
             step, model = checkpoints.newest_checkpoint(run)
-        for field in AIRConfig.model_fields:
-            ours, theirs = getattr(model_config, field), getattr(model.config, field)
+        for (field, ours), (_, theirs) in zip(model_config, model.config, strict=True):
             if ours != theirs:
                 raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
-        strategies.check_agreement(replicas, checkpoint=model.get_weights())
+        strategies.check_agreement(replicas, checkpoint=checksum(*model.get_weights()))
         if strategies.is_chief(replicas):
             folder.update(iterations=iterations, data=str(data), held_out=held_out and str(held_out))
-        return train(model, training, folder if strategies.is_chief(replicas) else None, *scenes, animate=animate)
+        return train(model, training, folder if strategies.is_chief(replicas) else None, scenes, animate)
 
 
-def train(
-    model: AIRModel,
-    training: TrainingConfig,
-    folder: RunFolder | None,
-    data: SceneSet,
-    held_out: SceneSet | None,
-    animate: bool = False,
-) -> bool:
-    """Trains a model up to `training.iterations` steps, from wherever it is.
+def train(model: AIRModel, training: TrainingConfig, folder: RunFolder | None, data: RunData, animate: bool = False) -> bool:
+    """Train a model from its current step up to step `training.iterations`.
 
     Args:
         model: new, or loaded from a checkpoint, under the strategy to train it with.
         training: the run's configuration.
-        folder: where everything is written; None for a worker that writes nothing.
-        data: training scenes.
-        held_out: scenes of which the first `training.validation_scenes` are scored; None for no scores.
+        folder: for all files; None for a worker that writes nothing.
+        data: training scenes; and held-out ones, of which the first `training.validation_scenes` are scored.
         animate: write attention.gif, a few scenes through training.
 
     Returns:
@@ -156,58 +152,50 @@ def train(
 
     Raises:
         TrainingError: if the loss is no longer finite; the last checkpoint is kept.
-        WorkerLostError: if another worker of a cluster ended; likewise.
+        WorkerLostError: if another worker of a cluster ended; the last checkpoint is kept.
     """
     begin = int(model.step.numpy())
     strategy = model.distribute_strategy
     with strategy.scope():
         compile_model(model, training)
-    batches = pipeline(data, training.batch_size, seed=training.seed, start_step=begin)
-    callbacks = [] if folder is None else _recorders(folder, training, data, held_out, begin, animate)
-    steps = training.iterations - begin
-    with _Interruption(model) as interruption, contextlib.ExitStack() as shown, strategies.watched(lambda: _advice(folder)):
-        if folder is not None:
-            callbacks.append(shown.enter_context(Progress(training.iterations, data.count is not None, begin)))
-        if steps > 0:
-            batches = strategies.distribute(strategy, batches)
-            model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
+    batches = pipeline(data.training, training.batch_size, seed=training.seed, start_step=begin)
+    callbacks = [] if folder is None else _callbacks(folder, training, data, animate, begin)
+    progress = Progress(begin, training.iterations, labelled=data.training.count is not None, hidden=folder is None)
+    with Interruption(model) as interruption, closing(progress.bar), strategies.watched(lambda: _advice(folder)):
+        if begin < training.iterations:
+            model.fit(
+                strategies.distribute(strategy, batches),
+                steps_per_epoch=training.iterations - begin,
+                verbose=0,
+                shuffle=False,
+                callbacks=[*callbacks, progress],
+            )
     interrupted = interruption.happened or model.stop_training
     _report(int(model.step.numpy()), training, folder, interrupted)
     return not interrupted
 
 
-def _recorders(
-    folder: RunFolder,
-    training: TrainingConfig,
-    data: SceneSet,
-    held_out: SceneSet | None,
-    begin: int,
-    animate: bool,
+def _callbacks(
+    folder: RunFolder, training: TrainingConfig, data: RunData, animate: bool, begin: int
 ) -> list[keras.callbacks.Callback]:
-    """What guards a run and writes into its folder, the checkpoints last."""
-    pictured = _pictured(held_out or data)
+    """Make what guards a run and writes into its folder, in the order in which they act after a step."""
     rewind(folder.summary, begin)
-    batch = as_float(data.images[: training.batch_size])
-    summaries = Summaries(folder.summary, training, batch, pictured[:PICTURED], begin)
-    callbacks = [FiniteLoss(folder.path, begin), summaries]
-    if held_out is not None:
-        scored = held_out.select(slice(training.validation_scenes))
-        callbacks.append(Validation(folder.metrics, folder.summary, training, scored, begin))
-    if animate:
-        callbacks.append(Animation(folder.path / "attention.gif", pictured, training.iterations, begin))
-    return [*callbacks, Checkpoints(folder.path, training, begin)]
-
-
-def _pictured(scenes: SceneSet) -> np.ndarray:
-    """Images worth looking at: those with objects, where that is known and there are any."""
-    shown = scenes.images if scenes.count is None else scenes.images[scenes.count > 0]
-    return shown if len(shown) else scenes.images
+    batch, shown = data.training.images[: training.batch_size], data.held_out or data.training
+    # Pictures of scenes with objects, where that is known and there are any.
+    pictured = shown.images if shown.count is None or not shown.count.any() else shown.images[shown.count > 0]
+    return [
+        FiniteLoss(folder.path),  # first, so that no NaN reaches a file
+        Summaries(folder.summary, training, as_float(batch), pictured[:PICTURED]),
+        *([Validation(folder.metrics, folder.summary, training, data.held_out)] if data.held_out is not None else []),
+        *([Animation(folder.path / "attention.gif", pictured, training.iterations)] if animate else []),
+        Checkpoints(folder.path, training),  # last, so that the files of a resumed run are complete up to its checkpoint
+    ]
 
 
 def compile_model(model: AIRModel, training: TrainingConfig) -> None:
-    """Compiles a model for a run; a model that already has an optimiser keeps its state."""
-    intervals = [getattr(training, name) for name in type(training).model_fields if name.endswith("_every")]
-    common = math.gcd(training.iterations, int(model.step.numpy()), *intervals)
+    """Compile a model for a run; a model that already has an optimiser keeps its state."""
+    # A call may not pass over a step at which a callback acts, the first step or the last one.
+    common = math.gcd(training.iterations, int(model.step.numpy()), *training.intervals)
     rate = LearningRate(training.learning_rate.over(training.iterations))
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
@@ -222,89 +210,50 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     )
 
 
-def load_data(path: Path, held_out: Path | None, canvas_size: tuple[int, int]) -> tuple[SceneSet, SceneSet | None]:
-    """The training scenes and, where there are any, the held-out ones.
+def load_data(path: Path, held_out: Path | None, canvas_size: tuple[int, int]) -> RunData:
+    """Load the training scenes and, where there are any, the held-out ones.
 
     Args:
         path: a folder with train.npz and perhaps validation.npz, or one file of scenes.
         held_out: a file of other held-out scenes.
-        canvas_size: that the scenes must have.
-
-    Raises:
-        DataError: if there are no such scenes, or they have another canvas size.
+        canvas_size: of the scenes; DataError is raised if they have another.
     """
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
     train_set = multi_mnist.read(path / "train.npz" if path.is_dir() else path, canvas_size)
     train_set = SceneSet(train_set.images, train_set.count)  # frees the segments, which are as large as the images
-    return train_set, multi_mnist.read(held_out, canvas_size) if held_out else None
+    return RunData(train_set, multi_mnist.read(held_out, canvas_size) if held_out else None)
 
 
-def _checksums(scenes: tuple[SceneSet, SceneSet | None]) -> dict[str, int | None]:
-    """Of the training scenes and the held-out ones."""
-    training, held_out = scenes
-    return {"training": training.checksum(), "held-out": None if held_out is None else held_out.checksum()}
+def _check_scenes(record: dict[str, Any], checksums: dict[str, int | None], places: dict[str, Path]) -> None:
+    """Raise DataError if these are not the scenes that the run began with: it would be another run."""
+    known = record.get("scenes", checksums)  # runs of older versions have none
+    for kind, place in places.items():
+        if checksums[kind] != known[kind]:
+            raise DataError(f"{place}: not the {kind} scenes that the run began with; say where those are with {FLAGS[kind]}")
 
 
-def _check_scenes(record: dict[str, Any], scenes: tuple[SceneSet, SceneSet | None], data: Path, held_out: Path | None) -> None:
-    """Raises DataError if these are not the scenes that a run began with: it would be another run."""
-    known = record.get("scenes")
-    if known is None:  # of a run of an older version
-        return
-    found = _checksums(scenes)
-    for kind, place, flag in (("training", data, "data"), ("held-out", held_out or data, "held-out")):
-        if not isinstance(known, dict) or found[kind] != known.get(kind):
-            raise DataError(f"{place}: not the {kind} scenes that the run began with; say where those are with --{flag}")
-
-
-def _check_agreement(strategy: tf.distribute.Strategy, model: AIRConfig, training: TrainingConfig, data: SceneSet) -> None:
-    """Raises AIRError if the workers of a cluster would not train the same run."""
-    flags = model.to_json() + training.to_json()
-    arrays = [data.images] if data.count is None else [data.images, data.count]
-    strategies.check_agreement(strategy, flags=flags, training_scenes=arrays, versions=str(versions()))
+def _check_workers(replicas: Any, model: AIRConfig, training: TrainingConfig, checksums: dict[str, int | None]) -> None:
+    """Raise AIRError if the workers of a cluster would not train the same run."""
+    flags = checksum(model.to_json(), training.to_json())
+    scenes = checksums["training"]
+    strategies.check_agreement(replicas, flags=flags, training_scenes=scenes, versions=checksum(str(versions())))
 
 
 def _advice(folder: RunFolder | None) -> str:
-    """What to do when a worker was lost."""
-    kept = checkpoints.checkpoints(folder.path) if folder else []
-    if kept:
-        return f"; the last checkpoint is {kept[-1][1]}: go on with python training.py --resume {folder.path}"
-    return "; there is no checkpoint yet" if folder else "; the chief's run folder has the last checkpoint: go on with --resume"
+    """Say what to do when a worker was lost."""
+    if folder is None:
+        return "; the chief's run folder has the last checkpoint: continue with --resume"
+    kept = checkpoints.checkpoints(folder.path)
+    resume = f"continue with python training.py --resume {folder.path}"
+    return f"; the last checkpoint is {kept[-1].path}: {resume}" if kept else "; there is no checkpoint yet"
 
 
 def _report(step: int, training: TrainingConfig, folder: RunFolder | None, interrupted: bool) -> None:
-    stopped = f"Stopped at step {step} of {training.iterations}."
+    done = f"Stopped at step {step} of {training.iterations}." if interrupted else f"Trained {step} steps."
     if folder is None:
-        print(f"{stopped if interrupted else f'Trained {step} steps.'} The chief has the run folder.")
+        print(f"{done} The chief has the run folder.")
     elif interrupted:
-        print(f"{stopped} Go on with: python training.py --resume {folder.path}")
+        print(f"{done} Continue with: python training.py --resume {folder.path}")
     else:
-        print(f"Trained {step} steps. Look at the run with: tensorboard --logdir {folder.summary}")
-
-
-class _Interruption:
-    """Turns the first signal to end into a stop after the current steps, so that a checkpoint can be saved.
-
-    These are SIGINT, SIGTERM and, unless it is ignored as under nohup, the SIGHUP of a terminal that is closed.
-    """
-
-    def __init__(self, model: AIRModel) -> None:
-        self.model, self.happened = model, False
-        self.previous: dict[int, Callable[..., Any] | int | None] = {}
-
-    def __enter__(self) -> "_Interruption":
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
-            numbers.append(signal.SIGHUP)
-        for number in numbers:
-            self.previous[number] = signal.signal(number, self._stop)
-        return self
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.happened = True
-        self.model.request_stop()
-        signal.signal(number, self.previous[number])  # a second one stops at once
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+        print(f"{done} Look at the run with: tensorboard --logdir {folder.summary}")

@@ -1,15 +1,14 @@
 """The folder of a training run.
 
 config.json     command, both configurations, data, versions
-source/         the project's source as it was
-models/         checkpoints step_00001000.keras ..., with the optimiser's state
+source/         a copy of the project's source
+models/         checkpoints step_00001000.keras ..., with the state of the optimisers
 summary/        TensorBoard's event files: train/ and validation/
 metrics.csv     a row for every scoring of held-out scenes
-scores.json     what `air.evaluation.seed_scores` measured of the newest checkpoint
+attention.gif   a few scenes through training, if asked for
 """
 
 import csv
-import glob
 import importlib.metadata
 import itertools
 import math
@@ -20,19 +19,29 @@ import secrets
 import shutil
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from air.config import AIRConfig, TrainingConfig
-from air.errors import AIRError, ConfigError, DataError
-from air.support.files import TEMPORARY, BusyError, Claim, check_file, check_writable, read_json, write_atomically, write_json
+from air.errors import AIRError, DataError
+from air.support import files
+from air.support.files import data_errors
 
 DEFAULT_RUN = Path("air_results")
 LOCK = ".lock"  # in the folder while a process writes to it
-MAX_METRICS = 1 << 26  # characters of a metrics.csv that is read
-_OWN = {LOCK, "attention.gif", "reference_set.npz", "config.json", "metrics.csv", "models", "scores.json", "source", "summary"}
-_TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[a-z0-9_]{8}\.\w+")  # of `write_atomically`
+_UNFINISHED = rf"{re.escape(files.TEMPORARY)}[a-z0-9_]{{8}}\.\w+"  # a temporary file of `write_atomically`
+_EMPTY = re.compile(rf"\.lock|{_UNFINISHED}")  # what a folder may hold before it has a config.json
+_FILES = r"config\.json|metrics\.csv|scores\.json|attention\.gif|reference_set\.npz|models|source|summary"
+_OWN = re.compile(rf"{_EMPTY.pattern}|{_FILES}")
+
+
+class Record(NamedTuple):
+    """The content of a run's config.json."""
+
+    model: AIRConfig
+    training: TrainingConfig
+    fields: dict[str, Any]  # everything in the file, the configurations included
 
 
 class RunFolder:
@@ -46,36 +55,23 @@ class RunFolder:
 
     @classmethod
     def check(cls, path: Path | None, overwrite: bool = False) -> None:
-        """Raises AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
-        if path is None or not Path(path).exists():
-            check_writable(next(name for name in _free_names() if not name.exists()) if path is None else path, "run")
+        """Raise AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
+        if path is None:
+            files.check_writable(next(name for name in _free_names() if not name.exists()), "run")
             return
         path = Path(path)
-        if not overwrite:
-            raise AIRError(f"{path}: exists already; choose another --run, or --overwrite to replace it")
-        other = "so it is not replaced; choose another --run"
-        if path.is_symlink() or not path.is_dir():
-            raise AIRError(f"{path}: not a run folder, {other}")
-        if Path.cwd().is_relative_to(path.resolve()):
-            raise AIRError(f"{path}: has the current folder in it, {other}")
-        strangers = sorted(entry.name for entry in path.iterdir() if not _is_of_run(entry))
-        if strangers:
-            raise AIRError(f"{path}: holds {strangers[0]!r}, which is no part of a run, {other}")
-        if (path / "config.json").exists():
+        files.check_replaceable(path, overwrite, _OWN, "a run", flag="run")
+        if (path / "config.json").exists() and not path.is_symlink():
             try:
                 cls(path).read()
             except DataError as error:
-                raise AIRError(f"{error}, {other}") from None
-        elif not all(map(_is_of_beginning, path.iterdir())):
-            raise AIRError(f"{path}: not a run folder, {other}")
+                raise AIRError(f"{error}, so the folder is not replaced; choose another --run") from None
+        elif path.is_symlink() or not all(entry.is_dir() or _EMPTY.fullmatch(entry.name) for entry in path.rglob("*")):
+            raise AIRError(f"{path}: not a run folder, so it is not replaced; choose another --run")
 
     @classmethod
     def create(cls, path: Path | None, overwrite: bool = False) -> "RunFolder":
-        """Makes and claims the folder of a new run.
-
-        Args:
-            path: its name; None for `air_results`, or `air_results_1` ... where that is taken.
-            overwrite: replace an existing run.
+        """Make and claim the folder of a new run: by default `air_results`, or `air_results_1` ... where that is taken.
 
         Raises:
             AIRError: if the folder exists and `overwrite` is not set, or if it is not a run folder, or in use.
@@ -90,44 +86,35 @@ class RunFolder:
                 candidate.mkdir(parents=True)
                 folder = cls(candidate)
                 folder.claim()
-            except (FileExistsError, BusyError):  # also when another run was faster
+            except (FileExistsError, files.BusyError):  # another run was faster
                 continue
             folder.models.mkdir()
             folder.summary.mkdir()
             return folder
-        raise AIRError(f"{path}: exists already; choose another --run, or --overwrite to replace it")
+        raise AIRError(f"{path}: was just made by another run; choose another --run")
 
     def claim(self) -> None:
-        """Keeps other processes from writing to the folder, and removes what a killed one left half-written.
-
-        Raises:
-            BusyError: if another process has claimed it.
-        """
-        claim = Claim(self.path / LOCK)
+        """Claim the folder, or raise BusyError if another process has; remove what a killed one left half-written."""
+        claim = files.Claim(self.path / LOCK)
         if not claim.take():
-            raise BusyError(f"{self.path}: in use by another process; wait for its end, or choose another --run")
+            raise files.BusyError(f"{self.path}: in use by another process; wait for its end, or choose another --run")
         weakref.finalize(self, claim.release)
-        for folder in (self.path, self.models):
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                if _TEMPORARY.fullmatch(entry.name) and entry.is_file():
-                    entry.unlink()
+        for entry in itertools.chain(self.path.iterdir(), self.models.glob("*")):
+            if re.fullmatch(_UNFINISHED, entry.name) and entry.is_file():
+                entry.unlink()
 
     def _remove(self) -> None:
-        """Deletes the folder; a claim is made first, and others see the folder as a whole or not at all."""
-        claim = Claim(self.path / LOCK)
+        """Delete the folder, unless a process is using it; other processes see all of it or nothing."""
+        claim = files.Claim(self.path / LOCK)
         if not claim.take():
-            raise BusyError(f"{self.path}: in use by another process, so it is not replaced")
-        if sys.platform == "win32":  # which moves no folder with an open file
-            claim.release()
-        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.????????.old"):  # of one that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            raise files.BusyError(f"{self.path}: in use by another process, so it is not replaced")
+        claim.release()  # now, as Windows can't rename a folder in which a file is open
         away = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.old")
         os.rename(self.path, away)
         shutil.rmtree(away)
-        claim.release()
 
     def record(self, model: AIRConfig, training: TrainingConfig, **more: Any) -> None:
-        """Writes config.json and the snapshot of the source; if that fails, the folder is deleted."""
+        """Write config.json and a copy of the source; delete the folder if that fails."""
         content = {
             "command": " ".join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "model": model.to_dict(),
@@ -135,48 +122,36 @@ class RunFolder:
             **more,
             "versions": versions(),
         }
-        root = Path(__file__).parents[1]
-        ignore = shutil.ignore_patterns("__pycache__")
+        root = Path(__file__).parents[2]
         try:
-            shutil.copytree(root, self.path / "source" / "air", ignore=ignore)
-            for script in root.parent.glob("*.py"):
-                shutil.copy(script, self.path / "source")
-            write_json(self.path / "config.json", content)
-        except BaseException as error:
+            files.write_json(self.path / "config.json", content)
+            for source in [*root.glob("*.py"), *root.glob("air/**/*.py")]:
+                target = self.path / "source" / source.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+        except OSError as error:
             shutil.rmtree(self.path, ignore_errors=True)
-            if isinstance(error, (OSError, shutil.Error)):
-                raise AIRError(f"{self.path}: can't be written ({_reason(error)})") from None
-            raise
+            raise AIRError(f"{self.path}: can't be written ({error.strerror or error})") from None
 
     def update(self, **changes: Any) -> None:
-        """Replaces fields of config.json, those of the configuration of training among them."""
-        content = read_json(self.path / "config.json")
+        """Replace fields of config.json, or of the training configuration in it."""
+        content = files.read_json(self.path / "config.json")
         for name, value in changes.items():
             place = content["training"] if name in TrainingConfig.model_fields else content
             place[name] = value
-        write_json(self.path / "config.json", content)
+        files.write_json(self.path / "config.json", content)
 
-    def read(self) -> tuple[AIRConfig, TrainingConfig, dict[str, Any]]:
-        """The configurations in config.json, and its whole content.
-
-        Raises:
-            DataError: if the file is missing or not a run's.
-        """
+    def read(self) -> Record:
+        """Read config.json, or raise DataError if it is missing or not a run's."""
         path = self.path / "config.json"
         if not path.exists():
             raise DataError(f"{path}: no such file; {self.path} is not a run folder")
-        content = read_json(path)
-        try:
-            configs = AIRConfig.from_dict(content["model"]), TrainingConfig.from_dict(content["training"])
+        content = files.read_json(path)
+        with data_errors(path, "not the configuration of a run"):
             for name in ("command", "data", "held_out"):
-                value = content.get(name)
-                if not (isinstance(value, str) and _is_path(value)) and (name, value) != ("held_out", None):
-                    raise DataError(f"{path}: {name}: {value!a:.80} is not allowed; it must be text")
-        except ConfigError as error:
-            raise DataError(f"{path}: {error}") from None
-        except (AttributeError, KeyError, TypeError):
-            raise DataError(f"{path}: not the configuration of a run") from None
-        return *configs, content
+                if not isinstance(content.get(name), str) and (name, content.get(name)) != ("held_out", None):
+                    raise ValueError(f"{name}: {content.get(name)!a:.80} is not allowed; it must be text")
+            return Record(AIRConfig.from_dict(content["model"]), TrainingConfig.from_dict(content["training"]), content)
 
 
 class MetricsFile:
@@ -190,98 +165,50 @@ class MetricsFile:
         self.path = Path(path)
 
     def rows(self, *columns: str) -> list[dict[str, float]]:
-        """All rows, oldest first; none if there is no file yet. A last row that was cut off is left out, with a warning.
+        """Read all rows, oldest first; none if there is no file yet. An incomplete last row is left out, with a warning.
 
         Args:
-            columns: that the file must have, beside the step.
+            columns: that the file must have, besides the step.
 
         Raises:
             DataError: if the file is damaged or something else.
         """
         if not self.path.exists():
             return []
-        check_file(self.path)
-        try:
-            with open(self.path, newline="", encoding="utf-8") as file:
-                text = file.read(MAX_METRICS + 1)
-            if len(text) > MAX_METRICS:
-                raise ValueError(f"longer than {MAX_METRICS} characters")
-            whole, _, cut = text.rpartition("\n")
+        with data_errors(self.path, "damaged, or not the metrics of a run"):
+            whole, _, cut = self.path.read_text(encoding="utf-8").rpartition("\n")
             if cut:
                 print(f"warning: {self.path}: its last row is incomplete, and left out", file=sys.stderr)
-            return _rows(whole.split("\n"), ("step", *columns)) if whole else []
-        except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror or error}") from None
-        except (ValueError, csv.Error) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{self.path}: damaged, or not the metrics of a run ({reason})") from None
+            if not whole:
+                return []
+            reader = csv.DictReader(whole.splitlines())
+            rows = [{name: float(value) for name, value in row.items()} for row in reader]
+            if missing := {"step", *columns}.difference(reader.fieldnames):
+                raise ValueError(f"no column {min(missing)!r}")
+            if not all(math.isfinite(value) for row in rows for value in row.values()):
+                raise ValueError("a value is not finite")
+            return rows
 
     def append(self, row: dict[str, float]) -> None:
+        """Write a row, after a line of names if there is no file yet."""
         is_new = not self.path.exists()
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                if is_new:
-                    writer.writerow(row)
+                writer.writerows([row] if is_new else [])
                 writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row.values())
         except OSError as error:
             raise AIRError(f"{self.path}: can't be written ({error.strerror or error})") from None
 
     def rewind(self, step: int) -> dict[str, float]:
-        """Drops the rows after a step, which a resumed run writes again, and returns the last one that stays."""
+        """Drop the rows after a step, which a resumed run writes again, and return the last one that stays."""
         kept = [row for row in self.rows() if row["step"] <= step]
         if not kept:
             self.path.unlink(missing_ok=True)
             return {}
-
-        def write(temporary: Path) -> None:
-            temporary.unlink()  # `append` begins a new file with the names of the columns
-            for row in kept:
-                MetricsFile(temporary).append({**row, "step": int(row["step"])})
-
-        write_atomically(self.path, write)
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[: len(kept) + 1]
+        files.write_atomically(self.path, lambda temporary: temporary.write_text("".join(lines), encoding="utf-8"))
         return kept[-1]
-
-
-def _is_of_run(entry: Path) -> bool:
-    return entry.name in _OWN or bool(_TEMPORARY.fullmatch(entry.name))
-
-
-def _is_of_beginning(entry: Path) -> bool:
-    """Whether the folder of a run that was killed before it had a config.json may have this."""
-    if entry.name in ("models", "summary", "source") and entry.is_dir() and not entry.is_symlink():
-        copied = [inner for inner in entry.iterdir() if inner.name == "air" or inner.suffix == ".py"]
-        return len(copied) == len(list(entry.iterdir())) and (entry.name == "source" or not copied)
-    return entry.name == LOCK or bool(_TEMPORARY.fullmatch(entry.name))
-
-
-def _rows(lines: list[str], columns: Sequence[str]) -> list[dict[str, float]]:
-    """The rows below a line of names; raises ValueError for rows that `MetricsFile.append` can't have written."""
-    reader = csv.reader(lines, strict=True)
-    names = next(reader, [])
-    missing = [name for name in columns if name not in names]
-    if missing or len(set(names)) < len(names):
-        raise ValueError(f"no column {missing[0]!r}" if missing else "two columns of one name")
-    rows = []
-    for number, values in enumerate(reader, start=2):
-        row = dict(zip(names, map(float, values), strict=True))
-        if not all(map(math.isfinite, row.values())) or row["step"] < 0 or row["step"] % 1:
-            raise ValueError(f"impossible values in line {number}")
-        rows.append(row)
-    return rows
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, shutil.Error) and error.args and error.args[0]:  # of `copytree`: a list of what went wrong
-        return re.sub(r"^\[.*?\] |: '.*", "", str(error.args[0][0][-1]))
-    return error.strerror or str(error)
-
-
-def _is_path(text: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
 
 
 def _free_names() -> Iterator[Path]:
@@ -291,6 +218,6 @@ def _free_names() -> Iterator[Path]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of everything that decides a run's numbers."""
+    """List the versions of everything that decides a run's numbers."""
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

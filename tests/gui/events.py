@@ -1,25 +1,35 @@
-"""What a person does to a window, as events; what the window then shows."""
+"""What a user does to a window, as events; what the window then shows."""
 
+import json
 import time
 
 import numpy as np
 import pygame
 
-from air.gui.actions import key_event
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing
 
 SECONDS = 60.0  # that anything may take on a slow machine
 
 
+class Clock:
+    """A clock that the test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 def settle(app, seconds=0.2):
-    """Lets time pass until everything is answered and drawn."""
-    deadline = time.monotonic() + SECONDS
+    """Let time pass until everything is answered and drawn."""
+    deadline, session = time.monotonic() + SECONDS, app.session
     for _ in range(3):
         app.clock.now += seconds
         app.pump()
         app.frame()
-        while app.session.is_waiting and time.monotonic() < deadline:
-            app.session.engine.wait_until_idle(0.01)
-            app.session.tick(app.clock.now)
+        while not session.lost and (session.scenes.is_requested or session.engine.is_busy) and time.monotonic() < deadline:
+            time.sleep(0.002)
+            session.tick(app.clock.now)
     app.frame()
 
 
@@ -33,6 +43,23 @@ def press(app, position, button=1):
     settle(app)
 
 
+def drag(app, *positions):
+    post(pygame.MOUSEBUTTONDOWN, button=1, pos=positions[0])
+    for position in positions[1:]:
+        post(pygame.MOUSEMOTION, pos=position, rel=(0, 0), buttons=(1, 0, 0))
+    post(pygame.MOUSEBUTTONUP, button=1, pos=positions[-1])
+    settle(app)
+
+
+def key_event(text):
+    """The attributes of the KEYDOWN event of a key, in the notation of `Action.keys`."""
+    *modifiers, name = text.split("+") if len(text) > 1 else [text]
+    code = ord(name.lower()) if len(name) == 1 else getattr(pygame, f"K_{name.upper()}")
+    mod = sum({"Ctrl": pygame.KMOD_LCTRL, "Shift": pygame.KMOD_LSHIFT}[modifier] for modifier in modifiers)
+    character = name.lower() if len(name) == 1 and "Ctrl" not in modifiers else ""
+    return {"key": code, "mod": mod, "unicode": character, "scancode": 0}
+
+
 def key(app, text):
     post(pygame.KEYDOWN, **key_event(text))
     settle(app)
@@ -43,14 +70,9 @@ def click(app, name):
 
 
 def draw(app, *points):
-    """Draws through points in canvas pixels."""
+    """Draw through points in canvas pixels."""
     rect, (height, width) = app.layout.drawn, app.session.config.canvas_size
-    positions = [(rect.left + x * rect.width / width, rect.top + y * rect.height / height) for x, y in points]
-    post(pygame.MOUSEBUTTONDOWN, button=1, pos=positions[0])
-    for position in positions[1:]:
-        post(pygame.MOUSEMOTION, pos=position, rel=(0, 0), buttons=(1, 0, 0))
-    post(pygame.MOUSEBUTTONUP, button=1, pos=positions[-1])
-    settle(app)
+    drag(app, *((rect.left + x * rect.width / width, rect.top + y * rect.height / height) for x, y in points))
 
 
 def picture(app):
@@ -63,8 +85,8 @@ def shows(app, colour, rect):
     return bool((np.abs(part - np.array(colour)).sum(axis=-1) == 0).any())
 
 
-def find_object(app, model):
-    """Draws something in which the model finds an object."""
+def find_object(app):
+    """Draw something in which the model finds an object."""
     for seed in range(50):
         points = np.random.default_rng(seed).uniform(2, 18, (6, 2)).tolist()
         app.session.drawing.clear()
@@ -75,6 +97,16 @@ def find_object(app, model):
 
 
 def same(seen, model):
-    """Whether what is shown is what the model makes of the picture."""
+    """Whether the attention on show is the model's to the picture on show."""
     expected = model.infer(seen.image[None])
     return all(np.allclose(ours, theirs[0], atol=1e-4) for ours, theirs in zip(seen.scene, expected, strict=True))
+
+
+def drawn(path, canvas_size=(50, 50)):
+    """Draw a file of recorded strokes, see tests/strokes/make.py; returns [H, W] uint8."""
+    drawing, (height, width) = Drawing(canvas_size), canvas_size
+    for line in path.read_text().splitlines():
+        for i, (x, y) in enumerate(json.loads(line)["stroke"]):
+            point = x * width, y * height
+            drawing.extend(point) if i else drawing.begin(point, LINE_WIDTHS[DEFAULT_WIDTH])
+    return drawing.image

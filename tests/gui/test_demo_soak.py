@@ -1,55 +1,121 @@
-"""Whatever a person does at random, the window goes on."""
+"""Random input to the demo raises no exception, and its memory stays level. AIR_SOAK_MINUTES=60 makes it long."""
 
-import itertools
+import os
 import random
-import re
-import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pygame
 import pytest
+from events import key_event
+from PIL import Image
 
-from air.errors import UsageError
-from benchmarks import demo_soak
+from air.gui.actions import ACTIONS
+from air.gui.app import App
+from air.gui.engine import config_of
+
+MODEL = Path(__file__).resolve().parents[2] / "model"
+MINUTES = float(os.environ.get("AIR_SOAK_MINUTES", "2"))
+EVERY = 0.5  # seconds between two looks at the memory
+MAX_GROWTH = 25.0  # MB from the third tenth of the time to the last; caches fill before
+KEYS = [key for action in ACTIONS if action.name != "quit" for key in action.keys]
+SLOW_KEYS = {"L", "S", "Ctrl+S", "F", "F11"}
+READY = 300.0  # seconds
 
 
-def test_random_input(folder, tmp_path, monkeypatch):
+class Person:
+    """Someone who does anything to a window."""
+
+    def __init__(self, app, files):
+        self.app, self.files, self.rng = app, files, random.Random(0)
+        self.habits = {
+            self.draw: 60, self.type: 40, self.click: 25, self.wheel: 5, self.stray: 5, self.resize: 2, self.drop: 2
+        }  # fmt: skip
+
+    def act(self):
+        (habit,) = self.rng.choices(list(self.habits), list(self.habits.values()))
+        habit()
+        self.see()
+
+    def see(self):
+        self.app.pump()
+        self.app.frame()
+
+    def post(self, kind, **attributes):
+        pygame.event.post(pygame.event.Event(kind, **attributes))
+
+    def anywhere(self):
+        width, height = self.app.window.size
+        return self.rng.randint(-5, width + 5), self.rng.randint(-5, height + 5)
+
+    def draw(self):
+        layout = self.app.layout
+        x, y = self.anywhere() if layout is None or self.rng.random() < 0.2 else layout.drawn.center
+        self.post(pygame.MOUSEBUTTONDOWN, button=1, pos=(x, y))
+        for _ in range(self.rng.randint(1, 30)):
+            x, y = x + self.rng.randint(-25, 25), y + self.rng.randint(-25, 25)
+            self.post(pygame.MOUSEMOTION, pos=(x, y), rel=(0, 0), buttons=(1, 0, 0))
+            self.see()
+        if self.rng.random() < 0.95:
+            self.post(pygame.MOUSEBUTTONUP, button=1, pos=(x, y))
+
+    def type(self):
+        key = self.rng.choice(KEYS)
+        if key not in SLOW_KEYS or self.rng.random() < 0.1:
+            self.post(pygame.KEYDOWN, **key_event(key))
+
+    def click(self):
+        at, button = self.anywhere(), self.rng.choice([1, 1, 1, 1, 1, 1, 2, 3])
+        self.post(pygame.MOUSEBUTTONDOWN, button=button, pos=at)
+        self.post(pygame.MOUSEBUTTONUP, button=button, pos=at)
+
+    def wheel(self):
+        self.post(pygame.MOUSEWHEEL, y=self.rng.choice([-1, 1]), x=0)
+
+    def stray(self):
+        kinds = [pygame.WINDOWLEAVE, pygame.WINDOWFOCUSLOST, pygame.WINDOWEXPOSED, pygame.NOEVENT, pygame.MOUSEBUTTONUP]
+        self.post(self.rng.choice(kinds), button=1)
+
+    def resize(self):
+        self.app.window.size = self.rng.randint(60, 1900), self.rng.randint(40, 1200)
+
+    def drop(self):
+        self.post(pygame.DROPFILE, file=str(self.rng.choice(self.files)))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Pictures, and what only looks like one."""
+    paths = [tmp_path / f"noise_{size}.png" for size in (50, 1000)]
+    for path, size in zip(paths, (50, 1000), strict=True):
+        Image.effect_noise((size, size), 120).save(path)
+    (tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:200])
+    return [*paths, tmp_path / "broken.png", tmp_path / "missing.png", tmp_path]
+
+
+def resident_memory():
+    """The memory of this process, in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells a process its memory")
+def test_random_input(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where pictures of the window are saved
-    monkeypatch.setattr(demo_soak, "resident", itertools.count(500.0, 10.0).__next__)
-    memory, steps, done, frames = demo_soak.soak(demo_soak.Arguments(minutes=0.08, model=folder), tmp_path)
-    assert done["draw"] > 0
-    assert done["type"] > 0
-    assert frames > sum(done.values())  # every part of a stroke is shown
-    assert len(memory) == pytest.approx(0.08 * 60 / demo_soak.EVERY, abs=2)
-    assert len(steps) == len(memory)
-    assert re.fullmatch(r"minute 0\.\d, \w.*: 500 to 510 MB", steps[0])
-
-
-def test_resident_memory():
-    before, block = demo_soak.resident(), np.ones(50_000_000, np.uint8)
-    assert demo_soak.resident() - before == pytest.approx(block.nbytes / 1e6, abs=5)
-
-
-def test_every_habit(app, tmp_path, monkeypatch):
-    """None of them, however often, ends in an exception or closes the window."""
-    monkeypatch.chdir(tmp_path)
-    person = demo_soak.Person(app, tmp_path, random.Random(1))
-    for habit in person.habits:
-        for _ in range(20):
-            app.clock.now += 0.05
-            habit()
-            person._see()
-    assert app.running
-    assert not app.session.lost
-
-
-def test_growth():
-    assert demo_soak.growth([500, 700, *[800] * 7, 815]) == 15
-    assert demo_soak.growth([float(i) for i in range(1000)]) == pytest.approx(700)
-    assert demo_soak.growth([5.0]) == 0
-
-
-@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "1e9"])
-def test_mistakes(minutes, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["benchmarks.demo_soak", "--minutes", minutes])
-    with pytest.raises(UsageError, match="minutes"):
-        demo_soak.main()
+    app = App(MODEL, config_of(MODEL), size=(1200, 760))
+    memory, began = [], time.monotonic()
+    try:
+        app.session.engine.start()
+        assert app.session.engine.wait_until_settled(READY), app.session.engine.status
+        person, began = Person(app, files), time.monotonic()
+        while (passed := time.monotonic() - began) < 60 * MINUTES:
+            person.act()
+            assert app.running
+            assert not app.session.lost
+            if passed >= EVERY * len(memory):
+                memory.append(resident_memory())
+    finally:
+        app.close(READY)
+    tenths = [np.median(part) for part in np.array_split(memory, 10)]
+    assert tenths[-1] - tenths[2] < MAX_GROWTH, tenths

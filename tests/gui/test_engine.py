@@ -1,4 +1,4 @@
-"""The model's thread: loading, answers, failures, and what the window says of them."""
+"""The model's thread: loading, answers, failures, and what the window shows of them."""
 
 import json
 import threading
@@ -17,17 +17,15 @@ from air.gui.engine import Engine, config_of
 from air.gui.programs import Programs
 
 
-def test_drawing_works_before_the_model_is_there(open_app):
-    app = open_app()
+def test_drawing_works_while_the_model_loads(open_app):
+    app = open_app(start=False)
     app.frame()
     app.session.engine.start()
-    draw_without_model = app.session.drawing
-    rect = app.layout.drawn
-    post(pygame.MOUSEBUTTONDOWN, button=1, pos=rect.center)
-    post(pygame.MOUSEMOTION, pos=rect.topleft, rel=(0, 0), buttons=(1, 0, 0))
+    post(pygame.MOUSEBUTTONDOWN, button=1, pos=app.layout.drawn.center)
+    post(pygame.MOUSEMOTION, pos=app.layout.drawn.topleft, rel=(0, 0), buttons=(1, 0, 0))
     app.pump()
     app.frame()
-    assert not draw_without_model.is_empty
+    assert not app.session.drawing.is_empty
     assert app.session.seen is None
     app.perform("dream")
     assert app.session.engine.is_ready or "as soon as" in app.session.message.text
@@ -37,8 +35,7 @@ def test_drawing_works_before_the_model_is_there(open_app):
 
 
 def test_quitting_while_loading(open_app):
-    app = open_app()
-    app.frame()
+    app = open_app(start=False)
     post(pygame.QUIT)
     start = time.monotonic()
     app.clock = time.monotonic
@@ -46,184 +43,112 @@ def test_quitting_while_loading(open_app):
     assert time.monotonic() - start < 5.0
 
 
-def test_a_broken_model_is_said_in_the_window(open_app, tmp_path):
+def test_a_broken_model_is_reported_in_the_window(open_app, tmp_path):
     (tmp_path / "air.keras").write_bytes(b"junk")
-    app = open_app(tmp_path)
+    app = open_app(start=False)
+    app.session.engine.path = tmp_path
     app.session.engine.start()
-    app.session.engine.wait_until_settled(SECONDS)
+    assert not app.session.engine.wait_until_settled(SECONDS)
     app.frame()
-    assert "damaged" in app.session.lost
-    assert shows(app, theme.ERROR, app.layout.painted)
+    assert str(tmp_path) in app.session.lost
+    assert shows(app, theme.ERROR, app.layout.reconstructed)
+    app.session.engine.start = lambda: None
+    with pytest.raises(AIRError, match=r"air\.keras"):
+        app.count()
+
+
+def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatch):
+    app = open_app()
+    failed = app.session.engine.programs
+    monkeypatch.setattr(failed, "means", lambda image: 1 / 0)
     draw(app, (3, 3), (9, 9))
-    assert not app.session.drawing.is_empty
-
-
-def test_a_model_that_fails_is_said_and_can_be_loaded_again(open_app, monkeypatch):
-    app = open_app()
-    engine = app.session.engine
-    engine.start()
-    assert engine.wait_until_settled(SECONDS)
-    settle(app)
-
-    def fail(request):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(engine, "_answer", fail)
-    draw(app, (3, 3), (9, 9))
-    assert "out of memory" in app.session.lost
-    assert shows(app, theme.ERROR, app.layout.painted)
-    key(app, "L")
-    assert app.session.engine.wait_until_settled(SECONDS)
-    settle(app)
-    assert app.session.lost is None
-    assert app.session.seen.version == app.session.drawing.version
-
-
-def test_a_model_is_not_loaded_twice_at_once(open_app):
-    app = open_app()
-    engine = app.session.engine
-    engine.start()
-    while not engine.is_ready:
-        key(app, "L")
-        assert app.session.engine is engine or engine.is_ready
-    assert app.session.engine.wait_until_settled(SECONDS)
-
-
-def test_the_seconds_of_loading_begin_with_it(open_app):
-    app = open_app()
-    assert app.session.loading_since == app.clock()
-    app.session.engine.start()
-    assert app.session.engine.wait_until_settled(SECONDS)
+    assert "ZeroDivisionError" in app.session.lost
+    assert shows(app, theme.ERROR, app.layout.reconstructed)
     app.clock.now += 50.0
     key(app, "L")
     assert app.session.loading_since == pytest.approx(app.clock(), abs=2.0)
-
-
-def test_a_model_that_does_not_answer_is_said(open_app, monkeypatch):
-    app = open_app()
-    engine = app.session.engine
-    engine.start()
-    assert engine.wait_until_settled(SECONDS)
+    assert app.session.engine.wait_until_settled(SECONDS)
     settle(app)
-    hang, answer = threading.Event(), engine._answer
-    monkeypatch.setattr(engine, "_answer", lambda request: (hang.wait(SECONDS), answer(request))[1])
-    monkeypatch.setattr("air.gui.session.STUCK", 0.05)
-    app.patience = 0.01
+    assert app.session.lost is None
+    assert app.session.engine.programs is not failed
+    assert app.session.seen.version == app.session.drawing.version
+
+
+def test_a_model_that_does_not_answer_is_reported(open_app, monkeypatch):
+    app = open_app()
+    hang, means = threading.Event(), app.session.engine.programs.means
+    monkeypatch.setattr(app.session.engine.programs, "means", lambda image: (hang.wait(SECONDS), means(image))[1])
+    monkeypatch.setattr("air.gui.session.STUCK_SECONDS", 0.05)
     app.session.pen_down((5, 5))
     app.frame()
     time.sleep(0.1)
     app.frame()
-    assert "has not answered" in app.session.lost
+    assert "no answer" in app.session.lost
     hang.set()
     settle(app)
     assert app.session.lost is None
 
 
-@pytest.mark.parametrize("bank", ["missing", "junk", "of other weights"])
-def test_without_a_bank_there_is_a_note(tmp_path, tiny_model, bank):
-    if bank == "junk":
-        (tmp_path / "reference_set.npz").write_bytes(b"junk")
-    elif bank == "of other weights":
-        recognition.Bank(np.zeros((2, 4), np.float32), np.arange(2), 1).save(tmp_path / "reference_set.npz")
+def test_reloading_copies_weights_into_the_programs_unless_the_configuration_changed(tmp_path, make_model):
+    """TensorFlow doesn't free all the memory of a program."""
+    image, seen, programs = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8), [], []
+    engine = Engine(tmp_path / "air.keras", lambda: None)
+    for version, changes in enumerate([{"seed": 1}, {"seed": 2}, {"seed": 2, "z_what_size": 3}]):
+        model = make_model(**changes)
+        model.save(tmp_path / "air.keras")
+        engine.reload() if version else engine.start()
+        assert engine.wait_until_settled(SECONDS)
+        engine.look(version, image)
+        assert engine.wait(version, SECONDS)
+        seen.append(engine.take_seen())
+        programs.append(engine.programs)
+        np.testing.assert_allclose(seen[-1].scene.z_what, model(np.float32(image[None]) / 255).z_what[0], rtol=1e-4, atol=1e-5)
+    assert engine.close(SECONDS)
+    assert programs[0] is programs[1]
+    assert programs[1] is not programs[2]
+    assert not np.allclose(seen[0].scene.z_what, seen[1].scene.z_what)
+
+
+@pytest.mark.parametrize("content", ["missing", "junk", "of other weights"])
+def test_without_a_reference_set_there_is_a_note(tmp_path, tiny_model, content):
+    path = tmp_path / "reference_set.npz"
+    if content == "junk":
+        path.write_bytes(b"junk")
+    elif content == "of other weights":
+        recognition.ReferenceSet(np.zeros((2, 4), np.float16), np.arange(2, dtype=np.int8), 1).save(path)
     engine = Engine(tmp_path, lambda: None)
-    engine.programs = Programs(tiny_model)
-    engine._load_bank()
-    assert engine.bank is None
-    assert engine.bank_note.startswith("Digits are not recognised")
+    engine._load_extras(Programs(tiny_model))
+    assert engine.reference_set is None
+    assert engine.recognition_note.startswith("Digits can't be recognised: ")
 
 
-def test_a_bank_is_made_of_the_runs_data(tmp_path, tiny_model, monkeypatch):
+def test_a_reference_set_is_made_from_the_data_of_a_run(tmp_path, tiny_model, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "config.json").write_text(json.dumps({"data": str(tmp_path / "data")}))
-    bank = recognition.Bank(np.eye(4, dtype=np.float32), np.arange(4), 0)
+    reference_set = recognition.ReferenceSet(np.eye(4, dtype=np.float16), np.arange(4, dtype=np.int8), 0)
     monkeypatch.setattr("air.data.scenes.SceneSet.load", lambda path: path)
-    monkeypatch.setattr(recognition, "build", lambda model, scenes: bank)
+    monkeypatch.setattr(recognition, "build", lambda model, scenes: reference_set)
     engine = Engine(tmp_path, lambda: None)
-    engine.programs = Programs(tiny_model)
-    engine._load_bank()
-    assert engine.bank is bank
-    assert engine.bank_note == ""
+    engine._load_extras(Programs(tiny_model))
+    assert engine.reference_set is reference_set
+    assert engine.recognition_note == ""
 
 
 def test_the_configuration_is_read_without_the_model(folder, tmp_path, tiny_model, tiny_config):
     assert config_of(folder) == config_of(folder / "air.keras") == tiny_config
-    models = tmp_path / "models"
-    models.mkdir()
+    (tmp_path / "models").mkdir()
     with pytest.raises(DataError, match="neither"):
         config_of(tmp_path)
     with pytest.raises(DataError, match="no such"):
         config_of(tmp_path / "missing")
-    tiny_model.save(models / "step_00000001.keras")
-    (models / "step_00000002.keras").write_bytes(b"junk")
+    tiny_model.save(tmp_path / "models" / "step_00000001.keras")
+    (tmp_path / "models" / "step_00000002.keras").write_bytes(b"junk")
     assert config_of(tmp_path) == tiny_config
 
 
-def test_no_display_is_said(folder, monkeypatch):
+def test_a_missing_display_is_reported(folder, monkeypatch):
     for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(AIRError, match="no display"):
         App(folder, config_of(folder))
-
-
-@pytest.fixture
-def reload():
-    """Loads a model after another engine's: reload(path, predecessor=None)."""
-    engines = []
-
-    def reload_it(path, predecessor=None):
-        if predecessor is not None:
-            predecessor.close()
-        engines.append(Engine(path, lambda: None, predecessor))
-        engines[-1].start()
-        assert engines[-1].wait_until_settled(SECONDS)
-        return engines[-1]
-
-    yield reload_it
-    for engine in engines:
-        engine.close()
-        assert engine.join(SECONDS)
-
-
-def test_weights_loaded_again_run_in_the_programs_that_are_there(tmp_path, make_model, reload):
-    image = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
-    engine, seen = None, []
-    for seed in (1, 2):
-        model = make_model(seed)
-        model.save(tmp_path / "air.keras")
-        predecessor, engine = engine, reload(tmp_path / "air.keras", engine)
-        engine.look(seed, image)
-        assert engine.wait(seed, SECONDS)
-        seen.append(engine.take_seen())
-        np.testing.assert_allclose(seen[-1].scene.z_what, model(np.float32(image[None]) / 255).z_what[0], rtol=1e-4, atol=1e-5)
-    assert engine.programs is predecessor.programs
-    assert not np.allclose(seen[0].scene.z_what, seen[1].scene.z_what)
-
-
-def test_a_model_of_another_configuration_has_programs_of_its_own(tmp_path, folder, make_model, reload):
-    make_model(z_what_size=3).save(tmp_path / "air.keras")
-    first = reload(folder)
-    second = reload(tmp_path / "air.keras", first)
-    assert second.programs is not first.programs
-    assert second.programs.model.config.z_what_size == 3
-
-
-def test_programs_that_failed_are_not_used_again(folder, reload, monkeypatch):
-    first = reload(folder)
-    failed = first.programs
-    monkeypatch.setattr(failed, "means", lambda image: 1 / 0)
-    first.look(1, np.zeros((20, 24), np.uint8))
-    first.wait(1, SECONDS)
-    assert "ZeroDivisionError" in first.status.text
-    assert reload(folder, first).programs is not failed
-
-
-def test_programs_in_use_are_not_waited_for_long(folder, reload, monkeypatch):
-    first = reload(folder)
-    hang, means = threading.Event(), first.programs.means
-    monkeypatch.setattr(first.programs, "means", lambda image: (hang.wait(SECONDS), means(image))[1])
-    monkeypatch.setattr("air.gui.engine.INHERITANCE", 0.05)
-    first.look(1, np.zeros((20, 24), np.uint8))
-    second = reload(folder, first)
-    assert second.programs is not first.programs
-    hang.set()

@@ -1,4 +1,4 @@
-"""The window's layout at any size, for any canvas and any number of steps."""
+"""The layout of a window of any size, for any canvas and any number of steps."""
 
 import itertools
 
@@ -12,51 +12,34 @@ SIZES = ((150, 110), (200, 400), (320, 240), (640, 480), (700, 1200), DESIGN_SIZ
 CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024, 1024), (1024, 4))
 
 
-def rectangles(layout):
-    parts = [layout.drawn, layout.painted, layout.header, layout.status, layout.count, *layout.cards, *layout.tools.values()]
-    return [part for part in parts if part is not None]
-
-
-def check(size, canvas_size, steps):
+@settings(max_examples=400, deadline=None)
+@given(
+    size=st.sampled_from(SIZES) | st.tuples(st.integers(MIN_SIZE[0], 4000), st.integers(MIN_SIZE[1], 3000)),
+    canvas_size=st.sampled_from(CANVASES) | st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
+    steps=st.integers(1, 16),
+)
+def test_nothing_overlaps_and_canvases_are_whole(size, canvas_size, steps):
     layout = arrange(size, canvas_size, steps)
-    assert layout is not None
-    for part in rectangles(layout):
-        assert part.width >= 1
-        assert part.height >= 1
-    for canvas in (layout.drawn, layout.painted):
-        assert canvas.left >= 0
-        assert canvas.top >= 0
+    canvases = (layout.drawn, layout.reconstructed)
+    parts = [*canvases, layout.header, layout.status, layout.count, *layout.cards, *layout.tools.values()]
+    parts = [part for part in parts if part is not None]
+    assert all(min(part.size) >= 1 for part in parts)
+    for a, b in itertools.combinations(parts, 2):
+        assert not a.colliderect(b), (a, b)
+    for canvas in canvases:
+        assert min(canvas.topleft) >= 0
         assert canvas.right <= size[0]
         assert canvas.bottom <= size[1]
-    assert layout.drawn.size == layout.painted.size
-    for a, b in itertools.combinations(rectangles(layout), 2):
-        assert not a.colliderect(b), (a, b)
-    longer = int(canvas_size[1] > canvas_size[0])  # whose length in whole pixels tells the zoom best
+    assert layout.drawn.size == layout.reconstructed.size
+    longer = int(canvas_size[1] > canvas_size[0])  # whose length in whole pixels gives the most precise zoom
     zoom = (layout.drawn.height, layout.drawn.width)[longer] / canvas_size[longer]
     if zoom >= 4:
         assert layout.drawn.size == (round(zoom) * canvas_size[1], round(zoom) * canvas_size[0])
     assert len(layout.cards) in (0, steps)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("canvas_size", CANVASES)
-@pytest.mark.parametrize("steps", [1, 3, 16])
-def test_everything_has_its_place(size, canvas_size, steps):
-    check(size, canvas_size, steps)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.tuples(st.integers(MIN_SIZE[0], 4000), st.integers(MIN_SIZE[1], 3000)),
-    st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
-    st.integers(1, 16),
-)
-def test_everything_has_its_place_anywhere(size, canvas_size, steps):
-    check(size, canvas_size, steps)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (149, 500), (500, 109)])
-def test_nothing_fits(size):
+def test_a_window_may_be_too_small(size):
     assert arrange(size, (50, 50), 3) is None
 
 

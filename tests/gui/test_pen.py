@@ -1,28 +1,16 @@
-"""The pen: strokes, undo and redo, and how much they are like MNIST's."""
+"""The pen: strokes, undo and redo, and their similarity to MNIST's."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from events import drawn
 from scipy import ndimage
 
 from air.data import mnist
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing
+from air.gui.pen import LINE_WIDTHS, Drawing
 
 STROKES = sorted((Path(__file__).parent.parent / "strokes").glob("*.jsonl"))
-
-
-def drawn(path, canvas_size=(50, 50)):
-    """The picture that a script's strokes make."""
-    drawing = Drawing(canvas_size)
-    height, width = canvas_size
-    for line in map(json.loads, path.read_text().splitlines()):
-        for i, (x, y) in enumerate(line.get("stroke", [])):
-            point = x * width, y * height
-            drawing.extend(point) if i else drawing.begin(point, LINE_WIDTHS[DEFAULT_WIDTH])
-        drawing.end()
-    return drawing.image
 
 
 def stroke(drawing, *points, width=3.0, erase=False):
@@ -37,8 +25,7 @@ def stroke(drawing, *points, width=3.0, erase=False):
 def test_a_line_has_its_width(canvas_size, width):
     drawing = Drawing(canvas_size)
     stroke(drawing, (2.0, 10.3), (18.0, 10.3), width=width)
-    assert drawing.image.shape == canvas_size
-    assert drawing.image.dtype == np.uint8
+    assert (drawing.image.shape, drawing.image.dtype) == (canvas_size, np.uint8)
     assert drawing.image[:, 10].sum() / 255 == pytest.approx(width, rel=0.05)
     assert not drawing.image[:, 21:].any()
 
@@ -49,8 +36,6 @@ def test_a_dot_is_round_and_soft():
     image = drawing.image
     assert (image == image.T).all()
     assert (image == image[::-1]).all()
-    assert image[4, 4] == 255
-    assert 0 < image[4, 2] <= 255
     assert len(np.unique(image)) > 3
     assert image.sum() / 255 == pytest.approx(np.pi * 4, rel=0.03)
 
@@ -79,8 +64,10 @@ def test_erasing():
     assert (drawing.image[:, :6] == before[:, :6]).all()
 
 
-def test_undo_and_redo_go_by_stroke():
+def test_undo_and_redo_work_stroke_by_stroke():
     drawing = Drawing((20, 20))
+    drawing.clear()
+    assert not drawing.can_undo  # nothing was cleared
     pictures = [drawing.image]
     for y in (4, 9, 14):
         stroke(drawing, (2, y), (18, y))
@@ -99,18 +86,12 @@ def test_undo_and_redo_go_by_stroke():
         versions.add(drawing.version)
     assert not drawing.redo()
     assert len(versions) == 1 + 2 * 4
-
-
-def test_a_new_stroke_ends_redo():
-    drawing = Drawing((20, 20))
-    stroke(drawing, (2, 4), (18, 4))
     drawing.undo()
-    stroke(drawing, (2, 9), (18, 9))
+    stroke(drawing, (2, 4), (18, 4))
     assert not drawing.can_redo
-    assert not drawing.image[4].any()
 
 
-def test_undo_in_the_middle_of_a_stroke_takes_it_back():
+def test_undo_in_the_middle_of_a_stroke_removes_it():
     drawing = Drawing((20, 20))
     drawing.begin((4, 4), 3.0)
     drawing.extend((9, 9))
@@ -132,34 +113,16 @@ def test_a_picture_is_kept_exactly_and_can_be_drawn_on():
     assert drawing.is_empty
 
 
-def test_clearing_an_empty_canvas_leaves_nothing_to_undo():
-    drawing = Drawing((20, 20))
-    drawing.clear()
-    assert not drawing.can_undo
-
-
 def test_history_is_bounded(monkeypatch):
     monkeypatch.setattr("air.gui.pen.HISTORY_BYTES", 1)
     drawing = Drawing((20, 20))
     for _ in range(20):
         stroke(drawing, (5, 5), (9, 5))
-    undone = sum(1 for _ in iter(drawing.undo, False))
-    assert undone == 8
-
-
-def test_history_of_a_hundred_strokes_is_kept():
-    drawing = Drawing((50, 50))
-    images = [drawing.image]
-    for i in range(100):
-        stroke(drawing, (i % 50, 3), (25, 47))
-        images.append(drawing.image)
-    for image in reversed(images[:-1]):
-        assert drawing.undo()
-        np.testing.assert_array_equal(drawing.image, image)
+    assert sum(1 for _ in iter(drawing.undo, False)) == 8
 
 
 def thickness(images):
-    """The median stroke thickness of each picture, in pixels: twice the distance from the middle of a stroke to its edge."""
+    """The median stroke thickness of each picture, in pixels: twice the distance from the ridge of a stroke to its edge."""
     found = []
     for image in images:
         ink = ndimage.zoom(image.astype(float), 4, order=1) > 127
@@ -169,10 +132,9 @@ def thickness(images):
     return np.array(found)
 
 
-def test_the_default_pen_draws_as_mnist():
+def test_the_default_pen_matches_mnist():
     digits = mnist.load().train_images[:300]
     drawings = [drawn(path) for path in STROKES]
-    assert len(drawings) == 20
     low, high = np.percentile(thickness(digits), [35, 65])
     assert low <= np.median(thickness(drawings)) <= high
 

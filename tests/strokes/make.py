@@ -1,10 +1,12 @@
-"""Writes the drawings in this folder: digits as a person draws them with a mouse.
+"""Write the drawings in this folder: digits as drawn by hand with a mouse.
 
-    python tests/strokes/make.py                 # the twenty drawings
-    python tests/strokes/make.py --seed 7 --out elsewhere   # others by the same hand
+    python tests/strokes/make.py                            # the twenty drawings
+    python tests/strokes/make.py --seed 7 --out elsewhere   # others in the same handwriting
 
-Each digit is a few strokes through points set by eye, drawn as smooth curves at a hand's uneven speed, slanted, stretched and
-moved at random, with a slow wobble and a tremor, and sampled at a mouse's rate in whole screen pixels.
+Each line of a file is one stroke, {"stroke": [[x, y], ...]}, with (x, y) from (0, 0), the top left of the canvas, to (1, 1).
+
+Each digit is a few strokes through points placed by eye, drawn as smooth curves at a hand's uneven speed; slanted, stretched
+and moved at random, with a slow wobble and a tremor; and sampled in whole screen pixels as often as a mouse reports.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Strokes of each digit through points x,y in hundredths of a box, from its upper left corner.
+# Points "x,y" of the strokes of each digit, in hundredths of a box, from its top left corner.
 DIGITS = {
     0: ["58,2 25,10 4,42 10,80 42,99 80,84 96,46 82,12 50,3"],
     1: ["62,0 55,32 48,68 42,100"],
@@ -46,13 +48,13 @@ DIGITS = {
 }
 ASPECT = {0: 0.78, 1: 0.45, 2: 0.80, 3: 0.72, 4: 0.80, 5: 0.78, 6: 0.66, 7: 0.78, 8: 0.66, 9: 0.66}
 PAIRS = ((1, 4), (2, 7), (3, 0), (5, 8), (6, 1), (7, 9), (8, 3), (9, 2), (0, 5), (4, 6))
-CANVAS, SCREEN = 50, 450  # pixels along a side of the canvas, and of its picture on the screen
-HEIGHTS = (17.0, 21.5)  # of a digit in canvas pixels; MNIST's are 20 high, or 20 wide and lower
-RATE = 60  # samples a second
+CANVAS, SCREEN = 50, 450  # side of the canvas in its own pixels and in those of the screen
+HEIGHTS = (17.0, 21.5)  # of a digit, canvas pixels; the longer side of MNIST's is 20
+RATE = 60  # samples per second
 
 
 def curve(knots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[n, 2] samples of a smooth curve through knots [k, 2], denser where a hand slows down: at the ends and in bends."""
+    """Sample a smooth curve [n, 2] through knots [k, 2], more densely at its ends, where a hand slows down."""
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     t = np.linspace(0, 1, 24, endpoint=False)[:, None]
     pieces = [_catmull_rom(*padded[i : i + 4], t) for i in range(len(knots) - 1)]
@@ -69,7 +71,7 @@ def _catmull_rom(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, t: 
 
 
 def digit(which: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Strokes [n, 2] of one digit in canvas pixels, around (0, 0)."""
+    """Make the strokes [n, 2] of one digit, in canvas pixels around (0, 0)."""
     height = rng.uniform(*HEIGHTS)
     size = height * np.array([ASPECT[which] * rng.uniform(0.85, 1.15), 1.0])
     slant, angle = rng.normal(0.08, 0.10), rng.normal(0, 0.05)
@@ -88,7 +90,7 @@ def digit(which: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def scene(digits: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]:
-    """Strokes [n, 2] of digits that don't touch, in canvas pixels."""
+    """Make the strokes [n, 2] of digits that don't touch, in canvas pixels."""
     while True:
         placed: list[list[np.ndarray]] = []
         for which in digits:
@@ -102,17 +104,14 @@ def scene(digits: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:
-    """The least distance between the centres of two digits' strokes, in canvas pixels."""
+    """Return the smallest distance between the points of two digits."""
     return float(np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)).min())
 
 
-def script(digits: tuple[int, ...], rng: np.random.Generator) -> list[dict]:
-    """The lines of a drawing's script, see `air.gui.script`."""
-    lines = []
-    for stroke in scene(digits, rng):
-        screen = np.rint(stroke * SCREEN / CANVAS) / SCREEN  # a mouse stops at whole screen pixels
-        lines.append({"stroke": [[round(x, 4), round(y, 4)] for x, y in screen.tolist()]})
-    return [*lines, {"frame": "digits_" + "_".join(map(str, digits))}]
+def line(stroke: np.ndarray) -> str:
+    """Format a stroke in canvas pixels as a line of a file."""
+    screen = np.rint(stroke * SCREEN / CANVAS) / SCREEN  # a mouse reports whole screen pixels
+    return json.dumps({"stroke": screen.round(4).tolist()}) + "\n"
 
 
 def main() -> None:
@@ -124,8 +123,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     for digits in (*((which,) for which in DIGITS), *PAIRS):
         name = "digits_" + "_".join(map(str, digits))
-        lines = [json.dumps(line) for line in script(digits, rng)]
-        (arguments.out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        (arguments.out / f"{name}.jsonl").write_text("".join(map(line, scene(digits, rng))))
 
 
 if __name__ == "__main__":
