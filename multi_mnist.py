@@ -1,39 +1,7 @@
-"""Generate the multi-MNIST data set: scenes of several digits that don't overlap.
+"""Generate scenes of digits; `air/data/command.py` describes the flags."""
 
-python multi_mnist.py
-python multi_mnist.py --output five --max-digits 5 --canvas-size 80 80 --gap 2
-"""
-
-import dataclasses
-import time
-from pathlib import Path
-
-from air.data.generator import GeneratorConfig
-from air.data.multi_mnist import make_dataset
+from air.data.command import main
 from air.support import cli
-from air.support.console import stage
-
-
-@dataclasses.dataclass
-class Arguments:
-    output: Path = Path("multi_mnist")
-    """Folder to write."""
-    mnist: Path | None = None
-    """Digits to use: an .npz file like Keras', or a folder of IDX files; the bundled MNIST if not given."""
-    overwrite: bool = False
-    """Replace a data set in the output folder."""
-    generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
-
-
-def main() -> None:
-    arguments = cli.parse(Arguments, __doc__)
-    config = arguments.generator
-    start = time.perf_counter()
-    with stage("Generating scenes", config.total_scenes) as advance:
-        make_dataset(arguments.output, config, arguments.mnist, overwrite=arguments.overwrite, progress=advance)
-    seconds = time.perf_counter() - start
-    print(f"{arguments.output}: {config.total_scenes:,} scenes of 0 to {config.max_digits} digits in {seconds:.1f} s")
-
 
 if __name__ == "__main__":
     cli.run(main)

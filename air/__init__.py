@@ -10,6 +10,8 @@ Names that need TensorFlow are imported on first use, so that `import air` is fa
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError, UsageError
 
@@ -34,3 +36,10 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'air' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+@wrapt.when_imported("keras")
+def _register(keras: Any) -> None:
+    """Register the model's classes, so that `keras.models.load_model` knows them after `import air` alone."""
+    if keras.config.backend() == "tensorflow":
+        importlib.import_module("air.model.air_model")

@@ -90,7 +90,7 @@ def test_infer_agrees_with_the_model(tiny_model, tiny_images, picture):
     for name in ("count", "presence", "scale", "shift", "attention_boxes", "z_what"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
     z_where = np.concatenate([expected.scale[..., None], expected.shift], axis=-1)
-    crops = transformer.crop(as_float(images), z_where, (8, 6))
+    crops = transformer.crop(as_float(images, images.shape[1:]), z_where, (8, 6))
     pictures = {None: np.zeros((8, 3, 0, 0)), "reconstruction": expected.decoded_windows, "crop": crops}[picture]
     assert found.pictures.dtype == np.uint8
     np.testing.assert_allclose(found.pictures / 255, pictures, atol=0.5 / 255 + 1e-5)

@@ -16,18 +16,18 @@ from air.support import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {  # the classes of their command lines, and what comes before the flags
-    "multi_mnist.py": {"Arguments": []},
-    "training.py": {"Arguments": []},
-    "evaluation.py": {"ModelArguments": [], "SeedsArguments": ["seeds"]},
-    "embeddings.py": {"Arguments": []},
-    "demo.py": {"Arguments": []},
+    "air/data/command.py": {"Arguments": []},
+    "air/training/command.py": {"Arguments": []},
+    "air/evaluation/command.py": {"ModelArguments": [], "SeedsArguments": ["seeds"]},
+    "air/embeddings/command.py": {"Arguments": []},
+    "air/gui/command.py": {"Arguments": []},
     "air/evaluation/recognition.py": {"Arguments": []},
     "air/evaluation/release.py": {"Arguments": ["run"]},
 }
 
 
 def load(script):
-    spec = importlib.util.spec_from_file_location(f"script_{Path(script).stem}", ROOT / script)
+    spec = importlib.util.spec_from_file_location(f"script_{script}".replace("/", "_").removesuffix(".py"), ROOT / script)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for types
     spec.loader.exec_module(module)
@@ -131,7 +131,7 @@ def refused(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "quiet_import", accept)
-    monkeypatch.setattr(MODULES["multi_mnist.py"], "make_dataset", accept)
+    monkeypatch.setattr(MODULES["air/data/command.py"], "make_dataset", accept)
     monkeypatch.setattr("air.evaluation.seeds.report", accept)
     return run
 
@@ -159,12 +159,12 @@ def test_impossible_values(script, refused):
 @pytest.mark.parametrize(
     ("script", "flags", "says"),
     [
-        ("multi_mnist.py", "--margin 25", ["margin: 25", "canvas_size"]),
-        ("multi_mnist.py", "--width-scale 2 1", ["width_scale", "first value must not be above the second"]),
-        ("multi_mnist.py", "--images-per-count 2147483647", ["images_per_count: 2147483647", "8 GiB"]),
-        ("training.py", "--cnn-kernels 3", ["cnn_kernels", "as many values as"]),
-        ("training.py", "--cnn-strides 50 2", ["cnn_strides", "canvas_size"]),
-        ("training.py", "--temperature exponential(1,factor=0.1,every=9)", ["temperature", "above 0", "limit"]),
+        ("air/data/command.py", "--margin 25", ["margin: 25", "canvas_size"]),
+        ("air/data/command.py", "--width-scale 2 1", ["width_scale", "first value must not be above the second"]),
+        ("air/data/command.py", "--images-per-count 2147483647", ["images_per_count: 2147483647", "8 GiB"]),
+        ("air/training/command.py", "--cnn-kernels 3", ["cnn_kernels", "as many values as"]),
+        ("air/training/command.py", "--cnn-strides 50 2", ["cnn_strides", "canvas_size"]),
+        ("air/training/command.py", "--temperature exponential(1,factor=0.1,every=9)", ["temperature", "above 0", "limit"]),
     ],
 )
 def test_contradictions(script, flags, says, refused):

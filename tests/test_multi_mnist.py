@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import multi_mnist as script
+from air.data import command as script
 from air.data import mnist, multi_mnist
 from air.data.generator import GeneratorConfig
 from air.data.scenes import SceneSet

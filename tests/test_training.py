@@ -13,9 +13,9 @@ from real_runs import EVERY, MODEL, RECIPE, SCRIPT, assert_same, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import air
-import training
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
+from air.training import command as training
 from air.training import run
 from air.training.callbacks import Progress, TrainingError
 from air.training.run_folder import RunFolder

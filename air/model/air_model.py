@@ -48,7 +48,15 @@ class AIRModel(TrainableModel):
 
     def __init__(self, config: AIRConfig | dict[str, Any] | None = None, seed: int = 0, **kwargs: Any) -> None:
         config = config if isinstance(config, AIRConfig) else AIRConfig.from_dict(config or {})
-        super().__init__(config, seed, **kwargs)
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")  # AIR computes in it, whatever the policy of other models is
+        try:
+            super().__init__(config, seed, **kwargs)
+            self._make_networks()
+        finally:
+            keras.config.set_dtype_policy(policy)
+
+    def _make_networks(self) -> None:
         c = self.config
         cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
         self.controller = Controller(
@@ -101,7 +109,7 @@ class AIRModel(TrainableModel):
         constant = c.refinement.kind == "constant"
         refinement = tf.constant(c.refinement.initial) if constant else c.refinement(tf.convert_to_tensor(self.step))
         network = InferenceNetwork(c, self.controller, self.refiner, refinement, self.encoder, self.decoder)
-        return network.attend(as_float(images), seed, looks=c.looks if looks is None else looks, samples=samples)
+        return network.attend(as_float(images, c.canvas_size), seed, looks=c.looks if looks is None else looks, samples=samples)
 
     def prior_logits(self) -> tf.Tensor:
         """Compute the prior log-odds, now, that a step attends to an object if all before it do: [steps]."""
@@ -120,10 +128,18 @@ class AIRModel(TrainableModel):
         """Infer scenes deterministically: posterior means, rounded z_pres.
 
         Args:
-            images: [batch, canvas_height, canvas_width] in [0, 1].
+            images: [batch, canvas_height, canvas_width], integers from 0 to 255 or floats in [0, 1].
             training: ignored; training draws its own samples.
         """
+        if tf.executing_eagerly():
+            images = tf.constant(check_images(images, self.config.canvas_size))
         return self.draw(images, None)
+
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """Export for serving as in Keras, whether or not the model was called before."""
+        if not self._called:
+            self(np.zeros((1, *self.config.canvas_size), np.float32))
+        super().export(*args, **kwargs)
 
     def draw(self, images: tf.Tensor, seed: tf.Tensor | None) -> Scenes:
         """Infer scenes with latent variables drawn from the posterior.
@@ -138,7 +154,7 @@ class AIRModel(TrainableModel):
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), seeds[0])
         present = presence.discrete(probability, threshold)
         scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, self.config.canvas_size)
-        return scenes._replace(presence=tf.math.cumprod(probability, axis=1))
+        return scenes._replace(presence=presence.cumulative_product(probability))
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""

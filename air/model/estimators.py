@@ -45,6 +45,10 @@ class Estimate(NamedTuple):
 class Estimator(keras.layers.Layer):
     """Base of the three estimators."""
 
+    def build(self, canvas_size: tuple[int, int], steps: int) -> None:
+        """Make the variables, if any, for images of a canvas size and a number of steps."""
+        self.built = True
+
     def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
         """Estimate the terms of the negative ELBO that depend on z_pres.
 
@@ -162,9 +166,10 @@ class Enumerated(Estimator):
 def make_estimator(config: AIRConfig) -> keras.layers.Layer:
     """Make and build the estimator that a configuration chooses."""
     if config.estimator == "concrete":
-        return Concrete(config.temperature, config.stop_threshold, name="estimator")
-    if config.estimator == "enumerated":
-        return Enumerated(name="estimator")
-    estimator = NVIL(config.baseline_units, config.centre_signal, config.normalise_signal, name="estimator")
+        estimator = Concrete(config.temperature, config.stop_threshold, name="estimator")
+    elif config.estimator == "enumerated":
+        estimator = Enumerated(name="estimator")
+    else:
+        estimator = NVIL(config.baseline_units, config.centre_signal, config.normalise_signal, name="estimator")
     estimator.build(config.canvas_size, config.max_steps)
     return estimator

@@ -1,46 +1,111 @@
-"""Images as the model takes them."""
+"""Images as the model takes them: one gate for every way in."""
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from air.errors import DataError
 
+BACKGROUND = 0.1  # brightness above which a pixel is not an empty canvas
+BRIGHT_BORDER = 0.2  # fraction of the border that may be bright: objects cross it now and then
 
-def as_float(images: tf.Tensor) -> tf.Tensor:
-    """Convert images of bytes, or of floats in [0, 1], to float32 in [0, 1]."""
+
+class Batch(NamedTuple):
+    """A batch of `fit`."""
+
+    images: tf.Tensor  # [batch, H, W] in [0, 1]
+    count: tf.Tensor  # [batch] int32 true counts, -1 where unknown
+    weight: tf.Tensor | None  # [batch] of each scene in the loss
+
+
+def as_float(images: Any, canvas_size: tuple[int, int]) -> tf.Tensor:
+    """Convert images of integers from 0 to 255, or of floats in [0, 1], to float32 [batch, H, W] in [0, 1]."""
     images = tf.convert_to_tensor(images)
-    return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
+    if images.shape.rank != 3:  # a channel axis, or unknown in a graph for several ranks
+        images = tf.reshape(images, [-1, *canvas_size])
+    return tf.cast(images, tf.float32) / 255.0 if images.dtype.is_integer else tf.cast(images, tf.float32)
 
 
-def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split a batch of `fit` into images in [0, 1] and true counts, -1 where the data has none."""
-    images, count = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
+def unpack(data: Any, canvas_size: tuple[int, int]) -> Batch:
+    """Unpack what `fit` passes to a step: images, perhaps with true counts and weights; or a dictionary with "images"."""
+    images, count, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(images, dict):
+        images, count = images["images"], images.get("count", images.get("counts", count))
     if isinstance(images, (tuple, list)):
         (images,) = images
-    count = tf.fill(tf.shape(images)[:1], -1) if count is None else tf.cast(count, tf.int32)
-    return as_float(images), count
+    count = tf.fill(tf.shape(images)[:1], -1) if count is None else tf.cast(tf.reshape(count, [-1]), tf.int32)
+    return Batch(
+        as_float(images, canvas_size), count, None if weight is None else tf.cast(tf.reshape(weight, [-1]), tf.float32)
+    )
 
 
 def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
     """Check images and convert them to a float32 array [batch, height, width] in [0, 1].
 
+    Args:
+        images: [batch, height, width], or the same with a channel axis of 1: integers from 0 to 255, or floats in [0, 1].
+        canvas_size: height and width, pixels.
+
     Raises:
-        DataError: unless they are an array of that shape, of bytes, or of floats in [0, 1].
+        DataError: unless they are such images.
     """
     height, width = canvas_size
     try:
         images = np.asarray(images)
     except ValueError:
         raise DataError(f"images: not an array; it must be one of shape [batch, {height}, {width}]") from None
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
     if images.ndim != 3 or images.shape[1:] != (height, width):
         raise DataError(f"images: shape {images.shape} is not allowed; it must be [batch, {height}, {width}]")
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / 255.0
-    if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"images: type {images.dtype} is not allowed; it must be uint8, or float in [0, 1]")
-    if images.size and not (images.min() >= 0.0 and images.max() <= 1.0):
+    is_integer = images.dtype.kind in "ui"
+    if not is_integer and images.dtype.kind != "f":
+        raise DataError(f"images: type {images.dtype} is not allowed; it must be integers from 0 to 255, or floats in [0, 1]")
+    most = 255 if is_integer else 1
+    if images.dtype != np.uint8 and images.size and not (images.min() >= 0 and images.max() <= most):
         span = f"from {images.min():g} to {images.max():g}"
-        raise DataError(f"images: values {span} are not allowed; floats must be in [0, 1]")
-    return images.astype(np.float32)
+        raise DataError(f"images: values {span} are not allowed; integers must be from 0 to 255, floats in [0, 1]")
+    return images.astype(np.float32) / np.float32(255) if is_integer else images.astype(np.float32)
+
+
+def check_first(data: Any, canvas_size: tuple[int, int]) -> None:
+    """Check what `fit`, `evaluate` or `predict` is given before its first step: an array as a whole, else the first batch.
+
+    A generator is taken on trust, as looking at its first batch would use it up. Images that have a background give a warning.
+
+    Raises:
+        DataError: unless these are images that `check_images` takes.
+    """
+    if isinstance(data, tf.data.Dataset):
+        data = next(iter(data.take(1)), None)
+    elif isinstance(data, keras.utils.PyDataset):
+        data = data[0]
+    while isinstance(data, (tuple, list)) and data:
+        data = data[0]
+    if isinstance(data, dict):
+        if "images" not in data:
+            raise DataError(f"images: missing from the data, which has {', '.join(map(str, data))}")
+        data = data["images"]
+    if isinstance(data, (np.ndarray, tf.Tensor)):
+        note = unpaintable_background(check_images(data, canvas_size)[:1000])
+        if note:
+            warnings.warn(note, stacklevel=3)
+
+
+def unpaintable_background(images: np.ndarray) -> str | None:
+    """Describe in one line the background of images [batch, H, W] in [0, 1], if they have one that AIR can't render."""
+    if not images.size:
+        return None
+    darkest = float(np.median(images.min(axis=(1, 2))))
+    border = np.concatenate([images[:, [0, -1]].ravel(), images[:, :, [0, -1]].ravel()])
+    bright = float((border > BACKGROUND).mean())
+    if darkest <= BACKGROUND and bright <= BRIGHT_BORDER:
+        return None
+    return (
+        f"images: they seem to have a background (darkest pixel {darkest:.2f} in the median scene, {bright:.0%} of the border "
+        f"brighter than {BACKGROUND}), which AIR can't render, so that it won't learn to count; subtract it, or invert the "
+        "images if their objects are dark"
+    )

@@ -150,9 +150,11 @@ class InferenceNetwork(NamedTuple):
             return Correction(one, two, one, two)
 
         fraction = tf.get_static_value(self.refinement)
-        if fraction is None:
-            return tf.cond(self.refinement > 0.0, ask, zeros)
-        return ask() if fraction > 0.0 else zeros()
+        if fraction is not None:
+            return ask() if fraction > 0.0 else zeros()
+        if z_where.shape[0] is None:  # XLA can't compile a branch where the size of a batch varies
+            return ask()
+        return tf.cond(self.refinement > 0.0, ask, zeros)
 
     @staticmethod
     def _split(seed: tf.Tensor, number: int, names: Sequence[Any]) -> dict[Any, tf.Tensor]:

@@ -34,14 +34,18 @@ class GroupedMean(keras.metrics.Metric):
 
         Args:
             values: [batch] each of `PER_SCENE` and [batch, steps] each of `PER_STEP`.
-            count: [batch] true counts, or -1 where unknown, which only the mean over all scenes includes.
+            count: [batch] true counts, or -1 where unknown, which only the means over all scenes include; the
+                count accuracy of all is then NaN.
         """
         per_scene = tf.stack([values[name] for name in PER_SCENE], axis=1)
         columns = tf.concat([per_scene, *(values[name] for name in PER_STEP)], axis=1)
         members = tf.concat([tf.one_hot(count, self.groups), tf.ones_like(columns[:, :1])], axis=1)
         # The means over replicas of both, as only their ratio matters.
         sums, scenes = replicas.mean([tf.matmul(members, columns, transpose_a=True), tf.reduce_sum(members, axis=0)])
-        self.sums.assign_add(sums)
+        # One scene without a true count, and the accuracy of all is unknown.
+        unknown = tf.where(tf.reduce_any(count < 0), float("nan"), 0.0)
+        accuracy = [(self.groups, self.quantities.index("count_accuracy"))]
+        self.sums.assign_add(tf.tensor_scatter_nd_add(sums, accuracy, unknown[None]))
         self.scenes.assign_add(scenes)
 
     def overall(self, quantity: str) -> tf.Tensor:

@@ -6,6 +6,8 @@ ends the scene. So the number of objects n, of T steps, is distributed as
     q(n) = (1 - q_{n+1}) prod_{t <= n} q_t,   and for n = T the product alone.
 """
 
+import itertools
+
 import tensorflow as tf
 
 
@@ -14,7 +16,12 @@ def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor
 
     With uniform random numbers as thresholds, this draws from Bernoulli distributions of mean `z_pres`.
     """
-    return tf.math.cumprod(tf.cast(z_pres > threshold, tf.float32), axis=1)
+    return cumulative_product(tf.cast(z_pres > threshold, tf.float32))
+
+
+def cumulative_product(z_pres: tf.Tensor) -> tf.Tensor:
+    """Multiply z_pres [batch, steps] over the steps so far; TFLite has no `tf.math.cumprod`."""
+    return tf.stack(list(itertools.accumulate(tf.unstack(z_pres, axis=1), tf.multiply)), axis=1)
 
 
 def previous(present: tf.Tensor) -> tf.Tensor:

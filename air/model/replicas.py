@@ -24,16 +24,16 @@ class ReplicatedModel(keras.Model):
         super().__init__(**kwargs)
         self.stop_requested = False
 
-    def differentiate_replica(self, images: tf.Tensor) -> Any:
+    def differentiate_replica(self, images: tf.Tensor, weight: tf.Tensor | None) -> Any:
         """Run `differentiate` within a training step."""
         if self._distribute_strategy is None or not self.jit_compile:
-            return self.differentiate(images)
+            return self.differentiate(images, weight)
         # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
-        return self._differentiate_with_xla(images)
+        return self._differentiate_with_xla(images, weight)
 
     @functools.partial(tf.function, jit_compile=True)
-    def _differentiate_with_xla(self, images: tf.Tensor) -> Any:
-        return self.differentiate(images)
+    def _differentiate_with_xla(self, images: tf.Tensor, weight: tf.Tensor | None) -> Any:
+        return self.differentiate(images, weight)
 
     def request_stop(self) -> None:
         """Stop `fit` soon, on all workers after the same step."""
@@ -104,7 +104,8 @@ def apply(optimizer: Any, gradients: Sequence[tf.Tensor], variables: Sequence[An
     """
     context = _replica_context()
     if context is None:
-        return optimizer.apply(gradients, variables)
+        # Scaled, as a LossScaleOptimizer expects; others leave gradients as they are.
+        return optimizer.apply([optimizer.scale_loss(gradient) for gradient in gradients], variables)
     unsupported = ("weight_decay", "use_ema", "gradient_accumulation_steps", "loss_scale_factor", "clipnorm", "clipvalue")
     if any(getattr(optimizer, name, None) for name in (*unsupported, "global_clipnorm")):
         raise ValueError(f"{optimizer.name}: {', '.join(unsupported)} and global_clipnorm don't work with several replicas")

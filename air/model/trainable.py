@@ -8,7 +8,7 @@ import tensorflow as tf
 from air.config import AIRConfig
 from air.model import presence, replicas
 from air.model.estimators import Estimate, make_estimator
-from air.model.images import unpack
+from air.model.images import as_float, check_first, unpack
 from air.model.inference import Attention
 from air.model.metrics import GroupedMean
 from air.model.objective import Losses
@@ -71,9 +71,11 @@ class TrainableModel(replicas.ReplicatedModel):
         baseline_learning_rate: Any = 1e-3,
         clip_norm: float | str | Schedule | None = 1.0,
         jit_compile: bool = True,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Compile as in Keras; the loss is the model's own.
+        """Compile as in Keras; the loss and the metrics are the model's own.
 
         Args:
             optimizer: any Keras optimiser; Adam with `learning_rate` when None.
@@ -81,8 +83,16 @@ class TrainableModel(replicas.ReplicatedModel):
             baseline_learning_rate: the same, for the baseline's own Adam, if the estimator has a baseline.
             clip_norm: global norm to which gradients are clipped, a number or schedule; None for no clipping.
             jit_compile: compile the training step with XLA.
-            **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
+            run_eagerly: as in Keras.
+            steps_per_execution: as in Keras.
+            **kwargs: refused, whatever Keras would take.
+
+        Raises:
+            ValueError: for a loss, metrics or another argument of Keras' that makes no sense here.
         """
+        for name, value in kwargs.items():
+            if value is not None:
+                raise ValueError(f"{name}: not allowed; the loss is the negative ELBO, and the metrics are the model's own")
         self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
         optimizer = keras.optimizers.Adam(as_learning_rate(learning_rate)) if optimizer is None else optimizer
         if self.estimator.trainable_variables:
@@ -94,13 +104,44 @@ class TrainableModel(replicas.ReplicatedModel):
                 self.baseline_optimizer = keras.optimizers.Adam(rate, name="baseline_adam")
                 self.baseline_optimizer.build(self.estimator.trainable_variables)
             self.baseline_optimizer.learning_rate = rate
-        super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
+        super().compile(optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
         if not self.optimizer.built:
             self.optimizer.build(self.learners()[0])
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as in Keras, on images, perhaps with true counts, which only the statistics use.
+
+        Raises:
+            DataError: for images that `infer` would refuse, in the first batch.
+        """
+        check_first(x, self.config.canvas_size)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as in Keras: loss, count accuracy (NaN without true counts) and reconstruction, see `fit`."""
+        check_first(x, self.config.canvas_size)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Infer `Scenes` as in Keras, see `fit`."""
+        check_first(x, self.config.canvas_size)
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        check_first(x, self.config.canvas_size)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        check_first(x, self.config.canvas_size)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        check_first(x, self.config.canvas_size)
+        return super().predict_on_batch(x)
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count = unpack(data)
-        batch = self.differentiate_replica(images)
+        images, true_count, weight = unpack(data, self.config.canvas_size)
+        batch = self.differentiate_replica(images, weight)
         limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
         clipped = clip(replicas.mean(batch.gradients), limit)
         model, baseline = self.learners()
@@ -116,22 +157,31 @@ class TrainableModel(replicas.ReplicatedModel):
         self.count_prior.assign_add(0.01 * (frequencies - self.count_prior))
         return self.logs()
 
-    def differentiate(self, images: tf.Tensor) -> Differentiated:
-        """Compute the losses of the next training step, were these its images, and their gradients."""
+    def differentiate(self, images: tf.Tensor, weight: tf.Tensor | None = None) -> Differentiated:
+        """Compute the losses of the next training step, were these its images, and their gradients.
+
+        Args:
+            images: [batch, H, W] in [0, 1].
+            weight: [batch] of each scene in the mean loss; None for 1.
+        """
         with tf.GradientTape() as tape:
             losses, estimate, attention = self.objective(images, self._seed(self.step))
-            loss = tf.reduce_mean(losses.total)
+            loss = tf.reduce_mean(losses.total if weight is None else losses.total * weight)
         sources = [[variable.value for variable in learners] for learners in self.learners()]
         # Zero: a refiner that is not asked yet is connected to nothing.
         gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return Differentiated(losses, estimate, attention.z_where, *gradients)
 
     def loss_of(self, images: tf.Tensor) -> tf.Tensor:
-        """Compute the mean loss of the next training step, were these its images: scalar, differentiable."""
-        return tf.reduce_mean(self.objective(images, self._seed(self.step))[0].total)
+        """Compute the mean loss of the next training step, were these its images: scalar, differentiable.
+
+        Args:
+            images: [batch, H, W], integers from 0 to 255 or floats in [0, 1].
+        """
+        return tf.reduce_mean(self.objective(as_float(images, self.config.canvas_size), self._seed(self.step))[0].total)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count = unpack(data)
+        images, true_count, _ = unpack(data, self.config.canvas_size)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
         self._record(losses, self._presence(images), attention.z_where, true_count, Clipped([], tf.zeros([]), tf.zeros([])))
         return self.logs()
@@ -159,7 +209,16 @@ class TrainableModel(replicas.ReplicatedModel):
         return tf.cast(count, tf.int32)
 
     def logs(self) -> dict[str, tf.Tensor]:
-        return {name: self.statistics.overall(name) for name in ("loss", "count_accuracy", "reconstruction")}
+        return {name: self.statistics.overall(name) for name in self.metrics_names}
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what `evaluate` returns, in its order."""
+        return ["loss", "count_accuracy", "reconstruction"]
+
+    def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> list[Any]:
+        """Order logs as `metrics_names`; Keras' own order is by name, so that the loss would be second."""
+        return [logs[name] for name in self.metrics_names]
 
     def learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
         """Return the variables that learn from the ELBO, and those of a baseline, which has an optimiser of its own."""

@@ -185,7 +185,7 @@ def _callbacks(
     pictured = shown.images if shown.count is None or not shown.count.any() else shown.images[shown.count > 0]
     return [
         FiniteLoss(folder.path),  # first, so that no NaN reaches a file
-        Summaries(folder.summary, training, as_float(batch), pictured[:PICTURED]),
+        Summaries(folder.summary, training, as_float(batch, data.training.canvas_size), pictured[:PICTURED]),
         *([Validation(folder.metrics, folder.summary, training, data.held_out)] if data.held_out is not None else []),
         *([Animation(folder.path / "attention.gif", pictured, training.iterations)] if animate else []),
         Checkpoints(folder.path, training),  # last, so that the files of a resumed run are complete up to its checkpoint

@@ -33,7 +33,7 @@ def count_scores(model: AIRModel, scenes: SceneSet, batch_size: int = 250) -> di
     """
 
     def score(part: slice) -> _Scored:
-        images = as_float(scenes.images[part])
+        images = as_float(scenes.images[part], scenes.canvas_size)
         if part.start >= RECONSTRUCTED:
             count = model.count(images).numpy()
             return _Scored(count, np.full(len(count), np.nan))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import demo
 from air.errors import AIRError
+from air.gui import command as demo
 from air.gui import theme
 from air.gui.session import PERIODS
 

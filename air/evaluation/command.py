@@ -1,0 +1,87 @@
+"""Evaluate AIR with the measures that are usual in its field.
+
+    python evaluation.py model                  # or a run folder, or a .keras file: report.md, report.json and figures
+    python evaluation.py seeds --n 10           # train the default recipe with ten seeds, and report on each of them
+    python evaluation.py seeds --estimators concrete nvil enumerated            # and compare the estimators of z_pres
+    python evaluation.py seeds --help
+
+For a folder named seeds, write ./seeds.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from air import presets
+from air.config import DEFAULT_DATA, RENAMED, AIRConfig, TrainingConfig
+from air.errors import DataError
+from air.evaluation.config import EvaluationConfig, SeedsConfig, scored_often
+from air.presets import Preset, PresetName
+from air.support import cli, files
+
+FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelArguments:
+    model: tyro.conf.Positional[FilePath] = Path("model")
+    """Folder with air.keras, run folder or .keras file; or the word seeds, for the other kind of report."""
+    data: FilePath = DEFAULT_DATA
+    """Folder with test.npz and train.npz, or one file of scenes; the default folder is made if missing."""
+    mnist: FilePath | None = None
+    """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
+    out: FilePath = Path("air_evaluation")
+    """Folder for report.md, report.json and figures; an earlier report in it is replaced."""
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedsArguments:
+    data: FilePath = DEFAULT_DATA
+    """Folder with test.npz and train.npz; the default folder is made if missing."""
+    mnist: FilePath | None = None
+    """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
+    out: FilePath = Path("air_seeds")
+    """Folder for the runs and their report; finished runs are not trained again, unfinished ones are resumed."""
+    preset: PresetName = "default"
+    """Recipe that provides the defaults of the model's and training's flags."""
+    seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
+    model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+def evaluate_model() -> None:
+    text = "Evaluate a model, with a report and figures. For several seeds of a recipe: evaluation.py seeds --help"
+    arguments = cli.parse(ModelArguments, text, renamed=RENAMED)
+    for path in (arguments.model, arguments.data):  # here, because a mistake should not wait for TensorFlow
+        if not path.exists() and path != DEFAULT_DATA:
+            raise DataError(f"{path}: no such file or folder")
+    files.check_writable(arguments.out, "out")
+    with cli.quiet_import():
+        from air.evaluation import evaluate, report
+
+    where = {"data": arguments.data, "mnist_path": arguments.mnist}
+    result = evaluate.evaluate(arguments.model, arguments.out, arguments.evaluation, **where)
+    print(report.markdown(result).split("\n## Figures")[0])
+    print(f"Written: {arguments.out / 'report.md'}, report.json and {len(result.get('figures', []))} figures.")
+
+
+def evaluate_seeds() -> None:
+    preset, recipe = presets.of_flags(cli.peek("--preset"), cli.peek("--estimator"))
+    recipe = scored_often(recipe)
+    default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
+    text = "Train a recipe with several seeds, and report how soon and how well each learns to count."
+    arguments = cli.parse(SeedsArguments, text, sys.argv[2:], default, RENAMED)
+    files.check_writable(arguments.out, "out")
+    from air.evaluation import seeds
+
+    recipe = Preset(arguments.model, arguments.training)
+    print(seeds.report(arguments.out, arguments.seeds, arguments.data, recipe, arguments.preset, arguments.mnist))
+    print(f"Written: {arguments.out / 'seeds.md'}, seeds.json and seeds.png.")
+
+
+def main() -> None:
+    evaluate_seeds() if sys.argv[1:2] == ["seeds"] else evaluate_model()
