@@ -9,11 +9,11 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make train      make the data and train AIR with the default recipe"
 	@echo "make test       run the fast tests, some four minutes"
-	@echo "make test-slow  run the slow ones: kills, soaks, two workers, whole recipes"
+	@echo "make test-slow  run the slow ones: kills, soaks, two workers, whole recipes, the wheel"
 	@echo "make demo       draw digits and watch AIR attend to them"
 	@echo "make embeddings export z_what for TensorBoard's projector"
 	@echo "make evaluate   evaluate the model in model/"
-	@echo "make lint       check style"
+	@echo "make lint       check style and types"
 
 train: $(VENV)/installed
 	$(RUN) training.py $(ARGS)
@@ -36,9 +36,10 @@ evaluate: $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

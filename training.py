@@ -1,7 +1,6 @@
 """Train AIR on scenes; `air/training/command.py` describes the flags."""
 
-from air.support import cli
-from air.training.command import main
+from air.training.command import script
 
 if __name__ == "__main__":
-    cli.run(main)
+    script()

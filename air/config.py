@@ -8,19 +8,27 @@ AIRConfig.from_dict(config.to_dict()) == config
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from typing_extensions import Self
 
 from air.errors import ConfigError
 from air.schedules import Schedule
+from air.support import files
 
 DEFAULT_DATA = Path("multi_mnist")  # generated when it is missing
+
+DEFAULT_MODEL = Path("model")  # the one that comes with the project, unless the working folder has one
 
 RENAMED = {"presence": "estimator", "likelihood_deviation": "likelihood_std", "bank_scenes": "reference_scenes"}
 """Old names of fields, and so of flags, mapped to the new ones."""
 MIN_FLOAT32 = 1.2e-38  # smaller positive numbers become 0 in float32
+
+
+def find_model(path: Path) -> Path:
+    """Return a model's path unchanged, except for a DEFAULT_MODEL that the working folder lacks."""
+    return files.shipped("model") if path == DEFAULT_MODEL and not path.exists() else path
 
 
 class Config(BaseModel):
@@ -99,18 +107,26 @@ Seed = CountOrZero
 Size = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Units = Annotated[tuple[Width, ...], Field(max_length=16)]
-Scalar = _scheduled()
-NonNegative = _scheduled(0.0)
-Positive = _scheduled(0.0, above=True)
-Fraction = _scheduled(0.0, above=True, below=1.0)
-LearningRate = _scheduled(0.0, above=True, open_ended=True)
+if TYPE_CHECKING:  # fields take numbers and text too, and hold schedules
+    Scalar: TypeAlias = Any
+    NonNegative: TypeAlias = Any
+    Positive: TypeAlias = Any
+    Fraction: TypeAlias = Any
+    LearningRate: TypeAlias = Any
+else:
+    Scalar = _scheduled()
+    NonNegative = _scheduled(0.0)
+    Positive = _scheduled(0.0, above=True)
+    Fraction = _scheduled(0.0, above=True, below=1.0)
+    LearningRate = _scheduled(0.0, above=True, open_ended=True)
 EstimatorName = Literal["concrete", "nvil", "enumerated"]
 
 
 class AIRConfig(Config):
     """Every hyperparameter of the model and of its objective.
 
-    A field of type `Schedule` takes a number or a schedule over training steps, see `air.schedules`.
+    FLOAT|SCHEDULE is a number, or a schedule over training steps: linear(1, 0.1, steps=2000), cosine(2e-3, 1e-4, steps=8000)
+    or exponential(1e4, factor=0.1, every=3000, limit=1e-9); start=1000 delays it. See `air.schedules`.
     """
 
     canvas_size: Size = (50, 50)
@@ -140,7 +156,7 @@ class AIRConfig(Config):
     refinement: NonNegative = Schedule("linear", 0.0, final=1.0, steps=2000.0, start=2000.0)
     """Fraction of that correction to apply. Applied before counting is learned, it draws several windows to one object."""
     looks: Literal[1, 2] = 2
-    """2: inference looks at each object again, in what the others leave unexplained of the canvas; training looks once."""
+    """2: inference looks at each object again, at what the other objects leave unexplained; training looks once."""
     encoder_units: Units = (512, 256)
     """Hidden layers of the glimpse encoder."""
     decoder_units: Units = (256, 512)
@@ -258,6 +274,6 @@ class TrainingConfig(Config):
 
     @property
     def intervals(self) -> tuple[int, ...]:
-        """The lengths of all intervals above, in training steps."""
+        """All intervals above, in training steps."""
         summaries = self.scalars_every, self.gradients_every, self.histograms_every, self.images_every
         return (self.validate_every, self.checkpoints_every, *summaries)

@@ -2,15 +2,16 @@
 
 import typing
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from air.config import AIRConfig, EstimatorName, TrainingConfig
 from air.schedules import Schedule
 
 PresetName = Literal["default", "original", "paper", "pyro"]
 
-_NO_CNN = {"cnn_filters": (), "cnn_kernels": (), "cnn_strides": (), "cnn_pools": ()}
-_AS_PUBLISHED = {**_NO_CNN, "refiner_units": (), "looks": 1, "z_what_kl_weight": 1.0}  # without this project's additions
+# Without this project's additions:
+_NO_CNN: dict[str, Any] = {"cnn_filters": (), "cnn_kernels": (), "cnn_strides": (), "cnn_pools": ()}
+_AS_PUBLISHED: dict[str, Any] = {**_NO_CNN, "refiner_units": (), "looks": 1, "z_what_kl_weight": 1.0}
 
 
 class Preset(NamedTuple):
@@ -118,12 +119,12 @@ def recipe(name: PresetName, estimator: EstimatorName | None = None) -> Preset:
 def with_estimator(name: PresetName, changed: Preset, estimator: EstimatorName) -> Preset:
     """Return the recipe of another estimator with the fields in which `changed` differs from its own recipe."""
     configs = zip(recipe(name, changed.model.estimator), recipe(name, estimator), changed, strict=True)
-    return Preset(
-        *(new.replace(**{name: value for name, value in config if value != getattr(old, name)}) for old, new, config in configs)
+    return Preset._make(
+        (new.replace(**{name: value for name, value in config if value != getattr(old, name)}) for old, new, config in configs)
     )
 
 
 def of_flags(preset: str | None, estimator: str | None) -> tuple[PresetName, Preset]:
     """Return the preset that these two flags select; invalid values, which parsing refuses later, select the defaults."""
     name = preset if preset in PRESETS else "default"
-    return name, recipe(name, estimator if estimator in typing.get_args(EstimatorName) else None)
+    return name, recipe(name, estimator if estimator in typing.get_args(EstimatorName) else None)  # type: ignore[arg-type]

@@ -120,13 +120,16 @@ class Schedule:
         return dataclasses.replace(self, steps=max(steps - self.start, 1.0)) if self.is_open_ended else self
 
     @property
-    def range(self) -> tuple[float, float]:
-        """The least and the greatest value; an exponential schedule without a limit approaches 0 or infinity."""
-        end = self.final
+    def end(self) -> float:
+        """The final value; an exponential schedule without a limit approaches 0 or infinity."""
         if self.kind == "exponential":
-            end = self.limit if self.limit is not None else 0.0 if self.factor < 1 else math.inf
-        ends = (self.initial, self.initial if end is None else end)
-        return min(ends), max(ends)
+            return self.limit if self.limit is not None else 0.0 if self.factor < 1 else math.inf
+        return self.initial if self.final is None else self.final
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value."""
+        return min(self.initial, self.end), max(self.initial, self.end)
 
     def __call__(self, step: Any) -> Any:
         """Return the value at a training step, as a float32 tensor of the shape of `step`."""

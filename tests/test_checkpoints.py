@@ -84,6 +84,51 @@ def test_optimisers_keep_their_state(tmp_path: Path, estimator: str) -> None:
             np.testing.assert_array_equal(left, right)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    """A user's own schedule."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def __call__(self, step: Any) -> Any:
+        return 0.01 * 0.5 ** (keras.ops.cast(step, "float32") / self.every)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"every": self.every}
+
+
+SCHEDULES = keras.optimizers.schedules
+RATES = [
+    Halving(10),
+    SCHEDULES.CosineDecay(1e-3, 100),
+    SCHEDULES.CosineDecayRestarts(1e-3, 10),
+    SCHEDULES.ExponentialDecay(1e-3, 10, 0.9),
+    SCHEDULES.InverseTimeDecay(1e-3, 10, 0.5),
+    SCHEDULES.PiecewiseConstantDecay([5, 10], [1e-3, 1e-4, 1e-5]),
+    SCHEDULES.PolynomialDecay(1e-3, 10),
+]
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
+@pytest.mark.parametrize("rate", RATES, ids=lambda rate: type(rate).__name__)
+def test_any_schedule_and_a_scaled_loss_are_loaded(tmp_path: Path, rate: Any, scaled: bool) -> None:
+    model = AIRModel(MODEL.replace(estimator="nvil", baseline_units=[4]))
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(
+        keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer, baseline_learning_rate=rate, jit_compile=False
+    )
+    optimizer.apply([np.full(variable.shape, 0.5, np.float32) for variable in model.learners()[0]], model.learners()[0])
+    model.save(tmp_path / "model.keras")
+    loaded = air.load(str(tmp_path / "model.keras"))
+    own = loaded.optimizer.inner_optimizer if scaled else loaded.optimizer
+    for ours, theirs in ((optimizer, own), (model.baseline_optimizer, loaded.baseline_optimizer)):
+        assert (type(theirs._learning_rate), theirs.get_config()) == (type(rate), ours.get_config())
+        for left, right in zip(ours.variables, theirs.variables, strict=True):
+            np.testing.assert_array_equal(left, right)
+    assert int(own.iterations.numpy()) == 1
+
+
 def test_an_optimiser_without_its_state_is_refused(run: Path) -> None:
     path = run / "models/step_00000030.keras"
     rewrite(path, lambda config: config["compile_config"]["optimizer"]["config"].update(amsgrad=True))

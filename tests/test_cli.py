@@ -1,10 +1,12 @@
 """Command lines: every field of a configuration is a flag, and a mistake ends in one line and the right exit status."""
 
 import dataclasses
+import io
 import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,13 @@ from air.schedules import Schedule
 from air.support import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+DESCRIPTION = """Test the command line.
+
+    script.py             # once
+    script.py --max-steps 4
+
+More.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Arguments:
 
 
 def parse(*args, **options):
-    return cli.parse(Arguments, "Test the command line.\n\nMore.", list(args), **options)
+    return cli.parse(Arguments, DESCRIPTION, list(args), **options)
 
 
 def test_without_flags_all_is_default():
@@ -46,15 +55,23 @@ def test_flags_of_nested_configurations_are_flat():
     assert arguments.training == TrainingConfig(batch_size=7, xla=False)
 
 
-def test_help_shows_every_field_and_the_first_line(capsys):
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--max-steps", "4", "-h"]])
+def test_help_shows_every_field_and_the_whole_description(args, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
     with pytest.raises(SystemExit) as stop:
-        parse("--help")
+        parse(*args)
     assert stop.value.code == 0
     text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 90
     for field in (*AIRConfig.model_fields, *TrainingConfig.model_fields):
         assert f"--{field.replace('_', '-')}" in text
-    assert "Test the command line." in text
-    assert "More" not in text
+    first_line, others = DESCRIPTION.split("\n", 1)
+    assert first_line in text
+    assert text.endswith(others)
+    assert "--output PATH" in text
+    assert "None}" not in text
+    assert "--temperature FLOAT|SCHEDULE" in text
+    assert "FLOAT|SCHEDULE is a number, or a schedule over training steps: linear(1, 0.1," in text
 
 
 @pytest.mark.parametrize("text", ["0.7", "linear(1, 0.1, steps=200)", "exponential(1e4, factor=0.1, every=300, limit=1e-9)"])
@@ -73,8 +90,11 @@ MISTAKES = [
     (["--max-steps", "0"], ["max_steps", "0", "greater than or equal to 1"]),
     (["--max-steps", "many"], ["max-steps", "many"]),
     (["--max-steps"], ["--max-steps"]),
-    (["--max-stepz", "4"], ["--max-stepz"]),
-    (["stray"], ["stray"]),
+    (["--max-step", "4"], ["--max-step: unknown; perhaps you meant --max-steps"]),
+    (["--max-stepz=4", "--no-such"], ["--max-stepz: unknown; perhaps you meant --max-steps"]),
+    (["--zzz", "4"], ["--zzz: unknown"]),
+    (["stray"], ["stray: unknown"]),
+    (["--output", "None", "--learn-count-prior-after", "None"], ["--learn-count-prior-after", "None"]),
     (["--mode", "slowly"], ["--mode", "slowly", "fast", "slow"]),
     (["--mode", "x" * 200], ["x" * 200]),
     (["--canvas-size", "50", "2"], ["canvas_size", "2"]),
@@ -84,18 +104,26 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize(("args", "words"), MISTAKES, ids=lambda value: " ".join(value)[:30])
-def test_mistakes_are_usage_errors_of_one_line(args, words, capsys, monkeypatch):
+def test_mistakes_are_usage_errors_of_one_line(args, words, encoding, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))  # by which tyro chooses its frames
     with pytest.raises(UsageError) as caught:
         parse(*args)
     message = str(caught.value)
     assert caught.value.exit_status == 2
-    assert not re.search("[\n\u2500-\u257f\x1b]", message)  # no box characters or colours
+    assert not re.search("[\n\u2500-\u257f\x1b]|---|full helptext", message)  # no frames, colours or further paragraphs
     for word in words:
         assert word in message
     assert capsys.readouterr() == ("", "")
     assert os.environ["COLUMNS"] == "40"
+
+
+def test_the_width_of_the_terminal_stays_unset(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    parse()
+    assert "COLUMNS" not in os.environ
 
 
 @pytest.mark.parametrize("flag", [["--old-steps", "3"], ["--old_steps=3"]])
@@ -117,6 +145,12 @@ def test_renamed_flags(flag):
 def test_peek(command, value, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["training.py", *command])
     assert cli.peek("--preset") == value
+
+
+def test_peek_takes_both_spellings(monkeypatch):
+    for spelling in ("--max-steps", "--max_steps"):
+        monkeypatch.setattr(sys, "argv", ["training.py", spelling, "4"])
+        assert cli.peek("--max-steps") == "4"
 
 
 def ending(main, capsys, monkeypatch):
@@ -149,6 +183,13 @@ def test_errors_become_one_line_and_a_status(error, status, line, capsys, monkey
         raise error
 
     assert ending(main, capsys, monkeypatch) == (status, f"script.py: error: {line}\n")
+
+
+def test_warnings_become_one_line(capsys, monkeypatch):
+    before = warnings.showwarning
+    status, errors = ending(lambda: warnings.warn("a file\n  is old", stacklevel=1), capsys, monkeypatch)
+    assert (status, errors) == (0, "script.py: warning: a file is old\n")
+    assert warnings.showwarning is before
 
 
 def test_success_own_status_and_programming_errors(capsys, monkeypatch):

@@ -11,10 +11,10 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from air.data.scenes import SceneSet
-from air.embeddings import objects, plots, projector
+from air.embeddings import command, objects, plots, projector
 from air.embeddings.config import OWN_FILES, EmbeddingsConfig
 from air.embeddings.export import export
-from air.errors import DataError
+from air.errors import DataError, UsageError
 from air.evaluation import evaluate
 from air.evaluation.config import EvaluationConfig
 from air.model import transformer
@@ -69,7 +69,7 @@ def saved_model(tiny_model, tmp_path_factory):
 def exported(saved_model, data, tmp_path_factory):
     """The folder, its embeddings.npz and the summary of an export."""
     folder = tmp_path_factory.mktemp("exported") / "embeddings"
-    summary = export(saved_model, folder, QUICK, data=data)
+    summary = export(str(saved_model), str(folder), QUICK, data=str(data))
     return folder, dict(np.load(folder / "embeddings.npz")), summary
 
 
@@ -172,9 +172,10 @@ def test_sprite_is_square_and_in_reading_order():
     assert projector.capacity(28, 28) == 292**2  # within 8192 pixels
     pictures = np.arange(1, 6, dtype=np.uint8)[:, None, None] * np.full((5, 8, 6), 40, np.uint8)
     pictures[:, 0, 0] = 0
-    ink, opacity = map(np.asarray, projector.sprite(pictures).split())
-    assert ink.shape == opacity.shape == (24, 24)
-    assert (ink == projector.INK).all()
+    ink = np.linspace(0, 1, 15).reshape(5, 3)
+    *red_green_blue, opacity = map(np.asarray, projector.sprite(pictures, ink).split())
+    assert opacity.shape == (24, 24)
+    assert [[band[4, 8 * i + 4] for band in red_green_blue] for i in range(3)] == np.round(255 * ink[:3]).tolist()
     expected = np.zeros((9, 8, 8))
     expected[:5, :, 1:7] = 255  # the brightest pixel of each is opaque
     expected[:5, 0, 1] = 0
@@ -185,7 +186,7 @@ def test_folder_agrees_with_the_model_and_the_truth(exported, tiny_model, data):
     folder, arrays, summary = exported
     names = {path.name for path in folder.iterdir()}
     assert all(OWN_FILES.fullmatch(name) for name in names)
-    assert {"projector_config.pbtxt", "z_what.tsv", "embeddings.npz", "pca.png", "tsne.png"} <= names
+    assert {"projector_config.pbtxt", projector.EVENTS, "z_what.tsv", "embeddings.npz", "pca.png", "tsne.png"} <= names
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
     scenes = SceneSet.load(data / "test.npz")
@@ -223,18 +224,22 @@ def test_summary_has_all_numbers(exported):
 
 @pytest.fixture(scope="module")
 def fetch(exported):
-    """TensorBoard's projector plugin over HTTP: fetch(route, **query) -> bytes."""
+    """TensorBoard's projector plugin over HTTP, for a folder of embeddings and runs: fetch(route, **query) -> bytes."""
+    import tensorflow as tf
     from tensorboard import program
     from tensorboard.plugins.core import core_plugin
     from tensorboard.plugins.projector import projector_plugin
 
     server = program.TensorBoard(plugins=[core_plugin.CorePluginLoader(), projector_plugin.ProjectorPlugin])
-    server.configure(argv=["", "--logdir", str(exported[0]), "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"])
+    folder = exported[0].parent
+    with tf.summary.create_file_writer(str(folder / "air_results" / "summary")).as_default():
+        tf.summary.scalar("loss", 1.0, step=1)
+    server.configure(argv=["", "--logdir", str(folder), "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"])
     address = server.launch()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(route, **query):
-        query = urllib.parse.urlencode({"run": ".", **query})
+        query = urllib.parse.urlencode({"run": "embeddings", **query})
         return opener.open(f"{address.rstrip('/')}/data/plugin/projector/{route}?{query}", timeout=20).read()
 
     return get
@@ -243,7 +248,7 @@ def fetch(exported):
 @pytest.mark.slow
 def test_tensorboard_finds_embeddings_and_bookmarks(fetch, exported):
     arrays = exported[1]
-    assert json.loads(fetch("runs")) == ["."]
+    assert json.loads(fetch("runs")) == ["embeddings"]
     info = json.loads(fetch("info"))["embeddings"]
     assert [entry["tensorName"] for entry in info] == ["z_what", "z_what_whitened", "z_what_clean"]
     assert all(entry["tensorShape"] == list(arrays[entry["tensorName"]].shape) for entry in info)
@@ -260,16 +265,22 @@ def test_tensorboard_serves_vectors_metadata_and_sprites(fetch, exported, name):
     np.testing.assert_allclose(vectors, arrays[name], rtol=1e-4, atol=1e-5)
 
     head, rows = table(fetch("metadata", name=name).decode())
-    assert head == ["digit", "true_count", "matched", *ALWAYS]
+    assert head == ["digit", "true_count", "matched", *ALWAYS, "true_digit"]
     assert len(rows) == len(vectors)
     prefix = "clean_" if name == "z_what_clean" else ""
-    assert [row[0] for row in rows] == ["none" if digit < 0 else str(digit) for digit in arrays[f"{prefix}digit"]]
+    digits = arrays[f"{prefix}digit"]
+    assert [row[0] for row in rows] == ["none" if digit < 0 else str(digit) for digit in digits]
+    # The projector has ten colours, so that `none` would share one with a digit; an empty cell has its own.
+    assert [row[-1] for row in rows] == ["" if digit < 0 else str(digit) for digit in digits]
+    assert {view["selectedColorOptionName"] for view in json.loads(fetch("bookmarks", name=name))} == {"true_digit"}
     np.testing.assert_allclose([float(row[head.index("scale")]) for row in rows], arrays[f"{prefix}scale"], rtol=1e-3)
 
-    sprite = np.asarray(Image.open(io.BytesIO(fetch("sprite_image", name=name))))[..., 1]
+    sprite = np.asarray(Image.open(io.BytesIO(fetch("sprite_image", name=name))))
     columns = int(np.ceil(len(vectors) ** 0.5))
-    cells = sprite.reshape(columns, 8, columns, 8).swapaxes(1, 2).reshape(-1, 64)
-    np.testing.assert_array_equal(cells.max(axis=1), np.where(np.arange(columns**2) < len(vectors), 255, 0))
+    cells = sprite.reshape(columns, 8, columns, 8, 4).swapaxes(1, 2).reshape(-1, 64, 4)
+    np.testing.assert_array_equal(cells[..., 3].max(axis=1), np.where(np.arange(columns**2) < len(vectors), 255, 0))
+    colours = {(digit, *cell[0, :3]) for digit, cell in zip(digits.tolist(), cells, strict=False)}
+    assert len(colours) == len(np.unique(digits)) == len({colour[1:] for colour in colours})  # one for each digit, and for none
 
 
 # Other data, and mistakes
@@ -308,16 +319,33 @@ def test_script_writes_a_folder(run_script, saved_model, data):
     assert "tensorboard --logdir embeddings" in done.stdout
 
 
-def test_script_refuses_in_one_line(run_script, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "error", "text"),
+    [
+        (["--run", "no model"], DataError, "^no model: no such file or folder$"),
+        (["--run", ".", "--data", "nowhere.npz"], DataError, r"^nowhere\.npz: no such file or folder$"),
+        (["--run", ".", "--output", "mine"], UsageError, "mine exists already"),
+    ],
+)
+def test_mistakes_get_one_line(monkeypatch, tmp_path, flags, error, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("sys.argv", ["embeddings.py", *flags])
+    with pytest.raises(error, match=text):
+        command.main()
+
+
+def test_script_refuses_to_replace_other_files(run_script, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").touch()
-    for flags, status, part in (
-        ([], 1, "model: no such file or folder"),
-        (["--run", ".", "--data", "nowhere.npz"], 1, "nowhere.npz: no such file or folder"),
-        (["--run", ".", "--output", "mine"], 2, "mine exists already"),
-        (["--run", ".", "--output", "mine", "--overwrite"], 2, "diary.txt"),
-    ):
-        refused = run_script("embeddings.py", *flags)
-        assert refused.returncode == status
-        assert part in refused.stderr
-        assert refused.stderr.count("\n") == 1
+    refused = run_script("embeddings.py", "--run", ".", "--output", "mine", "--overwrite")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "diary.txt" in refused.stderr
+
+
+def test_advice_can_be_pasted_into_a_shell(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["embeddings.py", "--run", ".", "--data", ".", "--output", "my embeddings"])
+    monkeypatch.setattr("air.embeddings.export.export", lambda *args, **options: "...")
+    command.main()
+    assert "tensorboard --logdir 'my embeddings'\n" in capsys.readouterr().out

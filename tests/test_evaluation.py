@@ -2,12 +2,10 @@
 
 import csv
 import dataclasses
-import importlib
 import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,14 +15,13 @@ from PIL import Image
 from air.data import held_out, mnist, pyro
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
-from air.evaluation import measures, report
+from air.evaluation import command, measures, report
 from air.evaluation.config import EvaluationConfig
 from air.evaluation.evaluate import Evaluator, evaluate
 from air.evaluation.probes import Objects
 from air.support import console
 from air.training.checkpoints import save_weights
 
-ROOT = Path(__file__).resolve().parent.parent
 FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "reference_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
 
 
@@ -48,12 +45,11 @@ def folder(tmp_path_factory, few_digits, make_model):
 @pytest.fixture
 def script(monkeypatch, tmp_path):
     """Run evaluation.py in this process, in an empty folder."""
-    monkeypatch.syspath_prepend(ROOT)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["evaluation.py", *map(str, arguments)])
-        importlib.import_module("evaluation").main()
+        command.main()
 
     return run
 
@@ -173,7 +169,7 @@ def test_scenes_that_do_not_fit(folder, tmp_path):
     digits = mnist.load(folder / "digits.npz")
     with pytest.raises(DataError, match=r"50x50.*20x24"):
         held_out.load(folder / "data", (20, 24), 5, 5, digits)
-    with pytest.raises(DataError, match=r"test\.npz: no such file"):
+    with pytest.raises(DataError, match="has no pictures"):
         held_out.load(tmp_path, (50, 50), 5, 5, digits)
     assert held_out.load(folder / "data" / "test.npz", (50, 50), 5, 5, digits).reference is None
 

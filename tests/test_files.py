@@ -1,5 +1,6 @@
 """Several processes at once, and processes that are killed: nothing is lost, and nothing half-written stays."""
 
+import fcntl
 import os
 import re
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from air.config import AIRConfig, TrainingConfig
+from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
 from air.support import files
 from air.support.files import BusyError, Claim, check_replaceable, replacing_folder
@@ -227,6 +230,30 @@ def test_json_that_cannot_be_read(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.json: not valid JSON"):
         files.read_json(tmp_path / "x.json")
+
+
+def test_files_are_flushed_as_windows_allows(tmp_path, monkeypatch):
+    """Windows can't flush a file that is open for reading only."""
+    flushed = []
+
+    def fsync(descriptor):
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        flushed.append(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_atomically(str(tmp_path / "a.txt"), lambda path: path.write_text("a"))
+    files.write_json(tmp_path / "a.json", {})
+    SceneSet(np.zeros((1, 4, 4), np.uint8)).save(str(tmp_path / "a.npz"))
+    replace(tmp_path / "out")
+    assert len(flushed) == 3
+    assert names(tmp_path) == ["a.json", "a.npz", "a.txt", "out"]
+
+
+def test_files_that_come_with_the_project(tmp_path, monkeypatch):
+    assert files.shipped("data", "mnist.npz") == ROOT / "data/mnist.npz"
+    (tmp_path / "air/shipped").mkdir(parents=True)
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "air/support/files.py"))
+    assert files.shipped("data", "mnist.npz") == tmp_path / "air/shipped/data/mnist.npz"
 
 
 def test_json_has_no_nan(tmp_path):

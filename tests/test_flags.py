@@ -7,9 +7,11 @@ import types
 import typing
 from pathlib import Path
 
+import numpy as np
 import pydantic
 import pytest
 
+from air.data.scenes import SceneSet
 from air.errors import AIRError, UsageError
 from air.schedules import Schedule
 from air.support import cli
@@ -154,6 +156,29 @@ def test_impossible_values(script, refused):
         if message.startswith("accepted") or not is_named or not all(text in message for text in says):
             wrong.append((value, message))
     assert not wrong, "\n".join(f"{value}: {message}"[:300] for value, message in wrong)
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        ("--data scenes.npz", (20, 24)),
+        ("--data=scenes", (20, 24)),
+        ("--data scenes.npz --canvas-size 30 40", (30, 40)),
+        ("--data scenes.npz --canvas_size 50 50", (50, 50)),
+        ("--data damaged.npy", (50, 50)),
+        ("--data missing", (50, 50)),
+        ("", (50, 50)),
+    ],
+)
+def test_the_canvas_has_the_size_of_the_data(flags, size, tmp_path, monkeypatch):
+    scenes = SceneSet(np.zeros((2, 20, 24), np.uint8))
+    (tmp_path / "scenes").mkdir()
+    for name in ("scenes.npz", "scenes/train.npz"):
+        scenes.save(tmp_path / name)
+    (tmp_path / "damaged.npy").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["training.py", *flags.split()])
+    assert MODULES["air/training/command.py"].read_arguments().model.canvas_size == size
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from air.data import command as script
-from air.data import mnist, multi_mnist
+from air.data import held_out, mnist, multi_mnist
 from air.data.generator import GeneratorConfig
 from air.data.scenes import SceneSet
 from air.errors import DataError
@@ -175,6 +175,24 @@ def test_mistakes_end_in_one_line(run, tmp_path, digits_file, flags, status, wor
     for word in words:
         assert word in error
     assert names(tmp_path) == {"text.txt"}
+
+
+def test_data_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["multi_mnist.py"])
+    with pytest.raises(DataError, match=r"nothing\.npz: no such data; name an existing file or folder$"):
+        multi_mnist.ensure(str(tmp_path / "nothing.npz"), (50, 50))
+    with pytest.raises(DataError, match=r"or make it with: .*multi_mnist\.py --output .*nothing$"):
+        multi_mnist.ensure(str(tmp_path / "nothing"), (50, 50))
+    multi_mnist.ensure(str(tmp_path), (50, 50))
+
+
+def test_paths_may_be_text(tmp_path, digits_file):
+    multi_mnist.make_dataset(str(tmp_path / "set"), GeneratorConfig(**SIZES), str(digits_file))
+    assert multi_mnist.find_scenes(str(tmp_path / "set"), "test") == tmp_path / "set/test.npz"
+    assert len(multi_mnist.read(str(tmp_path / "set/test.npz"), (50, 50))) == SIZES["test_size"]
+    with pytest.raises(DataError, match="train a model for them with --canvas-size 50 50"):
+        multi_mnist.read(str(tmp_path / "set/test.npz"), (20, 20))
+    assert len(held_out.load(str(tmp_path / "set"), (50, 50), 5, 4, None).reference) == 4
 
 
 def test_an_exit_status(run_script):

@@ -31,9 +31,12 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_a_release_is_complete_and_correct(run, few_digits, tmp_path):
     quick = EvaluationConfig(figures=False, other_scenes=0, pyro_scenes=0, samples=1, importance_scenes=1)
-    metrics = release.release(run, few_digits / "data", tmp_path / "out", config=quick)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("The card of this model.")
+    metrics = release.release(run, few_digits / "data", tmp_path / "out", overwrite=True, config=quick)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"air.keras", "reference_set.npz", "config.json", "metrics.csv", "metrics.json"}
+    assert names == {"air.keras", "reference_set.npz", "config.json", "metrics.csv", "metrics.json", "README.md"}
+    assert (tmp_path / "out" / "README.md").read_text() == "The card of this model."
     assert all(release.OWN_FILES.fullmatch(name) for name in names)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (metrics["steps"], metrics["scores"]["scenes"]) == (20_000, 45)

@@ -1,12 +1,15 @@
 """The files of a run folder, and which folders may be replaced by a new run."""
 
+import datetime
 import json
+import platform
+import subprocess
 
 import pytest
 
 from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, DataError
-from air.training.run_folder import MetricsFile, RunFolder
+from air.training.run_folder import ROOT, MetricsFile, RunFolder, git_commit
 
 ROW = {"step": 10, "seconds": 1.5, "scoring_seconds": 0.2, "train_loss": 99.0, "count_accuracy/all": 0.5}
 HEAD = ",".join(ROW)
@@ -33,6 +36,13 @@ def test_rows_are_what_was_appended(metrics):
     assert metrics.rows() == [ROW]
     assert metrics.rewind(5) == {}
     assert not metrics.path.exists()
+
+
+def test_the_row_at_an_end_between_two_intervals_goes(metrics):
+    for step in (10, 20, 23):
+        metrics.append({**ROW, "step": step})
+    assert metrics.rewind(23, every=10)["step"] == 23  # the clocks continue from there
+    assert [row["step"] for row in metrics.rows()] == [10, 20]
 
 
 @pytest.mark.parametrize("cut", ["", "2", "20,1.", "20,1.5,0.2,99.0,0.5"])
@@ -94,6 +104,31 @@ def test_damaged_configurations(tmp_path, change, reason):
     with pytest.raises(DataError, match=r"config\.json: ") as caught:
         folder.read()
     assert reason in str(caught.value)
+
+
+def test_a_run_records_where_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/bin/training.py", "--run", "my run"])
+    fields = new_run(str(tmp_path / "run")).read().fields
+    assert fields["command"] == "python training.py --run 'my run'"
+    age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(fields["date"])
+    assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=5)
+    assert fields["host"] == platform.node()
+    assert fields["commit"] == git_commit(ROOT)
+
+
+def test_the_commit_of_a_checkout(tmp_path):
+    def git(*words):
+        identity = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert git_commit(tmp_path) is None
+    git("init")
+    assert git_commit(tmp_path) is None  # as there is no commit yet
+    git("commit", "--allow-empty", "--message", "Begin")
+    assert git_commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "site-packages").mkdir()
+    assert git_commit(tmp_path / "site-packages") is None
 
 
 def test_updates(tmp_path):

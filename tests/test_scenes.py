@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from air.data import held_out, multi_mnist
 from air.data import scenes as scenes_module
 from air.data.pipeline import pipeline
 from air.data.scenes import SceneSet
@@ -146,7 +148,56 @@ def test_foreign_files(tmp_path):
     np.save(tmp_path / "objects.npy", np.full(3, None), allow_pickle=True)
     assert_refused(tmp_path / "objects.npy", "objects")
     assert_refused(tmp_path / "none.npz", "no such file")
-    assert_refused(tmp_path, "directory")
+    assert_refused(tmp_path, "has no pictures, but mnist.npz, objects.npy, text.npz")
+
+
+def picture(path, size=(4, 5), colour=(0, 255, 0, 255), mode="RGBA"):
+    """Write a picture of one colour, of a size (height, width)."""
+    Image.new("RGBA", size[::-1], colour).convert(mode).save(path)
+
+
+def test_a_folder_of_pictures(tmp_path):
+    picture(tmp_path / "b.png", colour=(255, 255, 255, 128))
+    picture(tmp_path / "a.JPG", colour=(90, 90, 90, 255), mode="RGB")
+    picture(tmp_path / "d.webp", mode="RGB", colour=(255, 255, 255, 255))
+    Image.fromarray(np.full((4, 5), 257 * 7, np.uint16)).save(tmp_path / "c.png")
+    (tmp_path / "labels.csv").write_text("a.JPG,3")
+    scenes = SceneSet.load(str(tmp_path))
+    assert scenes.images.shape == (4, 4, 5)
+    assert scenes.images.max(axis=(1, 2)).tolist() == [90, 128, 7, 255]  # transparent on black; 16 bits scaled
+    assert scenes.count is None
+    assert_same(SceneSet.load(tmp_path / "b.png"), SceneSet(scenes.images[1:2]))
+    assert multi_mnist.find_scenes(tmp_path, "train") == tmp_path
+    assert_same(multi_mnist.read(str(tmp_path), (4, 5)), scenes)
+    assert len(held_out.load(tmp_path, (4, 5), 3, 10, None).test) == 3
+
+
+def test_folders_of_other_pictures(tmp_path):
+    assert_refused(tmp_path, "has no pictures, but nothing at all", "numpy.save('mine.npy', array)", "[N, H, W]")
+    for name in ("d.txt", "a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).touch()
+    assert_refused(tmp_path, "has no pictures, but a.txt, b.txt, c.txt and 1 more", "numpy.save('mine.npy', array)")
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png", size=(6, 5))
+    assert_refused(tmp_path, "a.png has 4x5 pixels (height x width), but b.png has 6x5", "numpy.save('mine.npy', array)")
+    (tmp_path / "a.png").write_text("text")
+    with pytest.raises(DataError, match=r"a\.png: not a picture"):
+        SceneSet.load(tmp_path)
+
+
+def test_the_canvas_size_is_read_first(tmp_path, monkeypatch):
+    scenes = make_scenes()
+    scenes.save(tmp_path / "scenes.npz")
+    np.save(tmp_path / "plain.npy", np.asfortranarray(scenes.images / 255))
+    (tmp_path / "pictures").mkdir()
+    picture(tmp_path / "pictures/a.png", size=(6, 8))
+    monkeypatch.setattr(np, "load", None)  # reads only headers
+    for name in ("scenes.npz", "plain.npy", "pictures", "pictures/a.png"):
+        assert scenes_module.read_canvas_size(str(tmp_path / name)) == (6, 8)
+    (tmp_path / "text.npy").write_text("text")
+    for name in ("text.npy", "missing.npz", "."):
+        with pytest.raises(DataError):
+            scenes_module.read_canvas_size(tmp_path / name)
 
 
 def test_a_header_that_claims_a_trillion_scenes(tmp_path):
@@ -265,3 +316,12 @@ def test_one_epoch_in_the_order_of_the_file():
     resumed = pipeline(numbered(7), 3, shuffle=False, epochs=2, start_step=1)
     assert [count.tolist() for _, count in resumed.as_numpy_iterator()] == [[3, 4, 5], [0, 1, 2], [3, 4, 5]]
     assert int(resumed.cardinality()) == 3
+
+
+def test_a_last_small_batch_trains(make_model, tiny_images):
+    model = make_model()
+    model.compile(jit_compile=False)
+    scenes = SceneSet(tiny_images[:5], np.arange(5) % 4)
+    history = model.fit(pipeline(scenes, 2, epochs=2, drop_remainder=False), shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert int(model.step) == 6

@@ -107,7 +107,7 @@ def test_range(schedule):
     schedule = schedule.over(1000)
     end = schedule.start + (schedule.steps or 0)
     values = np.asarray(schedule(np.array([0, schedule.start, (schedule.start + end) / 2, end, 2 * end + 1, 1e15])), np.float64)
-    slack = 1e-5 * max(abs(schedule.initial), abs(schedule.final or 0))
+    slack = 1e-5 * max(abs(schedule.initial), abs(schedule.final or 0), abs(schedule.limit or 0))
     minimum, maximum = schedule.range
     assert minimum - slack <= values.min()
     assert values.max() <= maximum + slack

@@ -17,7 +17,6 @@ from air.errors import AIRError, DataError, UsageError
 from air.evaluation import seed_report, seeds
 from air.evaluation.config import SeedsConfig, scored_often
 from air.evaluation.seed_report import Result, Study
-from air.evaluation.seeds import Scorer
 from air.presets import PRESETS, Preset
 from air.training import run_folder
 
@@ -43,11 +42,11 @@ def calls(monkeypatch):
 
     @contextlib.contextmanager
     def popen(command, **options):
-        recorded.append(command[2:])
+        recorded.append(command[3:])
         yield types.SimpleNamespace(wait=lambda: recorded.status)
 
     recorded = Calls()
-    monkeypatch.setattr(seeds.subprocess, "Popen", popen)
+    monkeypatch.setattr(seeds, "subprocess", types.SimpleNamespace(Popen=popen, DEVNULL=None))
     return recorded
 
 
@@ -153,8 +152,7 @@ def test_a_short_run_is_the_beginning_of_the_recipe(iterations, steps, tmp_path)
 @pytest.mark.parametrize("estimator", [None, "enumerated", "nvil"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_flags_give_the_recipe(preset, estimator, monkeypatch):
-    monkeypatch.syspath_prepend(seeds.SCRIPT.parent)
-    from training import read_arguments
+    from air.training.command import read_arguments
 
     model, training = presets.recipe(preset, estimator)
     model = model.replace(**TINY, learn_count_prior_after=9, centre_signal=False, temperature="linear(1, 0.5, steps=7)")
@@ -179,20 +177,30 @@ def test_runs_are_resumed_for_more_iterations(out, data, calls):
     assert calls == [["--resume", str(out / f"seed_{seed}"), "--iterations", "200"] for seed in range(3)]
 
 
-@pytest.mark.parametrize(("status", "error", "text"), [(130, KeyboardInterrupt, None), (2, AIRError, "no run got as far")])
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [(130, KeyboardInterrupt, None), (2, AIRError, "no run got .*; the reason is above"), (0, AIRError, "first scoring$")],
+)
 def test_studies_that_end_without_a_report(tmp_path, data, calls, status, error, text):
     calls.status = status
     with pytest.raises(error, match=text):
-        seeds.report(tmp_path / "out", STUDY, data, recipe(iterations=100))
+        seeds.report(str(tmp_path / "out"), STUDY, str(data), recipe(iterations=100))
 
 
 def test_scenes_that_can_not_be_scored(tmp_path, data):
     SceneSet(SceneSet.load(data / "test.npz").images).save(tmp_path / "test.npz")
     with pytest.raises(DataError, match=r"test\.npz: has no counts"):
         seeds.report(tmp_path / "out", STUDY, tmp_path, recipe())
-    SceneSet(np.zeros((1, 18, 18), np.uint8), np.zeros(1, np.uint8)).save(tmp_path / "test.npz")
+
+
+def test_mistakes_come_to_light_before_a_data_set_is_made(out, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = recipe()._replace(model=AIRConfig(canvas_size=(18, 18)))
     with pytest.raises(UsageError, match="--more-digits-scenes 0 leaves out the scenes of 3 digits"):
-        Scorer(SeedsConfig(), AIRConfig(canvas_size=(18, 18)), tmp_path / "test.npz", data.parent / "digits.npz")
+        seeds.report("some", SeedsConfig(), "multi_mnist", small, mnist_path=data.parent / "digits.npz")
+    with pytest.raises(DataError, match="another recipe"):
+        seeds.report(out, STUDY, "multi_mnist", recipe(iterations=100, batch_size=32))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.slow
@@ -200,7 +208,7 @@ def test_seeds_are_trained_and_scored_as_a_user_would(data, run_script, tmp_path
     sizes = [w for name, value in TINY.items() for w in (f"--{name.replace('_', '-')}", *np.atleast_1d(value).astype(int))]
     flags = (
         *("--data", data, "--mnist", data.parent / "digits.npz", "--n", 1, "--estimators", "enumerated", "nvil"),
-        *("--iterations", 4, "--validate-every", 2, "--validation-scenes", 10, "--no-xla", *sizes),
+        *("--iterations", 4, "--validation-scenes", 10, "--no-xla", *sizes),  # fewer than --validate-every
         *("--samples", 3, "--bound-scenes", 20, "--more-digits-scenes", 9),
     )
     done = run_script("evaluation.py", "seeds", *flags, timeout=300)
@@ -216,6 +224,10 @@ def test_seeds_are_trained_and_scored_as_a_user_would(data, run_script, tmp_path
         bound = air.load(out / run["estimator"] / "seed_0").log_prob_bound(images, samples=3).mean()
         assert run["elbo"] < run["iwae"] == pytest.approx(bound, rel=1e-5)
         assert table["0"][-3:] == [f"{run['three_digits']:.2%}", f"{run['elbo']:.1f}", f"{run['iwae']:.1f}"]
+    failed = run_script("evaluation.py", "seeds", *flags, "--batch-size", 91, "--out", "failed", timeout=300)
+    assert failed.returncode == 1
+    assert failed.stderr.count("batch_size: 91 is not allowed") == 2  # once for each estimator
+    assert "no run got as far as its first scoring; the reason is above" in failed.stderr
     times = [path.stat().st_mtime_ns for path in sorted(out.glob("*/seed_0/*.json"))]
     again = run_script("evaluation.py", "seeds", *flags)
     assert (again.returncode, again.stderr, again.stdout) == (0, "", done.stdout)

@@ -1,18 +1,23 @@
-"""TensorBoard's event files when a run is resumed, scores of held-out scenes, the animation, and how a run is interrupted."""
+"""TensorBoard's event files when a run is resumed, scores of held-out scenes, the animation, progress and interruption."""
 
 import signal
+import sys
+import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from air.config import TrainingConfig
 from air.data.scenes import SceneSet
 from air.model.generative import cross_entropy
-from air.support import drawing
-from air.training import animation, summaries, validation
-from air.training.callbacks import Interruption, Progress
+from air.support import cli, drawing
+from air.training import animation, progress, summaries, validation
+from air.training.callbacks import Interruption
+from air.training.progress import Progress
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def folder(tmp_path):
 
 
 def steps(folder):
-    (path,) = folder.glob("train/events*")
+    (path,) = folder.glob("*/events*")
     return [event.step for event in tf.compat.v1.train.summary_iterator(str(path))]
 
 
@@ -34,8 +39,19 @@ def steps(folder):
     ("step", "left"), [(100, [0, 10, 20, 30, 40, 50]), (35, [0, 10, 20, 30]), (30, [0, 10, 20, 30]), (0, [0])]
 )
 def test_events_after_the_step_go(folder, step, left):
-    summaries.rewind(folder, step)
+    summaries.rewind(str(folder), step, TrainingConfig())
     assert steps(folder) == left
+
+
+@pytest.mark.parametrize(("name", "tag"), [("train", "attention"), ("validation", "attention"), ("validation", "loss/all")])
+@pytest.mark.parametrize(("step", "left"), [(20, [0, 20]), (23, [0])])
+def test_what_only_the_end_of_a_run_has_goes(tmp_path, name, tag, step, left):
+    writer = tf.summary.create_file_writer(str(tmp_path / name))
+    with writer.as_default(step=step):
+        tf.summary.scalar(tag, 1.0)
+    writer.close()
+    summaries.rewind(tmp_path, 23, TrainingConfig(images_every=10, validate_every=10))
+    assert steps(tmp_path) == left
 
 
 @pytest.mark.parametrize("length", [1, 20, 50])
@@ -43,7 +59,7 @@ def test_a_half_written_event_goes(folder, length):
     (path,) = folder.glob("train/events*")
     whole = path.read_bytes()
     path.write_bytes(whole + whole[-100:][:length])
-    summaries.rewind(folder, 100)
+    summaries.rewind(folder, 100, TrainingConfig())
     assert path.read_bytes() == whole
 
 
@@ -101,16 +117,70 @@ def test_a_large_animation_is_thinned_out(tmp_path, monkeypatch):
     assert not (tmp_path / "none.gif").exists()
 
 
-def test_progress_is_one_line(capsys):
-    progress = Progress(20, 60, labelled=True)
-    progress.on_step(40, {"loss": 12.34, "count_accuracy": 0.5})
-    progress.bar.close()
-    err = capsys.readouterr().err
-    assert err.startswith("Compiling the training step ...\n")
-    assert "40/60" in err.splitlines()[-1]
-    assert "loss 12.3 count 50.0%" in err.splitlines()[-1]
-    Progress(0, 60, labelled=False, hidden=True).bar.close()
+@pytest.fixture
+def clock(monkeypatch):
+    """The time of a run: clock.now, in seconds."""
+    clock = types.SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def show(progress, clock, times):
+    """Let a run be at each step at its time."""
+    for seconds, step, logs in times:
+        clock.now = 1000.0 + seconds
+        progress.on_step(step, {"loss": 12.34, "count_accuracy": 0.5, **logs})
+    progress.close()
+
+
+STEPS = [
+    (300, 20, {}),
+    (302, 40, {"val_count_accuracy": 0.25}),
+    (304, 60, {}),
+    (315, 170, {"val_count_accuracy": 0.75}),
+    (318, 200, {}),
+]
+
+
+def test_a_log_gets_whole_lines(capsys, clock):
+    show(Progress(0, 200, labelled=True), clock, STEPS)
+    assert capsys.readouterr().err.splitlines() == [
+        "Compiling the training step ...",
+        "step 40/200, loss 12.3, count 50.0%, held-out 25.0%, 10 steps/s, 00:16 left",  # 300 s were the compiler's
+        "step 170/200, loss 12.3, count 50.0%, held-out 75.0%, 10 steps/s, 00:03 left",
+        "step 200/200, loss 12.3, count 50.0%, held-out 75.0%, 10 steps/s, 00:00 left",
+    ]
+
+
+def test_a_terminal_gets_one_live_line(capsys, clock, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show(Progress(0, 200, labelled=False), clock, STEPS)
+    first, *live = capsys.readouterr().err.rstrip().split("\n")
+    assert first == "Compiling the training step ..."
+    assert len(live) == 1
+    assert live[0].count("\r") > 1
+    last = live[0].rpartition("\r")[2]
+    assert last.startswith("200/200 ")
+    assert last.endswith(" loss 12.3, held-out 75.0%, 10 steps/s, 00:00 left")
+    assert "?" not in live[0]
+
+
+def test_a_hidden_progress_shows_nothing(capsys, clock):
+    show(Progress(0, 200, labelled=True, hidden=True), clock, STEPS)
     assert capsys.readouterr().err == ""
+
+
+def test_a_command_line_is_that_of_the_user(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/home/me/training.py"])
+    assert cli.command("evaluation", Path("my run")) == "python evaluation.py 'my run'"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/air-train"])
+    lines = [
+        cli.command("training", "--resume", "my run"),
+        cli.command("evaluation", "run"),
+        cli.command("demo", "--model", "run"),
+        cli.command("embeddings", "--run", "run"),
+    ]
+    assert lines == ["air-train --resume 'my run'", "air-evaluate run", "air-demo --model run", "air-embeddings --run run"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -131,3 +201,16 @@ def test_the_first_signal_lets_the_steps_finish(number):
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(number, before)
+
+
+def test_a_thread_leaves_signals_alone():
+    found = []
+
+    def enter():
+        with Interruption(types.SimpleNamespace()) as interruption:
+            found.append((interruption.happened, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [(False, signal.getsignal(signal.SIGTERM))]

@@ -1,23 +1,31 @@
 """Training runs: what they write, how they end, and how they are resumed."""
 
 import json
+import re
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from real_runs import EVERY, MODEL, RECIPE, SCRIPT, assert_same, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import air
+from air import presets
+from air.config import AIRConfig, TrainingConfig
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
+from air.support import cli
 from air.training import command as training
 from air.training import run
-from air.training.callbacks import Progress, TrainingError
+from air.training.callbacks import TrainingError
+from air.training.progress import Progress
 from air.training.run_folder import RunFolder
 
 
@@ -67,6 +75,30 @@ def test_default_recipe_learns_to_count(tmp_path: Path) -> None:
     assert np.sum((held_out.images / 255.0 - scenes.reconstruction) ** 2) < 0.6 * black
 
 
+class Recorder(keras.callbacks.Callback):
+    """A user's own callback, which stops the run after a number of steps."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.stop_after = stop_after
+        self.logs: dict[int, dict[str, Any]] = {}
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        step = int(self.model.step.numpy())
+        self.logs[step] = dict(logs or {})
+        self.model.stop_training = step == self.stop_after
+
+
+def load_events(run: Path, folder: str) -> EventAccumulator:
+    events = EventAccumulator(str(run / "summary" / folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return events
+
+
+def pictured_steps(run: Path, folder: str) -> list[int]:
+    return [event.step for event in load_events(run, folder).Tensors("attention")]
+
+
 def test_run_folder_is_complete(finished: Path) -> None:
     record = json.loads((finished / "config.json").read_text())
     assert record["training"]["iterations"] == 40
@@ -82,8 +114,7 @@ def test_run_folder_is_complete(finished: Path) -> None:
 
 def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
     def tags(folder: str, kind: str) -> set[str]:
-        events = EventAccumulator(str(finished / "summary" / folder), size_guidance={"tensors": 0})
-        events.Reload()
+        events = load_events(finished, folder)
         plugins = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in events.Tags()["tensors"]}
         return {tag for tag, plugin in plugins.items() if plugin == kind}
 
@@ -91,30 +122,58 @@ def test_summaries_are_what_the_documentation_lists(finished: Path) -> None:
     for quantity in ("loss", "reconstruction", "count", "count_accuracy", "z_pres_kl_1", "scale_2", "z_what_kl_2"):
         assert {f"{quantity}/{count}" for count in ("0", "1", "2", "all")} <= scalars
     assert {"gradient_norm/before_clipping", "gradient_norm/after_clipping"} <= scalars
-    assert {"schedule/learning_rate", "schedule/z_pres_prior_odds", "schedule/temperature"} <= scalars
+    assert {"schedule/z_pres_prior_odds", "schedule/refinement"} == {tag for tag in scalars if tag.startswith("schedule/")}
+    assert sorted(scalars)[:2] == ["Overview/count_accuracy", "Overview/loss"]
     histograms = tags("train", "histograms")
     assert any(tag.startswith("variables/") for tag in histograms)
     assert {tag.replace("variables/", "gradients/") for tag in histograms} <= histograms
     assert tags("train", "images") == {"attention"}
-    assert {"count_accuracy/all", "reconstruction/all"} <= tags("validation", "scalars")
+    held_out = tags("validation", "scalars")
+    assert {"count_accuracy/all", "reconstruction/all", "Overview/count_accuracy"} <= held_out
+    assert tags("validation", "images") == {"attention"}
+    assert tags("", "text") == {"configuration"}
+    for folder, found in (("train", scalars | {"attention"}), ("validation", held_out)):
+        events = load_events(finished, folder)
+        assert all(events.SummaryMetadata(tag).summary_description for tag in found)
+
+
+def test_tensorboard_shows_the_configuration(finished: Path) -> None:
+    events = load_events(finished, "")
+    table = events.Tensors("configuration")[0].tensor_proto.string_val[0].decode()
+    assert "`lstm_units`" in table
+    assert "exponential(" in table
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert (values["iterations"].number_value, values["xla"].bool_value, values["activation"].string_value) == (
+        40,
+        False,
+        "elu",
+    )
 
 
 def test_an_interrupted_run_ends_like_a_whole_one(finished: Path, squares: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    """Also if it is then made longer, and its scenes have moved."""
+    """Also if it is then made longer, and its scenes have moved; where it stopped between its intervals leaves no trace."""
 
-    class InterruptedAt20(Progress):
+    class InterruptedAt15(Progress):
         def on_step(self, step, logs):
             super().on_step(step, logs)
-            if step == 20:
+            if step == 15:
                 signal.raise_signal(signal.SIGINT)
 
     folder, moved = tmp_path / "run", tmp_path / "moved"
     keras.utils.clear_session()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "Progress", InterruptedAt20)
-        assert not run.start(MODEL, RECIPE.replace(iterations=30), data=squares, run=folder)
-    assert f"Stopped at step 20 of 30. Continue with: python training.py --resume {folder}\n" in capsys.readouterr().out
-    assert int(air.load(folder).step.numpy()) == 20
+        patch.setattr(run, "Progress", InterruptedAt15)
+        patch.setattr(sys, "argv", ["training.py"])
+        assert not run.start(MODEL, RECIPE.replace(iterations=25), data=squares, run=folder)
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^Stopped at step 15 of 25 after 00:\d\d; it counts [\d.]+% of the held-out scenes correctly\.$", out, re.M
+    )
+    assert f"\nContinue with: python training.py --resume {folder}\n" in out
+    assert int(air.load(folder).step.numpy()) == 15
+    assert [row["step"] for row in RunFolder(folder).metrics.rows()] == [10, 15]
+    assert pictured_steps(folder, "train") == pictured_steps(folder, "validation") == [10, 15]
     shutil.copytree(squares, moved)
     keras.utils.clear_session()
     assert run.resume(folder, 40, data=moved)
@@ -141,13 +200,87 @@ def test_unlabelled_scenes_of_any_name(squares: Path, tmp_path: Path) -> None:
     assert (folder / "Läufe/no. 1/attention.gif").is_file()
 
 
+def test_a_short_run_in_a_thread(squares: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """It has a score and pictures, though it is shorter than all intervals; paths may be text, callbacks the user's own."""
+    monkeypatch.setattr(sys, "argv", ["training.py"])
+    path, results, callback = str(tmp_path / "my run"), [], Recorder()
+    recipe = TrainingConfig(iterations=3, batch_size=8, validation_scenes=16, xla=False)
+
+    def work() -> None:
+        results.append(
+            run.start(MODEL, recipe, data=str(squares), held_out=str(squares / "train.npz"), run=path, callbacks=[callback])
+        )
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert results == [True]
+    (row,) = RunFolder(path).metrics.rows()
+    assert row["step"] == 3
+    assert pictured_steps(tmp_path / "my run", "train") == pictured_steps(tmp_path / "my run", "validation") == [3]
+    assert list(callback.logs) == [1, 2, 3]
+    assert callback.logs[3]["val_count_accuracy"] == row["count_accuracy/all"]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"Training in {path}. Watch it with: tensorboard --logdir '{path}'"
+    assert re.fullmatch(r"Trained 3 steps in 00:\d\d; it counts [\d.]+% of the held-out scenes correctly\.", out[1])
+    assert out[2:] == [
+        f"Evaluate it:   python evaluation.py '{path}'",
+        f"Draw digits:   python demo.py --model '{path}'",
+        f"Export z_what: python embeddings.py --run '{path}'",
+    ]
+
+
+def test_a_callback_may_stop_a_run(copied: Path, squares: Path) -> None:
+    callback = Recorder(stop_after=45)
+    assert not run.resume(str(copied), 55, data=str(squares), callbacks=[callback])
+    assert list(callback.logs) == [45]
+    assert RunFolder(str(copied)).metrics.rows()[-1]["step"] == int(air.load(str(copied)).step.numpy()) == 45
+
+
+def test_without_arguments_the_default_recipe_is_trained(few_digits: Path, tmp_path: Path, monkeypatch) -> None:
+    trained = []
+    monkeypatch.setattr(run, "train", lambda model, training, folder, *_: trained.append((model.config, training, folder.path)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multi_mnist").symlink_to(few_digits / "data")
+    run.start()
+    run.start(AIRConfig(estimator="nvil"))
+    assert trained == [
+        (*presets.default(), Path("air_results")),
+        (AIRConfig(estimator="nvil"), presets.default("nvil").training, Path("air_results_1")),
+    ]
+
+
+def test_a_finished_run_says_how_to_continue(finished: Path, script, capsys) -> None:
+    script("--resume", finished)
+    captured = capsys.readouterr()
+    command = f"python training.py --resume {finished} --iterations 80"
+    assert (captured.out, captured.err) == (f"Trained 40 steps already. Continue with: {command}\n", "")
+
+
+def test_a_background_gets_one_warning(squares: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    np.save(tmp_path / "bright.npy", 255 - SceneSet.load(squares / "train.npz").images)
+    config = {"model": MODEL.to_dict(), "training": RECIPE.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags = ["--config", "config.json", "--data", "bright.npy", "--iterations", "1"]
+    monkeypatch.setattr(sys, "argv", ["training.py", *flags])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(training.main)
+    assert ended.value.code == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Compiling the training step ..."
+    assert [line for line in lines if "warning" in line] == [lines[1]]
+    assert lines[1].startswith("training.py: warning: images: they seem to have a background")
+    assert RunFolder("air_results").read()[:2] == (MODEL, RECIPE.replace(iterations=1))
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
         (["--presence", "nvil"], 2, ["--presence is now called --estimator"]),
         (["--data", "missing"], 1, ["missing", "no such data", "multi_mnist.py"]),
         (["--data", "text.npz"], 1, ["text.npz"]),
-        (["--data", "small.npy"], 1, ["small.npy", "30x31", "--canvas-size 30 31"]),
+        (["--data", "small.npy", "--canvas-size", "50", "50"], 1, ["small.npy", "30x31", "--canvas-size 30 31"]),
         (["--resume", "missing"], 1, ["missing", "not a run folder"]),
         (["--run", "text.npz/run"], 1, ["text.npz/run can't be written", "is not a folder"]),
         (["--mnist", "missing.npz"], 1, ["missing.npz"]),
@@ -193,8 +326,8 @@ def test_resume_with_other_scenes_is_refused(squares: Path, copied: Path, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--preset", "original"], "leave out --preset and --mnist"),
-        (["--mnist", "digits.npz"], "leave out --preset and --mnist"),
+        (["--preset", "original"], "leave out --preset, --config and --mnist"),
+        (["--mnist", "digits.npz"], "leave out --preset, --config and --mnist"),
         (["--run", "other"], "leave out --run and --overwrite"),
         (["--lstm-units", "17"], "lstm_units: 17 is not allowed with --resume; the run has 16"),
         (["--iterations", "39"], "iterations: 39 is not allowed with --resume; it must be at least the run's 40"),

@@ -1,7 +1,9 @@
 """Generate the multi-MNIST data set: scenes of several digits that don't overlap.
 
-python multi_mnist.py
-python multi_mnist.py --output five --max-digits 5 --canvas-size 80 80 --gap 2
+    python multi_mnist.py
+    python multi_mnist.py --output five --max-digits 5 --canvas-size 80 80 --gap 2
+
+The files are train.npz, validation.npz, test.npz, preview.png and config.json.
 """
 
 import dataclasses
@@ -33,3 +35,8 @@ def main() -> None:
         make_dataset(arguments.output, config, arguments.mnist, overwrite=arguments.overwrite, progress=advance)
     seconds = time.perf_counter() - start
     print(f"{arguments.output}: {config.total_scenes:,} scenes of 0 to {config.max_digits} digits in {seconds:.1f} s")
+
+
+def script() -> None:
+    """Run the command air-scenes, or multi_mnist.py."""
+    cli.run(main)

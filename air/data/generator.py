@@ -307,5 +307,5 @@ def load_background(config: GeneratorConfig) -> np.ndarray:
         raise DataError(f"background: {error}") from None
     # As floats, so that pictures of 16 bits keep them all.
     grey = picture.convert("F").resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.clip(np.nan_to_num(grey), 0, 2.0**32)
+    pixels = np.clip(np.nan_to_num(np.asarray(grey)), 0, 2.0**32)
     return np.rint(pixels * (255 * config.background_intensity / max(pixels.max(), 1e-9))).astype(np.uint8)

@@ -22,16 +22,16 @@ class HeldOut(NamedTuple):
     reference: SceneSet | None  # training scenes, whose objects train the classifiers of z_what
 
 
-def load(path: Path, canvas_size: tuple[int, int], scenes: int, reference_scenes: int, digits: MNIST | None) -> HeldOut:
-    """Load the first scenes of a folder's test.npz and train.npz, or of one file, which has no reference scenes.
+def load(path: str | Path, canvas_size: tuple[int, int], scenes: int, reference_scenes: int, digits: MNIST | None) -> HeldOut:
+    """Load the first scenes of a folder's test.npz and train.npz, or of other data, which has no reference scenes.
 
     Test scenes without segments get those that follow from `digits`, if given. DataError is raised if there are no scenes,
     or if their canvas has another size.
     """
-    is_folder, train = path.is_dir(), path / "train.npz"
-    test = multi_mnist.read(path / "test.npz" if is_folder else path, canvas_size).select(slice(scenes))
+    train = Path(path) / "train.npz"
+    test = multi_mnist.read(multi_mnist.find_scenes(path, "test"), canvas_size).select(slice(scenes))
     reference = None
-    if is_folder and reference_scenes and train.exists():
+    if reference_scenes and train.exists():
         reference = multi_mnist.read(train, canvas_size).select(slice(reference_scenes))
     return HeldOut(with_segments(test, digits) if digits else test, reference)
 
@@ -62,18 +62,16 @@ def _segments(scenes: SceneSet, digit_images: np.ndarray) -> np.ndarray | None:
     return segments
 
 
-class TestSet(NamedTuple):
+class SceneKind(NamedTuple):
     """The recipe of a set of test scenes unlike the training scenes."""
 
     name: str  # for file names and keys
     title: str  # for readers
     digits: MNIST
-    count: np.ndarray  # [N] digits in each scene
+    count: np.ndarray  # type: ignore[assignment]  # [N] digits in each scene
     canvas_size: tuple[int, int]  # height, width in pixels
     rules: dict[str, Any] | None  # fields of GeneratorConfig; None for Pyro's rules
     more_steps: int = 0  # inference steps beyond those of training
-
-    __test__ = False  # for pytest, which collects classes named Test...
 
     def make(self) -> SceneSet:
         """Generate the scenes, with segments; raise UsageError if the canvas is too small for them."""
@@ -86,19 +84,19 @@ class TestSet(NamedTuple):
         return generate(config, Digits.from_images(images, labels, indices), self.count, rng, segments=True)
 
 
-def generalisation(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int) -> list[TestSet]:
+def generalisation(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int) -> list[SceneKind]:
     """Return sets of scenes with more digits than in training, which took `max_steps`, and with scaled or rotated digits."""
     threes, mixed = np.full(scenes, 3), np.arange(scenes) % 3
     scale = {"width_scale": (0.7, 1.3), "height_scale": (0.7, 1.3)}
     rotation = {"rotation": (-45, 45)}
     return [
-        TestSet("three_digits", f"3 digits, {max_steps + 1} steps", digits, threes, canvas_size, {}, more_steps=1),
-        TestSet("three_digits_same_steps", f"3 digits, {max_steps} steps", digits, threes, canvas_size, {}),
-        TestSet("scaled", "0-2 digits, 0.7 to 1.3 times as wide and high", digits, mixed, canvas_size, scale),
-        TestSet("rotated", "0-2 digits, rotated by up to 45 degrees", digits, mixed, canvas_size, rotation),
+        SceneKind("three_digits", f"3 digits, {max_steps + 1} steps", digits, threes, canvas_size, {}, more_steps=1),
+        SceneKind("three_digits_same_steps", f"3 digits, {max_steps} steps", digits, threes, canvas_size, {}),
+        SceneKind("scaled", "0-2 digits, 0.7 to 1.3 times as wide and high", digits, mixed, canvas_size, scale),
+        SceneKind("rotated", "0-2 digits, rotated by up to 45 degrees", digits, mixed, canvas_size, rotation),
     ]
 
 
-def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> TestSet:
+def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> SceneKind:
     """Return a set of scenes of 0 to 2 digits by the rules of Pyro's generator."""
-    return TestSet("pyro", "Pyro's rules", digits, np.arange(scenes) % 3, canvas_size, rules=None)
+    return SceneKind("pyro", "Pyro's rules", digits, np.arange(scenes) % 3, canvas_size, rules=None)

@@ -17,9 +17,9 @@ import numpy as np
 
 from air.errors import DataError
 from air.support.arrays import read_arrays
-from air.support.files import data_errors
+from air.support.files import data_errors, shipped
 
-BUNDLED = Path(__file__).resolve().parents[2] / "data" / "mnist.npz"
+BUNDLED = shipped("data", "mnist.npz")
 SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str] | None = None) -> MNIST:
         return _validated(path, _read_idx(path) if path.is_dir() else read_arrays(path, tuple(SHA256), limit=MAX_BYTES))
     source, arrays = (BUNDLED, read_arrays(BUNDLED, tuple(SHA256), limit=MAX_BYTES)) if BUNDLED.exists() else _download()
     for name, expected in SHA256.items():
-        found = hashlib.sha256(np.ascontiguousarray(arrays[name])).hexdigest()
+        found = hashlib.sha256(np.ascontiguousarray(arrays[name]).data).hexdigest()
         if found != expected:
             raise DataError(f"{source}: {name} has SHA-256 {found}, which must be {expected}; restore the original file")
     return _validated(source, arrays)

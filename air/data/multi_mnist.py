@@ -18,7 +18,7 @@ from air.data import mnist
 from air.data.generator import Digits, GeneratorConfig, generate
 from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
-from air.support import drawing
+from air.support import cli, drawing
 from air.support.files import replacing_folder
 
 _OWN_FILES = re.compile(r"(train|validation|test|count_\d+)\.npz|preview\.png|config\.json")
@@ -66,12 +66,22 @@ def make_dataset(
         (folder / "config.json").write_text(config.to_json() + "\n", encoding="utf-8")
 
 
-def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: str | os.PathLike[str] | None = None) -> None:
+def find_scenes(data: str | os.PathLike[str], split: str) -> Path:
+    """Return the file `split`.npz of a data folder; any other file, or a folder of pictures, is returned unchanged."""
+    data = Path(data)
+    return data / f"{split}.npz" if data.is_dir() and any(data.glob("*.npz")) else data
+
+
+def ensure(
+    path: str | os.PathLike[str], canvas_size: tuple[int, int], mnist_path: str | os.PathLike[str] | None = None
+) -> None:
     """Make the default data set if it is missing, and show a progress bar; raise DataError if another path is missing."""
+    path = Path(path)
     if path.exists():
         return
     if path != DEFAULT_DATA:
-        raise DataError(f"{path}: no such data; make it with: python multi_mnist.py --output {path}")
+        make = "" if path.suffix else f", or make it with: {cli.command('multi_mnist', '--output', path)}"
+        raise DataError(f"{path}: no such data; name an existing file or folder{make}")
     config = GeneratorConfig(canvas_size=canvas_size)
     try:
         with tqdm(total=config.total_scenes, desc=f"Making {path}", unit="scene", disable=None) as bar:
@@ -81,8 +91,8 @@ def ensure(path: Path, canvas_size: tuple[int, int], mnist_path: str | os.PathLi
             raise
 
 
-def read(path: Path, canvas_size: tuple[int, int]) -> SceneSet:
-    """Read a file of scenes; raise DataError if that fails or their size is not that of the model's canvas."""
+def read(path: str | os.PathLike[str], canvas_size: tuple[int, int]) -> SceneSet:
+    """Load scenes as `SceneSet.load` does; raise DataError if that fails or their size is not that of the model's canvas."""
     scenes = SceneSet.load(path)
     height, width = scenes.canvas_size
     if scenes.canvas_size != canvas_size:

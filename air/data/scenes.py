@@ -2,10 +2,11 @@
 
     scenes = SceneSet.load("multi_mnist/train.npz")
 
-The file is an .npz archive of the fields of `SceneSet` and the number `version`, now 1. A file without `version` is fine too,
-and so is an .npy file of images alone: the model can be trained on images of any origin.
+The file is an .npz archive of the fields of `SceneSet` and the number `version`, now 1. A file without `version` is fine too.
+Images alone may also be an .npy file, a picture, or a folder of pictures: the model can be trained on images of any origin.
 """
 
+import contextlib
 import dataclasses
 import os
 import zipfile
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from air.errors import DataError
-from air.support import arrays
-from air.support.files import write_atomically
+from air.support import arrays, pictures
+from air.support.files import data_errors, write_atomically
 
 VERSION = 1
 LIMIT = 8 << 30  # bytes of a set of scenes
@@ -109,7 +110,13 @@ class SceneSet:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SceneSet":
-        """Read an .npz file with at least `images`, or an .npy file of images; raise DataError if it doesn't hold scenes."""
+        """Read an .npz file with at least `images`, an .npy file of images, a picture or a folder of pictures of one size.
+
+        Raises:
+            DataError: if there are no scenes in it.
+        """
+        if Path(path).is_dir() or pictures.list_pictures(path):
+            return cls(pictures.read_pictures(path))
         found = arrays.read_arrays(path, ["images"], ["version", *(_IN_FILE[name] for name in _FIELDS)], limit=LIMIT)
         version = found.pop("version", np.array(VERSION))
         if version.shape or version != VERSION:
@@ -149,6 +156,27 @@ class SceneSet:
             if wrong.any():
                 scene = int(wrong.argmax())
                 raise DataError(f"{name}: scene {scene} has {objects[scene]} objects, but its count is {self.count[scene]}")
+
+
+def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the height and width of the scenes at a path that `SceneSet.load` takes, without reading more than the first.
+
+    Raises:
+        DataError: if that fails.
+    """
+    path = Path(path)
+    if found := pictures.list_pictures(path):
+        width, height = pictures.read_picture(found[0], paper=0).size
+        return height, width
+    with data_errors(path, "has no images"), contextlib.ExitStack() as stack:
+        if zipfile.is_zipfile(path):
+            file = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open("images.npy"))
+        else:
+            file = stack.enter_context(open(path, "rb"))
+        is_first_version = np.lib.format.read_magic(file) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
+        _, height, width = read_header(file)[0]
+        return height, width
 
 
 def _checked(name: str, field: _Field, array: np.ndarray, sizes: dict[str, int]) -> np.ndarray:

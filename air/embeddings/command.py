@@ -8,12 +8,13 @@
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from air.config import DEFAULT_DATA
+from air.config import DEFAULT_DATA, DEFAULT_MODEL, find_model
 from air.embeddings.config import OWN_FILES, EmbeddingsConfig
 from air.errors import DataError
 from air.support import cli, files
@@ -23,7 +24,7 @@ Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    run: Path_ = Path("model")
+    run: Path_ = DEFAULT_MODEL
     """Run folder, folder with air.keras or .keras file."""
     data: Path_ = DEFAULT_DATA
     """Folder with test.npz and train.npz, or one file of scenes, labelled or not; the default one is generated if missing."""
@@ -38,14 +39,19 @@ class Arguments:
 
 def main() -> None:
     args = cli.parse(Arguments, __doc__)
-    for path in (args.run, args.data):  # before TensorFlow's slow import
+    model = find_model(args.run)
+    for path in (model, args.data):  # before TensorFlow's slow import
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
     files.check_replaceable(args.output, args.overwrite, OWN_FILES, "embeddings")
     with cli.quiet_import():
         from air.embeddings.export import export
 
-    options = {"data": args.data, "mnist_path": args.mnist, "overwrite": args.overwrite}
-    print(export(args.run, args.output, args.embeddings, **options))
-    print(f"Written: {args.output}. See it with: tensorboard --logdir {args.output}")
+    print(export(model, args.output, args.embeddings, data=args.data, mnist_path=args.mnist, overwrite=args.overwrite))
+    print(f"Written: {args.output}. See it with: {shlex.join(['tensorboard', '--logdir', str(args.output)])}")
     print("then open http://localhost:6006/#projector")
+
+
+def script() -> None:
+    """Run the command air-embeddings, or embeddings.py."""
+    cli.run(main)

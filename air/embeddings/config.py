@@ -9,7 +9,7 @@ from air.config import Config, Count
 
 OWN_FILES = re.compile(
     r"projector_config\.pbtxt|z_what(_clean|_whitened)?\.tsv|(metadata|sprite)_(scenes|clean)\.(tsv|png)"
-    r"|bookmarks_\w+\.json|(pca|tsne)\.png|embeddings\.npz"
+    r"|bookmarks_\w+\.json|(pca|tsne)\.png|embeddings\.npz|events\.out\.tfevents\.0\.embeddings"
 )
 """Names of all files that an export may write; only a folder without others is overwritten."""
 

@@ -8,6 +8,7 @@
 | `z_what_clean.tsv` | z_what of the matched digits, each alone on an empty canvas at the same place |
 | `metadata_*.tsv`, `sprite_*.png` | a row and a picture for each object: `scenes` for the first two, `clean` for the third |
 | `bookmarks_*.json` | the views of the plots, for the projector |
+| `events.out.tfevents.*` | empty, but TensorBoard looks for a projector only where such a file lies |
 | `pca.png`, `tsne.png` | plots |
 | `embeddings.npz` | all vectors, metadata and positions in the plots as arrays |
 
@@ -15,8 +16,9 @@ A clean digit passes through the whole model, because its encoder has only seen 
 what differs from z_what in the scene is due to the neighbours. Of several objects found in one digit, the first is taken.
 
 Metadata, where known: `digit` (`none` without a true object), `true_count` and `inferred_count` of the scene, `matched`, `step`
-from 1 on, `presence` probability, `scale` and `shift` of the attention window in canvas units, its `box` in pixels, and `scene`
-from 0 on. For clean digits, all but `true_count` and `scene` describe the digit alone.
+from 1 on, `presence` probability, `scale` and `shift` of the attention window in canvas units, its `box` in pixels, `scene`
+from 0 on, and `true_digit`. The last is `digit` again, but empty without a true object: the projector has only ten colours, and
+paints points with an empty cell black. For clean digits, all but `true_count` and `scene` describe the digit alone.
 """
 
 from pathlib import Path
@@ -86,12 +88,12 @@ class Summary(NamedTuple):
 
 
 def export(
-    run: Path,
-    output: Path,
+    run: str | Path,
+    output: str | Path,
     config: EmbeddingsConfig | None = None,
     *,
-    data: Path = DEFAULT_DATA,
-    mnist_path: Path | None = None,
+    data: str | Path = DEFAULT_DATA,
+    mnist_path: str | Path | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Write the folder, completely or not at all; `overwrite` replaces one that holds nothing but embeddings.
@@ -203,9 +205,10 @@ def _columns(scenes: SceneSet, exported: Exported) -> dict[str, np.ndarray]:
 
 def _points(name: str, columns: dict[str, np.ndarray], pictures: np.ndarray) -> projector.Points:
     if "digit" not in columns:
-        return projector.Points(name, columns, "step", pictures)
-    digit = np.where(columns["digit"] < 0, "none", columns["digit"].astype(str))
-    return projector.Points(name, columns | {"digit": digit}, "digit", pictures)
+        return projector.Points(name, columns, "step", "step", pictures)
+    digit, none = columns["digit"].astype(str), columns["digit"] < 0
+    texts = {"digit": np.where(none, "none", digit), "true_digit": np.where(none, "", digit)}
+    return projector.Points(name, columns | texts, "digit", "true_digit", pictures)
 
 
 def _write(
@@ -232,7 +235,7 @@ def _write(
     arrays |= {embedding.name: embedding.vectors for embedding in embeddings}
     with stage("Writing"):
         projector.write(folder, embeddings)
-        np.savez_compressed(folder / "embeddings.npz", **arrays)
+        np.savez_compressed(folder / "embeddings.npz", **arrays)  # type: ignore[arg-type]
 
 
 def _plot(path: Path, projection: plots.Projection, points: projector.Points, knn: float | None) -> None:

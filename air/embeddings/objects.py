@@ -20,7 +20,7 @@ Picture = Literal["reconstruction", "crop"]
 class Inferred(NamedTuple):
     """What a model infers in T steps of N scenes; a scene's objects are its first `count` steps."""
 
-    count: np.ndarray  # [N]
+    count: np.ndarray  # type: ignore[assignment]  # [N]
     presence: np.ndarray  # [N, T] probability that the step attends to an object
     scale: np.ndarray  # [N, T] half the side of the attention window, canvas units
     shift: np.ndarray  # [N, T, 2] its centre (x, y), canvas units
@@ -47,7 +47,9 @@ def infer(
             pictures = scenes.decoded_windows
         elif picture == "crop":
             z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
-            pictures = transformer.crop(as_float(images[part], model.config.canvas_size), z_where, model.config.window_size).numpy()
+            pictures = transformer.crop(
+                as_float(images[part], model.config.canvas_size), z_where, model.config.window_size
+            ).numpy()
         else:
             pictures = np.empty((*scenes.presence.shape, 0, 0))
         latents = (scenes.count, scenes.presence, scenes.scale, scenes.shift, scenes.attention_boxes, scenes.z_what)

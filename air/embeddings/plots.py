@@ -1,6 +1,6 @@
 """Project z_what: whitening, PCA and t-SNE, and scatter plots in which points are shown as pictures."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -16,12 +16,12 @@ from air.support.drawing import colour
 WHITENED_VARIANCE = 0.99
 """Fraction of the variance that whitening keeps: the rest are unused dimensions, which unit variance would turn into noise."""
 PERPLEXITY = 30.0  # of t-SNE
-TAB10 = mpl.colormaps["tab10"].colors
-CLASS_COLOURS = (*TAB10[:7], to_rgb("#1c2b6b"), *TAB10[8:])
-"""Matplotlib's ten colours, with navy in place of grey, which is for objects without a class."""
+TAB10 = mpl.colormaps["tab10"](range(10))[:, :3].tolist()
+CLASS_COLOURS = (*(TAB10[3 * i % 10] for i in range(9)), to_rgb("#1c2b6b"))
+"""Colours of classes in the order of TensorBoard's projector, but with navy in place of grey, which means no class."""
 CELLS = 44  # pictures along each side of a plot
 
-Colour = tuple[float, ...]  # RGB in [0, 1]
+Colour = Any  # tuple of RGB in [0, 1]
 
 
 class Projection(NamedTuple):
@@ -64,7 +64,8 @@ def group_colours(column: str, groups: np.ndarray) -> dict[str, Colour]:
     numbers = sorted({int(name) for name in groups if name.isdigit()})
     if column == "step":
         return {str(step): tuple(value / 255 for value in colour(step - 1)) for step in numbers}
-    colours = CLASS_COLOURS if len(numbers) <= len(CLASS_COLOURS) else mpl.colormaps["turbo"].resampled(len(numbers)).colors
+    many = mpl.colormaps["turbo"].resampled(max(len(numbers), 1))
+    colours = CLASS_COLOURS if len(numbers) <= len(CLASS_COLOURS) else many(range(len(numbers)))
     known = {str(number): tuple(colours[i][:3]) for i, number in enumerate(numbers)}
     return known | dict.fromkeys(sorted(set(groups.tolist()) - set(known)), (0.7, 0.7, 0.7))
 
@@ -82,7 +83,7 @@ def scatter(positions: np.ndarray, pictures: np.ndarray, groups: np.ndarray, col
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 8.6))
         ax = figure.subplots()
-        ax.scatter(*unit.T, s=3, c=tint, alpha=0.35, linewidths=0)
+        ax.scatter(unit[:, 0], unit[:, 1], s=3, c=tint, alpha=0.35, linewidths=0)
         ax.imshow(mosaic(unit, pictures, tint), extent=(0, 1, 0, 1), interpolation="antialiased", zorder=3)
         ax.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect="equal")
         ax.spines[:].set_visible(False)

@@ -4,6 +4,7 @@
     write(folder, [Embedding("z_what", vectors, points), Embedding("z_what_whitened", whitened, points)])
 
 TensorBoard reads only files next to `projector_config.pbtxt`, by their bare names. Vectors are text, which any projector reads.
+It opens without a colour map, whatever the bookmarks say, so the sprites themselves are coloured.
 """
 
 import json
@@ -15,12 +16,16 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf import text_format
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.projector import ProjectorConfig
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from air.embeddings.plots import Projection
+from air.embeddings.plots import Projection, group_colours
 
 SPRITE_SIDE = 8192  # pixels; the projector rejects larger sprites
-INK = 150  # brightness of sprites
+PALE = 0.4  # fraction of white in the colours of sprites, which the projector multiplies by those of its colour map
+EVENTS = "events.out.tfevents.0.embeddings"
+"""An event file without summaries, since TensorBoard looks for embeddings only where such files lie."""
 
 # Defaults of the projector, which it expects in every bookmark.
 TSNE = {"tSNEIteration": 0, "tSNEPerplexity": 30, "tSNELearningRate": 1, "tSNEis3d": False}
@@ -34,7 +39,8 @@ class Points(NamedTuple):
 
     name: str  # part of file names
     metadata: Mapping[str, np.ndarray]  # two or more columns [K]: the projector expects no header above a single one
-    column: str  # of the metadata, which colours and labels the points
+    column: str  # of the metadata, which labels the points and colours their sprites
+    colour_column: str  # of the metadata, which colours the points; those with an empty cell are black
     pictures: np.ndarray  # [K, h, w] uint8
 
 
@@ -52,12 +58,12 @@ def capacity(height: int, width: int) -> int:
     return (SPRITE_SIDE // max(height, width)) ** 2
 
 
-def sprite(pictures: np.ndarray) -> Image.Image:
-    """Tile pictures [K, h, w] uint8, bright on dark, row by row into a square of square cells: grey ink on transparency.
+def sprite(pictures: np.ndarray, ink: np.ndarray) -> Image.Image:
+    """Tile pictures [K, h, w] uint8, bright on dark, row by row into a square of square cells: ink on transparency.
 
-    The projector multiplies a sprite by the colour of its point and discards pixels below half opacity. So the ink is grey,
-    which shows in any colour on white and on black; dark pixels are transparent, so that points don't hide each other; and
-    the brightest pixel of each picture is opaque.
+    The projector multiplies a sprite by the colour of its point and discards pixels below half opacity. So the ink, RGB in
+    [0, 1] of each picture [K, 3], should be pale; dark pixels are transparent, so that points don't hide each other; and the
+    brightest pixel of each picture is opaque.
     """
     number, height, width = pictures.shape
     cell, columns = max(height, width), math.ceil(number**0.5)
@@ -65,8 +71,11 @@ def sprite(pictures: np.ndarray) -> Image.Image:
     grid = np.zeros((columns * columns, cell, cell), np.uint8)
     top, left = (cell - height) // 2, (cell - width) // 2
     grid[:number, top : top + height, left : left + width] = np.round(pictures * (255 / brightest))
-    opacity = grid.reshape(columns, columns, cell, cell).swapaxes(1, 2).reshape(columns * cell, columns * cell)
-    return Image.merge("LA", [Image.new("L", opacity.shape, INK), Image.fromarray(opacity)])
+    pixels = np.zeros((columns * columns, cell, cell, 4), np.uint8)
+    pixels[:number, ..., :3] = np.round(255 * ink)[:, None, None]
+    pixels[..., 3] = grid
+    side = columns * cell
+    return Image.fromarray(pixels.reshape(columns, columns, cell, cell, 4).swapaxes(1, 2).reshape(side, side, 4))
 
 
 def bookmark(embedding: Embedding, projection: Projection | None) -> dict[str, object]:
@@ -75,7 +84,7 @@ def bookmark(embedding: Embedding, projection: Projection | None) -> dict[str, o
     Points start at the positions of a projection, from which the projector's own t-SNE may continue; without one, the projector
     shows its PCA in three dimensions.
     """
-    shape, column = embedding.vectors.shape, embedding.points.column
+    shape, column, colour_column = embedding.vectors.shape, embedding.points.column, embedding.points.colour_column
     flat = projection is not None
     positions = projection.positions.astype(float).round(3).tolist() if flat else []
     position = [0, 0, 10] if flat else [0.45, 0.9, 1.6]  # of the camera
@@ -87,7 +96,7 @@ def bookmark(embedding: Embedding, projection: Projection | None) -> dict[str, o
         "projections": [{"tsne-0": x, "tsne-1": y} for x, y in positions],
         "filteredPoints": projection.indices.tolist() if flat and len(positions) < shape[0] else None,
         "selectedPoints": [],
-        "selectedColorOptionName": column,
+        "selectedColorOptionName": colour_column,
         "selectedLabelOption": column,
         "forceCategoricalColoring": True,  # even of more than 50 classes
         "pcaComponentDimensions": [0, 1, 2],
@@ -97,9 +106,12 @@ def bookmark(embedding: Embedding, projection: Projection | None) -> dict[str, o
     }
 
 
-def write(folder: Path, embeddings: Sequence[Embedding]) -> None:
+def write(folder: str | Path, embeddings: Sequence[Embedding]) -> None:
     """Write projector_config.pbtxt and the files that it names; points that embeddings share are written once."""
+    folder = Path(folder)
     config = ProjectorConfig()
+    with open(folder / EVENTS, "wb") as file:
+        RecordWriter(file).write(Event(file_version="brain.Event:2").SerializeToString())
     for embedding in embeddings:
         points = embedding.points
         entry = config.embeddings.add()
@@ -112,7 +124,10 @@ def write(folder: Path, embeddings: Sequence[Embedding]) -> None:
         np.savetxt(folder / entry.tensor_path, embedding.vectors, fmt="%.6g", delimiter="\t")
         if not (folder / entry.metadata_path).exists():
             (folder / entry.metadata_path).write_text(_table(points.metadata), encoding="utf-8")
-            sprite(points.pictures).save(folder / entry.sprite.image_path, compress_level=1)
+            groups = points.metadata[points.column].astype(str)
+            colours = group_colours(points.column, groups)
+            ink = PALE + (1 - PALE) * np.array([colours[name] for name in groups])
+            sprite(points.pictures, ink).save(folder / entry.sprite.image_path, compress_level=1)
         entry.bookmarks_path = f"bookmarks_{embedding.name}.json"
         bookmarks = [bookmark(embedding, projection) for projection in embedding.bookmarks]
         (folder / entry.bookmarks_path).write_text(json.dumps(bookmarks), encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from air import presets
-from air.config import DEFAULT_DATA, RENAMED, AIRConfig, TrainingConfig
+from air.config import DEFAULT_DATA, DEFAULT_MODEL, RENAMED, AIRConfig, TrainingConfig, find_model
 from air.errors import DataError
 from air.evaluation.config import EvaluationConfig, SeedsConfig, scored_often
 from air.presets import Preset, PresetName
@@ -27,7 +27,7 @@ FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 @dataclasses.dataclass(frozen=True)
 class ModelArguments:
-    model: tyro.conf.Positional[FilePath] = Path("model")
+    model: tyro.conf.Positional[FilePath] = DEFAULT_MODEL
     """Folder with air.keras, run folder or .keras file; or the word seeds, for the other kind of report."""
     data: FilePath = DEFAULT_DATA
     """Folder with test.npz and train.npz, or one file of scenes; the default folder is made if missing."""
@@ -54,9 +54,9 @@ class SeedsArguments:
 
 
 def evaluate_model() -> None:
-    text = "Evaluate a model, with a report and figures. For several seeds of a recipe: evaluation.py seeds --help"
-    arguments = cli.parse(ModelArguments, text, renamed=RENAMED)
-    for path in (arguments.model, arguments.data):  # here, because a mistake should not wait for TensorFlow
+    arguments = cli.parse(ModelArguments, __doc__, renamed=RENAMED)
+    model = find_model(arguments.model)
+    for path in (model, arguments.data):  # here, because a mistake should not wait for TensorFlow
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
     files.check_writable(arguments.out, "out")
@@ -64,7 +64,7 @@ def evaluate_model() -> None:
         from air.evaluation import evaluate, report
 
     where = {"data": arguments.data, "mnist_path": arguments.mnist}
-    result = evaluate.evaluate(arguments.model, arguments.out, arguments.evaluation, **where)
+    result = evaluate.evaluate(model, arguments.out, arguments.evaluation, **where)
     print(report.markdown(result).split("\n## Figures")[0])
     print(f"Written: {arguments.out / 'report.md'}, report.json and {len(result.get('figures', []))} figures.")
 
@@ -85,3 +85,8 @@ def evaluate_seeds() -> None:
 
 def main() -> None:
     evaluate_seeds() if sys.argv[1:2] == ["seeds"] else evaluate_model()
+
+
+def script() -> None:
+    """Run the command air-evaluate, or evaluation.py."""
+    cli.run(main)

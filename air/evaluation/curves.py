@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "figure.titlesize": 11,
@@ -76,7 +77,7 @@ def seed_curves(runs: Mapping[str, Mapping[int, Rows]], title: str, goal: float 
                 named = {"color": mpl.colormaps["viridis"](i / max(len(by_seed), 2)), "label": f"seed {seed}"}
                 ax.plot([row["step"] for row in rows], [_percent_wrong(row) for row in rows], **(faint if several else named))
             if several:
-                style = {"color": ESTIMATOR_COLOURS[name], "label": f"{name}, median of {len(by_seed)}"}
+                style: dict[str, Any] = {"color": ESTIMATOR_COLOURS[name], "label": f"{name}, median of {len(by_seed)}"}
                 ax.plot(*_median_curve(by_seed.values()), linewidth=2.2, zorder=3, **style)
         ax.axhline(max(100 * (1 - goal), 0.01), color=GOAL_COLOUR, linestyle="--", label=f"{100 * goal:.6g} % right")
         ax.set(xlabel="training step", ylabel="test scenes with a wrong count, %")

@@ -17,7 +17,12 @@ from air.training import checkpoints, run_folder
 
 
 def evaluate(
-    path: Path, out: Path, config: EvaluationConfig | None = None, *, data: Path = DEFAULT_DATA, mnist_path: Path | None = None
+    path: str | Path,
+    out: str | Path,
+    config: EvaluationConfig | None = None,
+    *,
+    data: str | Path = DEFAULT_DATA,
+    mnist_path: str | Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model, write report.json, report.md and figures/, and return the content of report.json.
 
@@ -28,6 +33,7 @@ def evaluate(
         AIRError: if the model, the data or the digits can't be used.
     """
     began = time.perf_counter()
+    path, out, data = Path(path), Path(out), Path(data)
     config = config or EvaluationConfig()
     model = checkpoints.load(path)
     size = model.config.canvas_size
@@ -83,7 +89,7 @@ class Evaluator(NamedTuple):
             measured["bounds"] = measures.summarise_bounds(elbo, importance, priors)
         return found, measured
 
-    def measure_kind(self, kind: held_out.TestSet, importance_scenes: int = 0) -> dict[str, Any]:
+    def measure_kind(self, kind: held_out.SceneKind, importance_scenes: int = 0) -> dict[str, Any]:
         """Make and measure scenes of another kind; state the reason if the canvas is too small for them."""
         try:
             scenes = kind.make()

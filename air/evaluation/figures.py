@@ -1,7 +1,7 @@
 """Draw what a model sees, does and gets wrong. The steps have the colours of `air.support.drawing`: red, green, blue first."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
     def draw(self, ax: Axes) -> None:
         white = 255 if self.image.dtype == np.uint8 else 1
         height, width = self.image.shape
-        colours = {"cmap": "RdBu_r", "vmin": -white} if self.signed else {"cmap": "gray", "vmin": 0}
+        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -white} if self.signed else {"cmap": "gray", "vmin": 0}
         ax.imshow(self.image, vmax=white, extent=(0, width, height, 0), interpolation="nearest", **colours)  # axes in pixels
         for step, (x, y, w, h) in enumerate(self.boxes, start=self.first):
             colour, linewidth = (self.edge, 1.0) if self.edge else (np.divide(step_colour(step), 255), 1.4)
@@ -104,7 +104,7 @@ def strips(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
 
 
 def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
-    """Draw, for each step, the crop that it reads, the decoded window, and the render of that on the canvas."""
+    """Draw each step's glimpse, its decoded window, and that window rendered onto the canvas."""
     picked = _varied(found.count, 9)[::-1][:6]  # the fullest first, which have a window under each head
     inferred = model.infer(images[picked])
     steps = max(int(inferred.count.max()), 1)
@@ -121,7 +121,7 @@ def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
     return _grid(rows, "Windows: read, decoded, rendered", heads=heads, columns=len(heads))
 
 
-def confusion(matrix: Sequence[Sequence[int]], accuracy: float, interval: Sequence[float]) -> Figure:
+def confusion(matrix: np.ndarray | Sequence[Sequence[int]], accuracy: float, interval: Sequence[float]) -> Figure:
     """Draw a matrix of true (rows) and inferred numbers of objects: scenes, shaded by their fraction of the row."""
     matrix = np.asarray(matrix)
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

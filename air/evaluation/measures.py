@@ -1,4 +1,4 @@
-"""Observe a model on one set of scenes, and measure its accuracy and its bounds."""
+"""Run a model on a set of scenes, and measure its accuracy and its bounds."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ SAMPLE_SIZES = (1, 10, 100, 1000, 10000)  # at which the importance-weighted bou
 class Observations(NamedTuple):
     """The part of a model's inferences that an evaluation keeps: N scenes, T steps, Z latent dimensions."""
 
-    count: np.ndarray  # [N]
+    count: np.ndarray  # type: ignore[assignment]  # [N]
     presence: np.ndarray  # [N, T] probability that the step attends to an object
     attention_boxes: np.ndarray  # [N, T, 4] pixels
     object_boxes: np.ndarray  # [N, T, 4] tight boxes of the rendered objects, pixels

@@ -1,4 +1,4 @@
-"""Probe how much z_what, learned without labels, tells about the classes of objects."""
+"""Probe how much z_what, learned without labels, reveals about the classes of objects."""
 
 from typing import Any, NamedTuple
 

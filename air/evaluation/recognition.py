@@ -1,4 +1,4 @@
-"""Make model/reference_set.npz, among whose labelled objects the demo looks for the nearest neighbours of others.
+"""Make model/reference_set.npz, the labelled objects among which the demo looks for nearest neighbours.
 
     python -m air.evaluation.recognition model --data multi_mnist
 
@@ -7,6 +7,7 @@ AIR itself never sees a label: it found the objects of the reference set on its 
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # the demo opens its window before TensorFlow, SciPy and scik
     from air.model.air_model import AIRModel
 
 REFERENCE_SET = "reference_set.npz"  # in a folder such as model/
-PER_CLASS = 400  # objects of each class; more slow the demo's start down, for 1-2 % of accuracy
+PER_CLASS = 400  # objects of each class; more would slow down the demo's start, for 1-2 % of accuracy
 NEIGHBOURS = 10
 MAX_BYTES = 1 << 28  # of the arrays of a reference set
 
@@ -67,7 +68,12 @@ class ReferenceSet:
     def check(self, model: "AIRModel") -> None:
         """Raise DataError if other weights than this model's inferred the objects: their z_what would not be comparable."""
         if self.fingerprint != fingerprint(model) or self.z_what.shape[1] != model.config.z_what_size:
-            raise DataError("the reference set is of other weights; make it again with: python -m air.evaluation.recognition")
+            raise DataError(f"the reference set belongs to other weights; make it again with: {command('MODEL')}")
+
+
+def command(model: object) -> str:
+    """Return the command line that makes a model's reference set."""
+    return shlex.join(["python", "-m", "air.evaluation.recognition", str(model)])
 
 
 def fingerprint(model: "AIRModel") -> int:
@@ -95,7 +101,7 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
         inferred = model.infer(batch.images)
         correct = inferred.count == batch.count  # elsewhere a match may be of different objects
         fields = (inferred.count, inferred.attention_boxes, inferred.z_what)
-        found = probes.matched_objects(*(field[correct] for field in fields), batch.select(correct))
+        found = probes.matched_objects(*(field[correct] for field in fields), batch.select(correct))  # type: ignore[call-arg]
         z_what, labels = np.concatenate([z_what, found.z_what]), np.concatenate([labels, found.labels])
         if all((labels == label).sum() >= per_class for label in classes):
             break
@@ -105,8 +111,9 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
     return ReferenceSet(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint(model))
 
 
-def reference_set_path(model: Path) -> Path:
+def reference_set_path(model: str | os.PathLike[str]) -> Path:
     """Return the path of a model's reference set, which is beside its weights."""
+    model = Path(model)
     path = (model if model.is_dir() else model.parent) / REFERENCE_SET
     older = path.with_name("bank.npz")
     return older if older.exists() and not path.exists() else path

@@ -8,10 +8,12 @@ config.json         copied from the run
 metrics.csv         copied from the run
 metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights
 reference_set.npz   labelled objects by which the demo recognises digits
+README.md           kept when the folder is replaced
 """
 
 import dataclasses
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,7 +31,7 @@ from air.training import checkpoints
 from air.training.run_folder import RunFolder
 
 FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
-OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|(reference_set|bank)\.npz")
+OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|(reference_set|bank)\.npz|README\.md")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +68,16 @@ def scores(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def release(
-    run: Path, data: Path, output: Path, overwrite: bool = False, config: EvaluationConfig | None = None
+    run: str | Path,
+    data: str | Path,
+    output: str | Path,
+    overwrite: bool = False,
+    config: EvaluationConfig | None = None,
 ) -> dict[str, Any]:
     """Release a run, see `Arguments`, and return the content of metrics.json; nothing is written if an AIRError is raised."""
     from air.evaluation.evaluate import evaluate  # here, because a mistake in the command should not wait for TensorFlow
 
+    run, data = Path(run), Path(data)
     folder = RunFolder(run)
     test = SceneSet.load(data / "test.npz")
     for name in ("count", "boxes", "labels", *(["indices"] if test.segments is None else [])):  # segments follow from indices
@@ -81,13 +88,18 @@ def release(
     with files.replacing_folder(output, overwrite, OWN_FILES, "a released model") as target:
         checkpoints.save_weights(model, target / "air.keras")
         files.write_json(target / "config.json", record)
-        if folder.metrics.path.exists():
-            shutil.copyfile(folder.metrics.path, target / "metrics.csv")
+        for path in (folder.metrics.path, Path(output) / "README.md"):
+            if path.exists():
+                shutil.copyfile(path, target / path.name)
         recognition.build(model, SceneSet.load(data / "train.npz")).save(target / recognition.REFERENCE_SET)
         with tempfile.TemporaryDirectory() as report_folder:
             report = evaluate(target, Path(report_folder), config or EvaluationConfig(figures=False), data=data)
         metrics = {"command": record["command"], "seed": training.seed, "steps": step}
-        metrics |= {"judged_by": f"python evaluation.py {output}", "scores": scores(report), "versions": record["versions"]}
+        metrics |= {
+            "judged_by": f"python evaluation.py {shlex.quote(str(output))}",
+            "scores": scores(report),
+            "versions": record["versions"],
+        }
         files.write_json(target / "metrics.json", metrics)
     return metrics
 

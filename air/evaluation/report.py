@@ -18,7 +18,7 @@ from air.support.console import table
 PUBLISHED = "published for AIR on such scenes, with the geometric prior: ELBO 627.4 ± 0.7, 100-sample bound 636.8 ± 0.8"
 NOTES = """\
 - Test scenes of `multi_mnist.py` show MNIST *test* digits that are in no training or validation scene; the reference set of
-  z_what is of training digits.
+  z_what consists of training digits.
 - *Deterministic* takes posterior means and rounds z_pres; *sampled* draws the count from its posterior.
 - An object's box is the tight one around the pixels of its render at {threshold} or more (1 is white); the true box is the
   tight one around the digit's pixels above 0. A detection's confidence is the probability of its step. AP is the area under
@@ -53,7 +53,13 @@ MEASURES = (
 
 
 def draw(
-    folder: Path, model: AIRModel, scenes: SceneSet, found: Observations, measured: dict[str, Any], rows: curves.Rows, seed: int
+    folder: str | Path,
+    model: AIRModel,
+    scenes: SceneSet,
+    found: Observations,
+    measured: dict[str, Any],
+    rows: curves.Rows,
+    seed: int,
 ) -> list[str]:
     """Draw all figures that the labels of the scenes and the rows of metrics.csv permit; return the names of the PNG files."""
     with mpl.rc_context(curves.STYLE):
@@ -74,16 +80,17 @@ def draw(
             drawn["worst_boxes"] = figures.misplaced(model, scenes, found)
     if rows:
         drawn["training"] = curves.training_curves(rows)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         files.write_atomically(folder / f"{name}.png", figure.savefig)
     return [f"{name}.png" for name in drawn]
 
 
-def write(out: Path, result: dict[str, Any]) -> None:
+def write(out: str | Path, result: dict[str, Any]) -> None:
     """Write report.json and report.md into a folder."""
-    files.write_json(out / "report.json", result)
-    files.write_atomically(out / "report.md", lambda path: path.write_text(markdown(result), encoding="utf-8"))
+    files.write_json(Path(out) / "report.json", result)
+    files.write_atomically(Path(out) / "report.md", lambda path: path.write_text(markdown(result), encoding="utf-8"))
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -38,12 +38,12 @@ def count_accuracy(true_count: np.ndarray, count: np.ndarray) -> dict[str, Any]:
 
 def tight_boxes(objects: np.ndarray, threshold: float) -> np.ndarray:
     """Find the smallest boxes around all pixels of [..., H, W] at or above a threshold: [..., 4]; 0 where there are none."""
-    bright = np.asarray(objects) >= threshold
+    bright = np.greater_equal(objects, threshold)
     spans = []
     for axis in (-2, -1):  # projected onto x, then onto y
         line = bright.any(axis=axis)
         first = line.argmax(axis=-1)
-        spans.append((first, np.where(line.any(axis=-1), line.shape[-1] - line[..., ::-1].argmax(axis=-1) - first, 0)))
+        spans.append((first, np.where(line.any(axis=-1), line.shape[-1] - np.flip(line, -1).argmax(axis=-1) - first, 0)))
     (x, width), (y, height) = spans
     return np.stack([x, y, width, height], axis=-1).astype(np.float32)
 

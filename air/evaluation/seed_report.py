@@ -18,7 +18,7 @@ from air.training.run_folder import RunFolder
 class Result(NamedTuple):
     """The result of a run. Seconds are wall time without scoring, and infinity means never.
 
-    Scores that were not asked for, or that a run without a checkpoint lacks, are the worst there are.
+    Scores that were not asked for, or that a run without a checkpoint lacks, are the worst possible.
     """
 
     seed: int
@@ -63,13 +63,13 @@ class Study(NamedTuple):
         return [name for name in COLUMNS if asked.get(name, True)]
 
 
-def trained_steps(folder: Path) -> int:
+def trained_steps(folder: str | Path) -> int:
     """Return the step of a run's newest checkpoint or, if the checkpoints were deleted, of its last scoring."""
     steps = [step for step, _ in checkpoints.checkpoints(folder)]
     return int(max([0, *steps, *(row["step"] for row in RunFolder(folder).metrics.rows())]))
 
 
-def read(folder: Path, run: Preset, goal: float, scores: Mapping[str, float]) -> Result:
+def read(folder: str | Path, run: Preset, goal: float, scores: Mapping[str, Any]) -> Result:
     """Read the result of a run from its metrics.csv, and add its scores."""
     accuracy = f"{ACCURACY}all"
     rows = RunFolder(folder).metrics.rows("seconds", "scoring_seconds", "compile_seconds", accuracy)
@@ -94,8 +94,9 @@ def summarise(study: Study, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def write(out: Path, study: Study, results: Mapping[str, Sequence[Result]]) -> str:
+def write(out: str | Path, study: Study, results: Mapping[str, Sequence[Result]]) -> str:
     """Write the three files into a folder, from the results by estimator, and return the text of seeds.md."""
+    out = Path(out)
     text = markdown(study, results)
     fields = ("seed", "complete", "steps", *study.columns)
     content = {
@@ -122,7 +123,8 @@ def markdown(study: Study, results: Mapping[str, Sequence[Result]]) -> str:
     sections = [
         f"# {study.title}",
         f"{training.iterations:,} steps of {training.batch_size} scenes, scored on test scenes every "
-        f"{training.validate_every} steps. Seconds are wall time without scoring; *never* counts as infinitely late.",
+        f"{training.validate_every} steps and at the end. Seconds are wall time without scoring; *never* counts as infinitely "
+        "late.",
     ]
     if study.changed:
         sections.append(f"Changed from the preset: {study.changed}.")

@@ -1,8 +1,9 @@
 """Train one recipe with several seeds, score and report every run.
 
-Each run is a process of `training.py`, one after another, so that runs share no state.
+Each run is a process of `air.training.command`, one after another, so that runs share no state.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from air import presets
 from air.config import AIRConfig
 from air.data import held_out, mnist, multi_mnist
+from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
 from air.evaluation import seed_report
 from air.evaluation.config import SeedsConfig, scored_often
@@ -24,12 +26,17 @@ from air.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from air.model.air_model import AIRModel
 
-SCRIPT = Path(__file__).resolve().parents[2] / "training.py"
-INTERRUPTED = 130  # exit status of training.py
+COMMAND = [sys.executable, "-m", "air.training.command"]
+INTERRUPTED = 130  # its exit status
 
 
 def report(
-    out: Path, config: SeedsConfig, data: Path, recipe: Preset, preset: PresetName = "default", mnist_path: Path | None = None
+    out: str | Path,
+    config: SeedsConfig,
+    data: str | Path,
+    recipe: Preset,
+    preset: PresetName = "default",
+    mnist_path: str | Path | None = None,
 ) -> str:
     """Train the runs that are not finished, write seeds.md, seeds.json and seeds.png, and return the text of seeds.md.
 
@@ -39,17 +46,20 @@ def report(
     Raises:
         AIRError: if the data can't be used, a run in `out` has another configuration, or no run was ever scored.
     """
-    multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
-    scorer = Scorer(config, recipe.model, data / "test.npz", mnist_path)
+    out, data = Path(out), Path(data)
     runs = planned_runs(out, config, recipe, preset)
-    for folder, run in runs.items():
-        train(folder, run, data)
+    for folder, run in runs.items():  # before the data set is made and the first run is trained
+        check_recipe(folder, run)
+    three_digits = three_digit_scenes(config, recipe.model, mnist_path)
+    multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
+    scorer = Scorer(config, recipe.model, data / "test.npz", three_digits)
+    failed = [folder for folder, run in runs.items() if not train(folder, run, data)]
     results: dict[str, list[Result]] = {}
     for folder, run in runs.items():
         result = seed_report.read(folder, run, config.goal, scorer.score(folder))
         results.setdefault(run.model.estimator, []).append(result)
     if not any(result.steps for several in results.values() for result in several):
-        raise AIRError(f"{out}: no run got as far as its first scoring; the reason is above")
+        raise AIRError(f"{out}: no run got as far as its first scoring{'; the reason is above' if failed else ''}")
     changes = differences(recipe, scored_often(presets.recipe(preset, recipe.model.estimator)))
     changed = ", ".join(f"`{name} {value}`" for name, value in changes.items() if name not in ("seed", "iterations"))
     title = f"The {preset} recipe{', changed,' if changed else ''} with {config.n} seed{'' if config.n == 1 else 's'}"
@@ -72,36 +82,43 @@ def planned_runs(out: Path, config: SeedsConfig, recipe: Preset, preset: PresetN
     return runs
 
 
-def train(folder: Path, run: Preset, data: Path) -> None:
-    """Train a run that is not finished, resuming it if it has a checkpoint.
+def check_recipe(folder: Path, run: Preset) -> None:
+    """Raise DataError if a folder has a run of another recipe; fewer iterations don't matter."""
+    if (folder / "config.json").exists():
+        model, known, _ = RunFolder(folder).read()
+        longer = known.replace(iterations=max(known.iterations, run.training.iterations))
+        if (model, longer) != run:
+            raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --out")
+
+
+def train(folder: Path, run: Preset, data: Path) -> bool:
+    """Train a run that is not finished, resuming it if it has a checkpoint; return whether it reached its end.
+
+    The process reports its progress, or its error, on standard error.
 
     Raises:
-        DataError: if its folder has a run of another recipe.
         KeyboardInterrupt: once an interrupted run has saved its checkpoint.
     """
     model, training = run
-    if (folder / "config.json").exists():
-        known_model, known, _ = RunFolder(folder).read()
-        longer = known.replace(iterations=max(known.iterations, training.iterations))
-        if (known_model, longer) != run:
-            raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --out")
-        if seed_report.trained_steps(folder) >= training.iterations:
-            return
+    if (folder / "config.json").exists() and seed_report.trained_steps(folder) >= training.iterations:
+        return True
     title = f"Seed {training.seed}, {model.estimator}"
     print(f"{title}: {folder}", file=sys.stderr, flush=True)
     words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(run)]
     if checkpoints.checkpoints(folder):
         words = ["--resume", folder, "--iterations", training.iterations]
-    with subprocess.Popen([sys.executable, SCRIPT, *map(str, words)], stdout=subprocess.DEVNULL) as process:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where `air` is found
+    with subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, env=environment) as process:
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # training.py gets it too, and saves a checkpoint
+        except KeyboardInterrupt:  # the run gets it too, and saves a checkpoint
             process.wait()
             raise
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
         print(f"{title}: failed; the report shows how far it got", file=sys.stderr)
+    return not status
 
 
 def differences(recipe: Preset, other: Preset) -> dict[str, Any]:
@@ -111,7 +128,7 @@ def differences(recipe: Preset, other: Preset) -> dict[str, Any]:
 
 
 def flags(recipe: Preset) -> list[str]:
-    """Return the flags of training.py for a recipe."""
+    """Return the flags of a training run for a recipe."""
     words = ["--estimator", recipe.model.estimator]
     for name, value in differences(recipe, presets.default(recipe.model.estimator)).items():
         flag = name.replace("_", "-")
@@ -122,27 +139,37 @@ def flags(recipe: Preset) -> list[str]:
     return words
 
 
+def three_digit_scenes(config: SeedsConfig, model: AIRConfig, mnist_path: str | Path | None) -> SceneSet | None:
+    """Generate the scenes of three digits to count; None if none are wanted.
+
+    Raises:
+        DataError: if the digits can't be used.
+        UsageError: if the canvas is too small.
+    """
+    if not config.more_digits_scenes:
+        return None
+    digits = mnist.load(mnist_path)
+    kinds = held_out.generalisation(config.more_digits_scenes, model.canvas_size, digits, model.max_steps)
+    try:
+        return next(kind for kind in kinds if kind.name == "three_digits_same_steps").make()
+    except UsageError as error:
+        raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of 3 digits") from None
+
+
 class Scorer:
     """Scores runs, with one model per estimator that takes the weights of all its runs, so that it is compiled once.
 
     Raises:
-        DataError: at construction, if the test scenes at `path` or the digits can't be used.
-        UsageError: if the canvas is too small for three digits.
+        DataError: at construction, if the test scenes at `path` can't be used.
     """
 
-    def __init__(self, config: SeedsConfig, model: AIRConfig, path: Path, mnist_path: Path | None) -> None:
+    def __init__(self, config: SeedsConfig, model: AIRConfig, path: Path, three_digits: SceneSet | None) -> None:
         self.config = config
+        self.three_digits = three_digits
         self.models: dict[str, AIRModel] = {}  # by estimator
         self.test = multi_mnist.read(path, model.canvas_size)
         if self.test.count is None:
             raise DataError(f"{path}: has no counts; runs are scored by them")
-        if config.more_digits_scenes:
-            digits = mnist.load(mnist_path)
-            kinds = held_out.generalisation(config.more_digits_scenes, model.canvas_size, digits, model.max_steps)
-            try:
-                self.three_digits = next(kind for kind in kinds if kind.name == "three_digits_same_steps").make()
-            except UsageError as error:
-                raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of 3 digits") from None
 
     def score(self, folder: Path) -> dict[str, float]:
         """Return the scores that were asked for: `elbo` and `iwae` in nats, `three_digits` from 0 to 1.
@@ -150,7 +177,7 @@ class Scorer:
         They take minutes, so the run folder's scores.json keeps them. There are none without a checkpoint.
         """
         found, path = checkpoints.checkpoints(folder), folder / "scores.json"
-        if not found or not (self.config.has_bounds or self.config.more_digits_scenes):
+        if not found or not (self.config.has_bounds or self.three_digits is not None):
             return {}
         subject = {"step": found[-1][0], **self.config.model_dump(include={"samples", "bound_scenes", "more_digits_scenes"})}
         known = files.read_json(path) if path.exists() else {}
@@ -174,7 +201,7 @@ class Scorer:
                 prior = bounds.count_priors(model.count_frequencies())["frequency"]
                 scores["elbo"] = float(model.elbo(images).bound(model.config.likelihood, prior).mean())
                 scores["iwae"] = float(model.log_prob_bound(images, self.config.samples).mean())
-            if self.config.more_digits_scenes:
+            if self.three_digits is not None:
                 wider = model if model.config.max_steps >= 3 else measures.with_steps(model, 3)
                 scores["three_digits"] = count_scores(wider, self.three_digits)["count_accuracy/all"]
         return scores

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygame
@@ -53,7 +54,7 @@ class App:
         size: tuple[int, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience: float = PATIENCE,
-        **options: object,
+        **options: Any,
     ) -> None:
         os.environ.setdefault("SDL_WINDOWS_DPI_AWARENESS", "permonitorv2")
         # SDL would show the window through OpenGL; with Mesa, importing TensorFlow then crashes, because both contain LLVM.

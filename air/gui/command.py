@@ -12,10 +12,11 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from air.config import DEFAULT_MODEL, find_model
 from air.errors import UsageError
 from air.support import cli
 
@@ -24,7 +25,7 @@ from air.support import cli
 class Arguments:
     picture: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="PICTURE")] = None
     """A picture file to start with."""
-    model: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("model")
+    model: Annotated[Path, tyro.conf.arg(metavar="PATH")] = DEFAULT_MODEL
     """Folder with air.keras, a run folder or a .keras file."""
     palette: Literal["rgb", "safe"] = "rgb"
     """Colours of the attention windows; safe: for the colour-blind."""
@@ -48,7 +49,8 @@ def main() -> None:
     from air.gui.app import App  # here, because --help and mistakes should not wait for pygame
     from air.gui.engine import config_of
 
-    model, choices = arguments.model, {"palette": arguments.palette, "period": arguments.period, "sampling": arguments.sample}
+    model = find_model(arguments.model)
+    choices: dict[str, Any] = {"palette": arguments.palette, "period": arguments.period, "sampling": arguments.sample}
     window = App(model, config_of(model), size=arguments.size, **choices)
     status = 0
     try:
@@ -65,3 +67,8 @@ def main() -> None:
     if not is_closed:
         os._exit(status)  # rather than wait for a thread that is still importing TensorFlow
     sys.exit(status)
+
+
+def script() -> None:
+    """Run the command air-demo, or demo.py."""
+    cli.run(main)

@@ -1,7 +1,5 @@
 """The selected object and the user's changes to its z_what."""
 
-import math
-
 import numpy as np
 
 from air.config import AIRConfig
@@ -15,8 +13,7 @@ class Editor:
     """The selected object, and its z_what as inferred and as changed by the user."""
 
     def __init__(self, config: AIRConfig) -> None:
-        mean, variance = (float(part(math.inf)) for part in (config.z_what_prior_mean, config.z_what_prior_variance))
-        reach = Z_RANGE * variance**0.5
+        mean, reach = config.z_what_prior_mean.end, Z_RANGE * config.z_what_prior_variance.end**0.5
         self.limits = mean - reach, mean + reach  # lowest and highest value of a slider
         self.inferred: Seen | None = None  # the newest answer without changes
         self.selected: int | None = None  # step

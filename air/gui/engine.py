@@ -1,6 +1,6 @@
 """The thread that loads the model and calls it, so that the window never waits.
 
-Of the pictures to look at, only the newest waits; every answer contains the picture that it is about.
+Only the newest picture waits to be looked at; every answer contains the picture that it is about.
 """
 
 import collections
@@ -275,6 +275,6 @@ class Engine:
 
         data = pictures.data_path(self.path)
         if data is None:
-            raise AIRError(f"there is no {path}; make it with: python -m air.evaluation.recognition {self.path}")
+            raise AIRError(f"there is no {path}; make it with: {recognition.command(self.path)}")
         self.recognition_note = "Learning to recognise digits"
         return recognition.build(programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))

@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     canvas_titles: bool  # whether there is a line above the canvases
     header: Rect | None
     status: Rect | None
-    count: Rect | None
+    count: Rect | None  # type: ignore[assignment]
     objects: Rect | None  # the area of `cards`
     cards: tuple[Rect, ...]  # one for each step
     tools: dict[str, Rect]  # buttons by the name of their action
@@ -53,7 +53,10 @@ def arrange(size: tuple[int, int], canvas_size: tuple[int, int], steps: int) -> 
     status = cut(area, "bottom", 30 * unit) if height >= 300 * unit else None
     header = cut(area, "top", 46 * unit) if height >= 480 * unit else None
     cut(area, "top", 12 * unit if header else gap)
-    tools, headings, cards, count, objects = {}, {}, (), None, None
+    tools: dict[str, Rect] = {}
+    headings: dict[str, tuple[int, int]] = {}
+    cards: tuple[Rect, ...] = ()
+    count = objects = None
     if width >= 620 * unit and area.height >= 600 * unit:
         tools, headings = _tools(cut(area, "left", 200 * unit).inflate(-2 * gap, 0), unit)
     else:

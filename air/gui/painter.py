@@ -75,7 +75,7 @@ class Painter:
         if image.dtype != np.uint8:
             image = np.rint(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
         height, width = image.shape
-        picture = pygame.image.frombuffer(np.repeat(image[..., None], 3, axis=2), (width, height), "RGB")
+        picture = pygame.image.frombuffer(np.repeat(image[..., None], 3, axis=2).data, (width, height), "RGB")
         zoom = max(rect.width / width, rect.height / height)
         if zoom == int(zoom) or zoom >= SMOOTH_ZOOM:
             picture = pygame.transform.scale(picture, rect.size)

@@ -95,13 +95,13 @@ class Drawing:
         self.end()
         if not source:
             return False
-        target.append(zlib.compress(self._surface, level=1))
-        self._surface = np.frombuffer(bytearray(zlib.decompress(source.pop())), np.uint8).reshape(self._surface.shape)
+        target.append(zlib.compress(self._surface.data, level=1))
+        self._surface[:] = np.frombuffer(zlib.decompress(source.pop()), np.uint8).reshape(self._surface.shape)
         self._reduce()
         return True
 
     def _remember(self) -> None:
-        self._done.append(zlib.compress(self._surface, level=1))
+        self._done.append(zlib.compress(self._surface.data, level=1))
         while len(self._done) > MIN_HISTORY and sum(map(len, self._done)) > HISTORY_BYTES:
             del self._done[0]
         self._undone.clear()

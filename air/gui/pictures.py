@@ -96,7 +96,7 @@ def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Ge
 
 
 class RandomScenes:
-    """Random `held_out_scenes`, loaded or made in a thread at the first request; `notify` is called when they are there."""
+    """Random `held_out_scenes`, loaded or made in a thread at the first request; `notify` is called when they are ready."""
 
     def __init__(self, model: Path, canvas_size: tuple[int, int], max_digits: int, notify: Callable[[], None]) -> None:
         self._source, self._notify = (model, canvas_size, max_digits), notify
@@ -106,14 +106,14 @@ class RandomScenes:
         self.is_requested = False
 
     def request(self) -> None:
-        """Ask for one scene, which `take` returns when it is there."""
+        """Ask for one scene, which `take` returns when it is ready."""
         self.is_requested = True
         if self._scenes is None:
             self._scenes = self._executor.submit(held_out_scenes, *self._source)
             self._scenes.add_done_callback(lambda _: self._notify())
 
     def take(self) -> np.ndarray | None:
-        """Return the requested scene, [H, W] uint8, once; None if it is not there yet. Raises AIRError if there is none."""
+        """Return the requested scene, [H, W] uint8, once; None if it is not ready yet. Raises AIRError if there is none."""
         if not self.is_requested or not self._scenes.done():
             return None
         self.is_requested = False

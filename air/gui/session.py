@@ -85,13 +85,13 @@ class Session:
 
     @property
     def loading(self) -> str | None:
-        """What the engine loads, and since when; None if it doesn't."""
+        """What the engine is loading, and for how long; None if it is not loading."""
         status = self.engine.status
         return f"{status.text} … {self.now - self.loading_since:.0f} s" if status.state == "loading" else None
 
     @property
     def lost(self) -> str | None:
-        """Why there is no attention any more; None if there is no problem."""
+        """Why the model no longer answers; None if it does."""
         if self.engine.status.state == "failed":
             return self.engine.status.text
         busy_since = self.engine.busy_since

@@ -43,7 +43,8 @@ def step_colour(palette: str, step: int) -> RGB:
 
 def mix(a: RGB, b: RGB, fraction: float) -> RGB:
     """Blend two colours; `fraction` is the weight of b."""
-    return tuple(round(x + (y - x) * fraction) for x, y in zip(a, b, strict=True))
+    red, green, blue = (round(x + (y - x) * fraction) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 @functools.lru_cache(maxsize=64)

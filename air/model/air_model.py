@@ -5,33 +5,43 @@
     model.fit(pipeline(scenes, batch_size=64), steps_per_epoch=1000)
     model.infer(images).count
 
-The inference network q(z | x) attends to one object a step: z_pres says whether there is another object, z_where where it is,
-z_what what it looks like. The decoder renders each object from its z_what into the window z_where of an empty canvas. The loss
-is the negative ELBO in nats (section 2 of the paper).
+The inference network q(z | x) attends to one object per step: z_pres tells whether there is another object, z_where where it
+is, and z_what what it looks like. The decoder renders each object from its z_what into the window z_where of an empty canvas.
+The loss is the negative ELBO in nats (section 2 of the paper).
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from air.config import AIRConfig
-from air.model import bounds, distributions, generative, presence
+from air.model import bounds, distributions, generative, presence, replicas
 from air.model.estimators import Estimate
 from air.model.generative import Scenes, compose, draw_prior
-from air.model.images import as_float, check_images
+from air.model.images import as_float, check_images, unpack
 from air.model.inference import Attention, InferenceNetwork
 from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.model.objective import Losses, negative_elbo
+from air.model.optimisation import Clipped, clip
 from air.model.trainable import TrainableModel
 from air.support.arrays import in_batches
 
-MIN_FREQUENCY = 1e-6  # of a count that was never inferred in training; 0 would make bounds -inf
 ELBO_BATCH = 250  # scenes at a time
 SAMPLES_BATCH = 1000  # pairs of scene and sample at a time
+
+
+class Differentiated(NamedTuple):
+    """The losses and gradients of a batch."""
+
+    losses: Losses
+    estimate: Estimate
+    z_where: tf.Tensor  # [batch, steps, 3]
+    gradients: list[tf.Tensor]  # of the variables that learn from the ELBO
+    baseline_gradients: list[tf.Tensor]  # of those of a baseline
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -49,7 +59,7 @@ class AIRModel(TrainableModel):
     def __init__(self, config: AIRConfig | dict[str, Any] | None = None, seed: int = 0, **kwargs: Any) -> None:
         config = config if isinstance(config, AIRConfig) else AIRConfig.from_dict(config or {})
         policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")  # AIR computes in it, whatever the policy of other models is
+        keras.config.set_dtype_policy("float32")  # AIR always computes in float32, whatever policy other models use
         try:
             super().__init__(config, seed, **kwargs)
             self._make_networks()
@@ -76,6 +86,60 @@ class AIRModel(TrainableModel):
         self.encoder.build((None, c.max_steps, *c.window_size))
         self.decoder.build((None, c.max_steps, c.z_what_size))
         self.built = True
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, true_count, weight = unpack(data, self.config.canvas_size)
+        if self._distribute_strategy is None or not self.jit_compile:
+            batch = self.differentiate(images, weight)
+        else:  # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
+            batch = self._differentiate_with_xla(images, weight)
+        limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
+        clipped = clip(replicas.mean(batch.gradients), limit)
+        model, baseline = self.learners()
+        # All means before any update: under a strategy they are collective operations.
+        baseline_gradients, moments = replicas.mean(batch.baseline_gradients), replicas.mean(batch.estimate.moments)
+        replicas.apply(self.optimizer, clipped.gradients, model)
+        if baseline:
+            replicas.apply(self.baseline_optimizer, baseline_gradients, baseline)
+            self.estimator.follow(moments)
+        self.step.assign_add(1)
+        count = self._record(batch.losses, batch.estimate.z_pres, batch.z_where, true_count, clipped)
+        frequencies = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
+        self.count_prior.assign_add(0.01 * (frequencies - self.count_prior))
+        return self.logs()
+
+    def differentiate(self, images: tf.Tensor, weight: tf.Tensor | None = None) -> Differentiated:
+        """Compute the losses of the next training step, if these were its images, and their gradients.
+
+        Args:
+            images: [batch, H, W] in [0, 1].
+            weight: [batch] of each scene in the mean loss; None for 1.
+        """
+        with tf.GradientTape() as tape:
+            losses, estimate, attention = self.objective(images, self._seed(self.step))
+            loss = tf.reduce_mean(losses.total if weight is None else losses.total * weight)
+        sources = [[variable.value for variable in learners] for learners in self.learners()]
+        # Zero: a refiner that is not asked yet is connected to nothing.
+        gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return Differentiated(losses, estimate, attention.z_where, *gradients)
+
+    def loss_of(self, images: tf.Tensor) -> tf.Tensor:
+        """Compute the mean loss of the next training step, if these were its images: scalar, differentiable.
+
+        Args:
+            images: [batch, H, W], integers from 0 to 255 or floats in [0, 1].
+        """
+        return tf.reduce_mean(self.objective(as_float(images, self.config.canvas_size), self._seed(self.step))[0].total)
+
+    @functools.partial(tf.function, jit_compile=True)
+    def _differentiate_with_xla(self, images: tf.Tensor, weight: tf.Tensor | None) -> Differentiated:
+        return self.differentiate(images, weight)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, true_count, _ = unpack(data, self.config.canvas_size)
+        losses, _, attention = self.objective(images, self._seed(-1), training=False)
+        self._record(losses, self._presence(images), attention.z_where, true_count, Clipped([], tf.zeros([]), tf.zeros([])))
+        return self.logs()
 
     def objective(self, images: tf.Tensor, seed: tf.Tensor, training: bool = True) -> tuple[Losses, Estimate, Attention]:
         """Estimate the negative ELBO from one sample, differentiably with respect to the weights.
@@ -105,24 +169,11 @@ class AIRModel(TrainableModel):
     def attend(self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1) -> Attention:
         """Run the inference network q(z | x), see `InferenceNetwork.attend`; as many looks as configured when None."""
         c = self.config
-        # A constant is known while a graph is made, which then has no branch for it.
+        # A constant is known when a graph is traced, so the graph needs no branch.
         constant = c.refinement.kind == "constant"
         refinement = tf.constant(c.refinement.initial) if constant else c.refinement(tf.convert_to_tensor(self.step))
         network = InferenceNetwork(c, self.controller, self.refiner, refinement, self.encoder, self.decoder)
         return network.attend(as_float(images, c.canvas_size), seed, looks=c.looks if looks is None else looks, samples=samples)
-
-    def prior_logits(self) -> tf.Tensor:
-        """Compute the prior log-odds, now, that a step attends to an object if all before it do: [steps]."""
-        c, step = self.config, tf.convert_to_tensor(self.step)
-        fixed = tf.fill([c.max_steps], tf.math.log(c.z_pres_prior_odds(step)))
-        if c.learn_count_prior_after is None:
-            return fixed
-        learned = presence.step_logits(tf.math.log(self.count_frequencies()))
-        return tf.where(step < c.learn_count_prior_after, fixed, learned)
-
-    def count_frequencies(self) -> tf.Tensor:
-        """Return how often the model inferred each count in training, at least 1e-6: [steps + 1]."""
-        return tf.maximum(self.count_prior, MIN_FREQUENCY)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infer scenes deterministically: posterior means, rounded z_pres.
@@ -136,7 +187,7 @@ class AIRModel(TrainableModel):
         return self.draw(images, None)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
-        """Export for serving as in Keras, whether or not the model was called before."""
+        """Export for serving as in Keras, even if the model has not been called yet."""
         if not self._called:
             self(np.zeros((1, *self.config.canvas_size), np.float32))
         super().export(*args, **kwargs)
@@ -227,7 +278,7 @@ class AIRModel(TrainableModel):
             drawn = tf.fill([scenes], count)
         present = tf.sequence_mask(drawn, max_steps, tf.float32)
         latents = draw_prior(self.config, tf.convert_to_tensor(self.step), scenes, seeds[1])
-        generated = Scenes(*(tensor.numpy() for tensor in self.decode(*latents, present)))
+        generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present)))
         return generated.reconstruction, generated
 
     def log_prob_bound(
@@ -239,7 +290,7 @@ class AIRModel(TrainableModel):
         likelihood: str | None = None,
         count_prior: Any = None,
     ) -> np.ndarray:
-        """Compute a lower bound of log p(x) of each scene, in nats: the importance-weighted bound (Burda et al., 2016).
+        """Compute a lower bound on log p(x) of each scene, in nats: the importance-weighted bound (Burda et al., 2016).
 
         It is the bound of the discrete model that `infer` uses, and rises with the number of samples; with one it is a sample
         of the ELBO.
@@ -270,7 +321,7 @@ class AIRModel(TrainableModel):
         Args:
             images: [N, canvas_height, canvas_width], uint8 or float in [0, 1].
             seed: of the samples.
-            progress: called now and then with the number of scenes done since the last call.
+            progress: called repeatedly with the number of scenes done since the last call.
         """
         return self._in_batches(self._elbo, images, ELBO_BATCH, seed, progress, pad=True)
 

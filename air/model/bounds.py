@@ -1,4 +1,4 @@
-"""Lower bounds of log p(x) under the discrete model, in nats per scene.
+"""Lower bounds on log p(x) under the discrete model, in nats per scene.
 
 The discrete model is the one that `infer` uses, not its Concrete relaxation: z_pres is Bernoulli, and after its first 0 a scene
 has no more objects. So the number of objects n has the posterior q(n | x) of `presence` (section 2.1 of the paper), with q_t
@@ -58,7 +58,7 @@ class ImportanceSamples(NamedTuple):
 
 
 def count_priors(frequencies: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the priors p(n) under which bounds are stated, each [T + 1].
+    """Return the priors p(n) for which bounds are reported, each [T + 1].
 
     Args:
         frequencies: [T + 1] how often each count was inferred in training, above 0: the "frequency" prior (type-II maximum
@@ -74,7 +74,7 @@ def elbo(images: tf.Tensor, attention: Attention, prior: Normals, std: tf.Tensor
 
     Args:
         images: [batch, H, W] in [0, 1].
-        attention: q(z | x) and a sample of it, one a scene.
+        attention: q(z | x) and one sample of it for each scene.
         prior: p(z) of an object.
         std: of the Normal likelihood.
     """
@@ -99,7 +99,7 @@ def importance_samples(
 
     Args:
         images: [batch, H, W] in [0, 1].
-        attention: q(z | x) and samples of it, [batch * K, ...], those of a scene in a row.
+        attention: q(z | x) and samples of it, [batch * K, ...], those of each scene next to each other.
         prior: p(z) of an object.
         std: of the Normal likelihood.
         seed: [2] integers, of the counts.
@@ -137,7 +137,7 @@ def importance_bound(log_weights: np.ndarray, samples: int) -> np.ndarray:
 
 
 def check(samples: int, likelihood: str, count_prior: np.ndarray, max_steps: int) -> None:
-    """Raise a ValueError that names the argument for bounds that can't be computed."""
+    """Raise a ValueError that names the argument if bounds can't be computed."""
     if samples < 1:
         raise ValueError(f"samples: {samples} is not allowed; it must be 1 or more")
     if likelihood not in LIKELIHOODS:

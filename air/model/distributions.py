@@ -4,20 +4,18 @@ An object has three latent variables, the keys of every posterior q and prior p 
 
     "scale"   [..., 1]  half the side of its attention window, before a sigmoid
     "shift"   [..., 2]  the centre of that window (x, y), before a tanh
-    "z_what"  [..., Z]  what it looks like
+    "z_what"  [..., Z]  the appearance of the object
 
-Gaussians are parametrised by mean and log-variance. A Concrete (relaxed Bernoulli) variable (Maddison et al., 2017) is handled
-by its *logit*, because the density of its sigmoid is infinite at 0 and 1: with log-odds l and temperature t, the logit is
-Logistic(l / t, 1 / t), and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of the logits is that of
-the Concrete variables, and the KLs of scale and shift are those of z_where.
+Gaussians are parametrised by mean and log-variance. A Concrete (relaxed Bernoulli) variable (Maddison et al., 2017) is
+represented by its *logit*, because the density of its sigmoid is infinite at 0 and 1: with log-odds l and temperature t, the
+logit is Logistic(l / t, 1 / t), and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of the logits is
+that of the Concrete variables, and the KLs of scale and shift are those of z_where.
 """
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from air.model import replicas
-
-tfd = tfp.distributions
 
 LATENTS = ("scale", "shift", "z_what")
 Normals = dict[str, tfd.Normal]

@@ -1,6 +1,6 @@
 """Three ways to learn z_pres, which is discrete: relax it, follow its score function, or sum over every count.
 
-Each estimator is given a `Proposal`, the rendered objects of all steps and the log-odds of their presence, and returns an
+Each estimator takes a `Proposal`, the rendered objects of all steps and the log-odds of their presence, and returns an
 `Estimate` of the terms of the negative ELBO that depend on z_pres. Nothing else in the model knows which one is in use.
 
 | estimator  | z_pres in training           | gradient with respect to its log-odds                  |
@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
     z_pres: tf.Tensor  # [batch, T] in [0, 1], for the statistics
     reconstruction: tf.Tensor  # [batch] -log p(x | z)
     kl: tf.Tensor  # [batch, T] of z_pres
-    attending: tf.Tensor  # [batch, T] how much of a step's other KLs counts
+    attending: tf.Tensor  # [batch, T] weight of a step's other KLs
     surrogate: tf.Tensor  # [batch] zeros, whose gradient completes that of the other terms
     moments: tuple[tf.Tensor, ...] = ()  # sums over the batch, for `NVIL.follow` after a training step
 
@@ -88,12 +88,12 @@ class Concrete(Estimator):
 
 @keras.saving.register_keras_serializable(package="air")
 class NVIL(Estimator):
-    """Draws z_pres and follows its score function (Mnih and Gregor, 2014; section 3 of the paper).
+    """Samples z_pres and follows its score function (Mnih and Gregor, 2014; section 3 of the paper).
 
-    The learning signal of a step is the cost of the scene, in nats, less a baseline: a network that sees the image predicts
+    The learning signal of a step is the cost of the scene, in nats, minus a baseline: a network that sees the image predicts
     the cost of each step, given that it is reached. Neither the baseline nor centring changes the expected gradient. The KL of
-    the count is not sampled but computed. A count that is never drawn teaches nothing, so the posterior must not become
-    certain too soon: see `air.presets.default`.
+    the count is computed exactly, not sampled. Nothing is learned about a count that is never sampled, so the posterior must
+    not become certain too soon: see `air.presets.default`.
 
     Args:
         units: hidden layers of the baseline.
@@ -164,7 +164,7 @@ class Enumerated(Estimator):
 
 
 def make_estimator(config: AIRConfig) -> keras.layers.Layer:
-    """Make and build the estimator that a configuration chooses."""
+    """Make and build the estimator that a configuration selects."""
     if config.estimator == "concrete":
         estimator = Concrete(config.temperature, config.stop_threshold, name="estimator")
     elif config.estimator == "enumerated":

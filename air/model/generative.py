@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from air.config import AIRConfig
@@ -24,18 +25,19 @@ PROBABILITY_RANGE = (1e-6, 1.0 - 1e-6)  # XLA folds log(1 - r + tiny) to log(1 -
 class Scenes(NamedTuple):
     """A batch of scenes as AIR describes them: B scenes, T steps, canvas H x W, window h x w, Z latent dimensions.
 
-    Every step has its row, even if it attends to nothing; the objects of a scene are its first `count` steps.
+    `infer` returns them as NumPy arrays, `model(images)` as tensors. Every step has a row, even if it attends to nothing; the
+    objects of a scene are its first `count` steps.
     """
 
-    count: Any  # [B] int32, inferred number of objects
-    presence: Any  # [B, T] probability that the step attends to an object
-    scale: Any  # [B, T] half the side of the attention window, canvas units
-    shift: Any  # [B, T, 2] its centre (x, y), canvas units
-    attention_boxes: Any  # [B, T, 4] the attention window (x, y, width, height), pixels
-    z_what: Any  # [B, T, Z]
-    decoded_windows: Any  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
-    objects: Any  # [B, T, H, W] the same rendered onto a canvas of its own, 0 for absent objects
-    reconstruction: Any  # [B, H, W] all objects on one canvas, in [0, 1]
+    count: np.ndarray  # type: ignore[assignment]  # [B] int32, inferred number of objects
+    presence: np.ndarray  # [B, T] probability that the step attends to an object
+    scale: np.ndarray  # [B, T] half the side of the attention window, canvas units
+    shift: np.ndarray  # [B, T, 2] its centre (x, y), canvas units
+    attention_boxes: np.ndarray  # [B, T, 4] the attention window (x, y, width, height), pixels
+    z_what: np.ndarray  # [B, T, Z]
+    decoded_windows: np.ndarray  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
+    objects: np.ndarray  # [B, T, H, W] the same rendered onto a canvas of its own, 0 for absent objects
+    reconstruction: np.ndarray  # [B, H, W] all objects on one canvas, in [0, 1]
 
 
 class Rendering(NamedTuple):
@@ -75,7 +77,7 @@ def draw_prior(config: AIRConfig, step: Any, scenes: int, seed: tf.Tensor) -> tu
 
     Args:
         config: the model's.
-        step: training step, by which annealed priors are taken.
+        step: training step, at which annealed priors are evaluated.
         scenes: number of scenes.
         seed: [2] integers.
 

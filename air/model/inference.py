@@ -1,16 +1,16 @@
-"""The inference network q(z | x): where each step attends, what it sees there, and how the decoder pictures that.
+"""The inference network q(z | x): where each step attends, what it sees there, and how the decoder renders it.
 
-The controller's input is the canvas, the same at every step, so that all steps can be taken at once; or something of the step
-before as well, so that they are taken in turn (`controller_input` in the configuration):
+The controller's input is the canvas, the same at every step, so that all steps can be taken at once; or it depends on the
+previous step, so that they are taken one by one (`controller_input` in the configuration):
 
-- "latents": z_where and z_what of the step before, as in the paper;
-- "residual": the canvas less what the steps so far explain, the paper's DAIR variant, for which a scene with one more object
+- "latents": the canvas, and z_where and z_what of the previous step, as in the paper;
+- "residual": the canvas minus what the steps so far explain, the paper's DAIR variant, for which a scene with one more object
   is nothing new.
 
-z_pres of the step before is not an input: wherever a further step counts, it is 1.
+z_pres of the previous step is not an input: wherever a further step counts, it is 1.
 
-Inference may look twice: neighbours reach into each other's windows, and once all objects are known, each can be placed and
-read without the others. This takes no training, as scenes of one object have taught what such a window looks like.
+Inference may look twice: neighbours reach into each other's windows, but once all objects are known, each can be placed and
+encoded without the others. This needs no training, because scenes of one object have taught the networks such windows.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +111,7 @@ class InferenceNetwork(NamedTuple):
         return Attention(posterior.presence_logits, q, sample, z_where, self.decoder(z_what))
 
     def _unexplained(self, canvas: tf.Tensor, attention: Attention) -> tf.Tensor:
-        """Subtract from a canvas [batch, 1, H, W] the objects of all steps but one: [batch, steps, H, W]."""
+        """Subtract the objects of all other steps from a canvas [batch, 1, H, W], for each step: [batch, steps, H, W]."""
         present = presence.reached(attention.presence_logits)[..., None, None]
         decoded_windows = tf.sigmoid(attention.window_logits) * present
         objects = transformer.render(decoded_windows, attention.z_where, self.config.canvas_size)
@@ -120,8 +120,8 @@ class InferenceNetwork(NamedTuple):
     def _refine(self, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
         """Correct z_where after a first glimpse at its posterior mean.
 
-        A window's content tells how far off the window is wherever that is, so the correction is in units of the window: this
-        lets a small network place windows more precisely than the controller, which sees the whole canvas.
+        The content of a window tells how far off it is, wherever it is, so the correction is in units of the window. This lets
+        a small network place windows more precisely than the controller, which sees the whole canvas.
         """
         scale, shift = posterior.where["scale"], posterior.where["shift"]
         z_where = transformer.as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
@@ -140,7 +140,7 @@ class InferenceNetwork(NamedTuple):
         return Posterior(where, posterior.presence_logits)
 
     def _correction(self, canvas: tf.Tensor, z_where: tf.Tensor) -> Correction:
-        """Ask the refiner; while nothing of its answer is applied, return zeros, as it takes a fifth of a training step."""
+        """Run the refiner, a fifth of a training step, or return zeros as long as none of its correction is applied."""
 
         def ask() -> Correction:
             return self.refiner(transformer.crop(canvas, z_where, self.config.window_size))
@@ -162,7 +162,7 @@ class InferenceNetwork(NamedTuple):
 
 
 def map_tensors(function: Callable[..., tf.Tensor], *trees: Any) -> Any:
-    """Apply a function to the tensors at the same place of trees of tensors, Normals, dictionaries and named tuples."""
+    """Apply a function to the corresponding tensors of trees of tensors, Normals, dictionaries and named tuples."""
     first = trees[0]
     if isinstance(first, dict):
         return {name: map_tensors(function, *(tree[name] for tree in trees)) for name in first}

@@ -13,9 +13,9 @@ PER_STEP = ("z_pres", "scale", "z_pres_kl", "scale_kl", "shift_kl", "z_what_kl")
 
 
 class GroupedMean(keras.metrics.Metric):
-    """Means of several quantities over all scenes and over those of each true count, in one small matrix product a batch.
+    """Means of several quantities over all scenes and over those of each true count, in one small matrix product per batch.
 
-    Those of `PER_SCENE` go by their name, those of `PER_STEP` by name and step: "z_pres_1", "z_pres_2" ...
+    Those of `PER_SCENE` are called by their name, those of `PER_STEP` by name and step: "z_pres_1", "z_pres_2" ...
 
     Args:
         steps: T; true counts 0 ... T have a mean of their own.
@@ -42,7 +42,7 @@ class GroupedMean(keras.metrics.Metric):
         members = tf.concat([tf.one_hot(count, self.groups), tf.ones_like(columns[:, :1])], axis=1)
         # The means over replicas of both, as only their ratio matters.
         sums, scenes = replicas.mean([tf.matmul(members, columns, transpose_a=True), tf.reduce_sum(members, axis=0)])
-        # One scene without a true count, and the accuracy of all is unknown.
+        # A single scene without a true count makes the overall accuracy unknown.
         unknown = tf.where(tf.reduce_any(count < 0), float("nan"), 0.0)
         accuracy = [(self.groups, self.quantities.index("count_accuracy"))]
         self.sums.assign_add(tf.tensor_scatter_nd_add(sums, accuracy, unknown[None]))

@@ -51,7 +51,7 @@ class Controller(keras.layers.Layer):
     """The recurrent network that decides where each step attends and whether there is an object.
 
     An LSTM sees the canvas (flattened, or after a small CNN) at every step, and a head for each parameter of the posterior
-    reads its output. Where the canvas is the same at every step, its projection to the gates is computed once.
+    reads its output. If the canvas is the same at every step, its projection to the gates is computed only once.
 
     Args:
         steps: number of steps T.
@@ -61,7 +61,7 @@ class Controller(keras.layers.Layer):
         cnn_kernels: widths of their kernels, in pixels.
         cnn_strides: their strides, in pixels.
         cnn_pools: widths of the max-poolings after them, 1 for none.
-        latent_size: size of the latents of the step before, which the LSTM sees; 0 if it does not.
+        latent_size: size of the previous step's latents, which the LSTM sees; 0 if it sees none.
     """
 
     def __init__(
@@ -131,17 +131,17 @@ class Controller(keras.layers.Layer):
 
         Args:
             from_canvas: [batch, 4 * lstm_units], from `read`.
-            latents: [batch, latent_size] of the step before; None for none.
-            state: after the step before; None at the first.
+            latents: [batch, latent_size] of the previous step; None if the LSTM sees none.
+            state: after the previous step; None at the first.
         """
-        if state is None:  # zeros, not nothing: weights that nothing reads would have no gradient where there is one step
+        if state is None:  # zeros, not None: in a model of one step, weights that nothing reads would have no gradient
             nothing = tf.zeros([tf.shape(from_canvas)[0], self.lstm_units])
             state = State(nothing, nothing)
         gates = from_canvas + self.recurrent_gates(state.h)
         if latents is not None:
             gates += self.latent_gates(latents)
         i, f, g, o = tf.split(gates, 4, axis=-1)
-        # + 1: an LSTM learns faster when it begins by remembering (Jozefowicz et al., 2015)
+        # + 1: an LSTM learns faster if it starts out remembering (Jozefowicz et al., 2015)
         c = tf.sigmoid(f + 1.0) * state.c + tf.sigmoid(i) * tf.tanh(g)
         return State(c, tf.sigmoid(o) * tf.tanh(c))
 
@@ -161,7 +161,7 @@ class Controller(keras.layers.Layer):
 
 
 class Correction(NamedTuple):
-    """What is added to the posterior of z_where at every step."""
+    """What the refiner adds to the posterior of z_where at every step."""
 
     scale: tf.Tensor  # [batch, steps, 1] to the mean of the unbounded scale
     shift: tf.Tensor  # [batch, steps, 2] to the mean of the unbounded shift, window units

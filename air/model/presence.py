@@ -1,4 +1,4 @@
-"""The number of objects as a chain of Bernoulli variables, one a step (section 2.1 of the paper).
+"""The number of objects as a chain of Bernoulli variables, one per step (section 2.1 of the paper).
 
 Step t attends to an object with probability q_t = sigmoid(logit_t) if all steps before it do, and the first step that does not
 ends the scene. So the number of objects n, of T steps, is distributed as
@@ -14,7 +14,7 @@ import tensorflow as tf
 def discrete(z_pres: tf.Tensor, threshold: tf.Tensor | float = 0.5) -> tf.Tensor:
     """Round z_pres and end every scene at its first 0: [batch, steps] of 0.0 and 1.0, whose sum is the count.
 
-    With uniform random numbers as thresholds, this draws from Bernoulli distributions of mean `z_pres`.
+    With uniform random numbers as thresholds, this samples Bernoulli distributions of mean `z_pres`.
     """
     return cumulative_product(tf.cast(z_pres > threshold, tf.float32))
 

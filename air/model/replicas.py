@@ -1,11 +1,10 @@
 """Training on several replicas of a `tf.distribute` strategy.
 
-The replicas together do what one device does with the whole batch: each takes one of its consecutive parts and draws the random
+Together, the replicas do what one device does with the whole batch: each takes one consecutive part of it and draws the random
 numbers of its own scenes, and means and sums over scenes are reduced over all replicas. Without a strategy, or with a single
 replica, the functions here return what they are given.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,24 +15,14 @@ import tensorflow as tf
 class ReplicatedModel(keras.Model):
     """A Keras model that `fit` can train under a strategy.
 
-    Subclasses define `differentiate`, the losses and gradients of a batch, and `logs`, what `train_step` returns; their
-    `train_step` calls `differentiate_replica`, and the functions below for what concerns all replicas.
+    The `train_step` of a subclass calls the functions below wherever replicas must agree, and returns `logs`.
     """
+
+    train_function: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stop_requested = False
-
-    def differentiate_replica(self, images: tf.Tensor, weight: tf.Tensor | None) -> Any:
-        """Run `differentiate` within a training step."""
-        if self._distribute_strategy is None or not self.jit_compile:
-            return self.differentiate(images, weight)
-        # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
-        return self._differentiate_with_xla(images, weight)
-
-    @functools.partial(tf.function, jit_compile=True)
-    def _differentiate_with_xla(self, images: tf.Tensor, weight: tf.Tensor | None) -> Any:
-        return self.differentiate(images, weight)
 
     def request_stop(self) -> None:
         """Stop `fit` soon, on all workers after the same step."""

@@ -1,33 +1,24 @@
-"""The training step of AIR as a Keras model: gradients, clipping, optimisers, statistics, and their state in files."""
+"""All that training AIR as a Keras model needs besides the step: state, priors, optimisers, checks, statistics, files."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import presence, replicas
-from air.model.estimators import Estimate, make_estimator
-from air.model.images import as_float, check_first, unpack
-from air.model.inference import Attention
+from air.model.estimators import make_estimator
+from air.model.images import check_first
 from air.model.metrics import GroupedMean
 from air.model.objective import Losses
-from air.model.optimisation import Clipped, LearningRate, as_learning_rate, clip
+from air.model.optimisation import Clipped, LearningRate, as_learning_rate
 from air.schedules import Schedule
 
-
-class Differentiated(NamedTuple):
-    """The losses and gradients of a batch."""
-
-    losses: Losses
-    estimate: Estimate
-    z_where: tf.Tensor  # [batch, steps, 3]
-    gradients: list[tf.Tensor]  # of the variables that learn from the ELBO
-    baseline_gradients: list[tf.Tensor]  # of those of a baseline
+MIN_FREQUENCY = 1e-6  # of a count that was never inferred in training; 0 would make bounds -inf
 
 
 class TrainableModel(replicas.ReplicatedModel):
-    """A Keras model that learns from `objective`, which its subclass defines.
+    """Base class of the model: everything that its training step uses but does not define.
 
     Args:
         config: the model's.
@@ -59,9 +50,18 @@ class TrainableModel(replicas.ReplicatedModel):
         self._seed_of_draws = tf.Variable(self.seed, trainable=False, dtype=tf.int32)
         self.statistics = GroupedMean(self.config.max_steps)
 
-    def objective(self, images: tf.Tensor, seed: tf.Tensor, training: bool = True) -> tuple[Losses, Estimate, Attention]:
-        """Estimate the negative ELBO of a batch."""
-        raise NotImplementedError
+    def prior_logits(self) -> tf.Tensor:
+        """Compute the prior log-odds, now, that a step attends to an object if all before it do: [steps]."""
+        c, step = self.config, tf.convert_to_tensor(self.step)
+        fixed = tf.fill([c.max_steps], tf.math.log(c.z_pres_prior_odds(step)))
+        if c.learn_count_prior_after is None:
+            return fixed
+        learned = presence.step_logits(tf.math.log(self.count_frequencies()))
+        return tf.where(step < c.learn_count_prior_after, fixed, learned)
+
+    def count_frequencies(self) -> tf.Tensor:
+        """Return how often the model inferred each count in training, at least 1e-6: [steps + 1]."""
+        return tf.maximum(self.count_prior, MIN_FREQUENCY)
 
     def compile(
         self,
@@ -85,10 +85,10 @@ class TrainableModel(replicas.ReplicatedModel):
             jit_compile: compile the training step with XLA.
             run_eagerly: as in Keras.
             steps_per_execution: as in Keras.
-            **kwargs: refused, whatever Keras would take.
+            **kwargs: rejected, even those that Keras accepts.
 
         Raises:
-            ValueError: for a loss, metrics or another argument of Keras' that makes no sense here.
+            ValueError: for a loss, metrics or any other Keras argument that does not apply here.
         """
         for name, value in kwargs.items():
             if value is not None:
@@ -109,10 +109,10 @@ class TrainableModel(replicas.ReplicatedModel):
             self.optimizer.build(self.learners()[0])
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as in Keras, on images, perhaps with true counts, which only the statistics use.
+        """Train as in Keras, on images and optionally true counts, which only the metrics use.
 
         Raises:
-            DataError: for images that `infer` would refuse, in the first batch.
+            DataError: if the first batch has images that `infer` would reject.
         """
         check_first(x, self.config.canvas_size)
         return super().fit(x, *args, **kwargs)
@@ -138,53 +138,6 @@ class TrainableModel(replicas.ReplicatedModel):
     def predict_on_batch(self, x: Any) -> Any:
         check_first(x, self.config.canvas_size)
         return super().predict_on_batch(x)
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count, weight = unpack(data, self.config.canvas_size)
-        batch = self.differentiate_replica(images, weight)
-        limit = None if self.clip_norm is None else self.clip_norm(tf.convert_to_tensor(self.step))
-        clipped = clip(replicas.mean(batch.gradients), limit)
-        model, baseline = self.learners()
-        # All means before any update: under a strategy they are collective operations.
-        baseline_gradients, moments = replicas.mean(batch.baseline_gradients), replicas.mean(batch.estimate.moments)
-        replicas.apply(self.optimizer, clipped.gradients, model)
-        if baseline:
-            replicas.apply(self.baseline_optimizer, baseline_gradients, baseline)
-            self.estimator.follow(moments)
-        self.step.assign_add(1)
-        count = self._record(batch.losses, batch.estimate.z_pres, batch.z_where, true_count, clipped)
-        frequencies = tf.reduce_mean(tf.one_hot(count, self.config.max_steps + 1), axis=0)
-        self.count_prior.assign_add(0.01 * (frequencies - self.count_prior))
-        return self.logs()
-
-    def differentiate(self, images: tf.Tensor, weight: tf.Tensor | None = None) -> Differentiated:
-        """Compute the losses of the next training step, were these its images, and their gradients.
-
-        Args:
-            images: [batch, H, W] in [0, 1].
-            weight: [batch] of each scene in the mean loss; None for 1.
-        """
-        with tf.GradientTape() as tape:
-            losses, estimate, attention = self.objective(images, self._seed(self.step))
-            loss = tf.reduce_mean(losses.total if weight is None else losses.total * weight)
-        sources = [[variable.value for variable in learners] for learners in self.learners()]
-        # Zero: a refiner that is not asked yet is connected to nothing.
-        gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return Differentiated(losses, estimate, attention.z_where, *gradients)
-
-    def loss_of(self, images: tf.Tensor) -> tf.Tensor:
-        """Compute the mean loss of the next training step, were these its images: scalar, differentiable.
-
-        Args:
-            images: [batch, H, W], integers from 0 to 255 or floats in [0, 1].
-        """
-        return tf.reduce_mean(self.objective(as_float(images, self.config.canvas_size), self._seed(self.step))[0].total)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count, _ = unpack(data, self.config.canvas_size)
-        losses, _, attention = self.objective(images, self._seed(-1), training=False)
-        self._record(losses, self._presence(images), attention.z_where, true_count, Clipped([], tf.zeros([]), tf.zeros([])))
-        return self.logs()
 
     def _record(
         self, losses: Losses, z_pres: tf.Tensor, z_where: tf.Tensor, true_count: tf.Tensor, clipped: Clipped
@@ -213,11 +166,11 @@ class TrainableModel(replicas.ReplicatedModel):
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns, in its order."""
+        """The names of the values that `evaluate` returns, in order."""
         return ["loss", "count_accuracy", "reconstruction"]
 
     def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> list[Any]:
-        """Order logs as `metrics_names`; Keras' own order is by name, so that the loss would be second."""
+        """Order logs as in `metrics_names`; Keras would sort them by name and put the loss second."""
         return [logs[name] for name in self.metrics_names]
 
     def learners(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
@@ -227,7 +180,7 @@ class TrainableModel(replicas.ReplicatedModel):
         return [variable for variable in self.trainable_variables if id(variable) not in known], baseline
 
     def _seed(self, step: Any) -> tf.Tensor:
-        """Return the seed of a training step: the same step draws the same numbers, also in a resumed run."""
+        """Return the seed of a training step: the same step draws the same numbers, even in a resumed run."""
         return tf.stack([tf.convert_to_tensor(self._seed_of_draws), tf.convert_to_tensor(step, tf.int32)])
 
     @property
@@ -235,7 +188,7 @@ class TrainableModel(replicas.ReplicatedModel):
         return [self.statistics]
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Return the arguments with which a loaded model compiles itself, to train further."""
+        """Return the arguments with which a loaded model compiles itself to continue training."""
         if not self.compiled:
             return None
         optimizer = keras.saving.serialize_keras_object(self.optimizer)

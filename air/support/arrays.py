@@ -65,12 +65,12 @@ def in_batches(
         parts.append(function(slice(start, min(start + size, total))))
         if progress is not None:
             progress(min(size, total - start))
-    return type(parts[0])(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    return type(parts[0])._make(np.concatenate(field) for field in zip(*parts, strict=True))
 
 
 def checksum(*parts: str | np.ndarray) -> int:
     """Compute the CRC-32 of the concatenated bytes of texts and arrays."""
     result = 0
     for part in parts:
-        result = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), result)
+        result = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data, result)
     return result

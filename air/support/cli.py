@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import io
-import itertools
 import os
 import re
+import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -47,7 +48,7 @@ def parse(
     """Parse the command line into a dataclass, with a flag for every field, also those of nested configurations.
 
     Args:
-        description: text whose first line `--help` shows.
+        description: text for `--help`, such as the docstring of a script: its first line above the flags, the others below.
         args: the arguments; by default those of this process.
         default: an instance that supplies the flags' defaults.
         renamed: old names of fields mapped to the new ones; an old flag gets an error that says its new name.
@@ -56,16 +57,20 @@ def parse(
         UsageError: if a flag is unknown or has an impossible value.
     """
     arguments = sys.argv[1:] if args is None else args
-    options = {} if default is None else {"default": default}
-    errors, columns = io.StringIO(), os.environ.get("COLUMNS", "")
-    if "--help" not in arguments:
+    options: dict[str, Any] = {"prog": os.path.basename(sys.argv[0])} | ({} if default is None else {"default": default})
+    errors, columns = io.StringIO(), os.environ.get("COLUMNS")
+    first_line, _, others = (description or "").strip().partition("\n")
+    asks_help = not {"-h", "--help"}.isdisjoint(arguments)
+    if not asks_help:
         os.environ["COLUMNS"] = "10000"  # keeps tyro from wrapping its message
     try:
         with contextlib.redirect_stderr(errors), _registry:
-            first_line = (description or "").split("\n")[0]
-            return tyro.cli(cls, description=first_line, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **options)
+            markers = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
+            return tyro.cli(cls, description=first_line, args=arguments, config=markers, **options)
     except SystemExit as stop:
         if not stop.code:
+            if asks_help and others:
+                print("\n" + re.sub(r"python (\w+)\.py", lambda script: command(script[1]), others.strip("\n")))
             raise
         flags = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments if argument.startswith("--")}
         for old, new in (renamed or {}).items():
@@ -73,21 +78,35 @@ def parse(
                 raise UsageError(f"--{old} is now called --{new}".replace("_", "-")) from None
         raise UsageError(_message(errors.getvalue())) from None
     finally:
-        os.environ["COLUMNS"] = columns
+        os.environ.pop("COLUMNS", None)
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
 
 
 def _message(box: str) -> str:
-    """Extract the first paragraph of tyro's framed message as one line."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ \t") for line in box.splitlines()]
-    body = [line for line in lines if line and not line.startswith(("╭", "╰"))]
-    paragraph = itertools.takewhile(lambda line: set(line) != {"─"}, body)
-    return re.sub(r"^Error parsing (?:(?!-)[\w.{}|-]+: )?", "", " ".join(paragraph))
+    """Return the first paragraph of tyro's message as one line, or the first unknown flag and those like it.
+
+    A frame or, on a terminal without UTF-8, a title stands around the message, and lines divide its paragraphs.
+    """
+    paragraphs: list[list[str]] = [[]]  # the first holds at most the title
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+        text = line.strip("│ \t")
+        if re.fullmatch("[╭╰].*|─+|-{3,}", text):
+            paragraphs.append([])
+        elif text:
+            paragraphs[-1].append(text)
+    _, first, hints, *_ = *paragraphs, []
+    message = " ".join(first)
+    if unknown := re.match("Unrecognized options: (--[^,=]+|[^,]+)", message):
+        similar = [line.split()[0].strip(",") for line in hints if line.startswith("--")]
+        return f"{unknown[1]}: unknown" + (f"; perhaps you meant {' or '.join(similar[:3])}" if similar else "")
+    return re.sub(r"^Error parsing (?:(?!-)[\w.{}|-]+: )?", "", message)
 
 
 def peek(flag: str) -> str | None:
     """Return the last value of a flag of this process before the command line is parsed; None if it isn't given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(flag, nargs="?", dest="value")
+    parser.add_argument(flag, "--" + flag[2:].replace("-", "_"), nargs="?", dest="value")  # the parser takes both spellings
     return parser.parse_known_args()[0].value
 
 
@@ -120,10 +139,12 @@ def quiet_import() -> Iterator[None]:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's main function and exit; report expected errors in one line on standard error, without a traceback."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # for file names that its encoding lacks
+    """Run a script's main function and exit; report warnings and expected errors in one line each, without a traceback."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for file names that its encoding lacks
     try:
-        main()
+        with warnings.catch_warnings():  # restores what the next line changes
+            warnings.showwarning = lambda message, *_, **__: _say("warning", str(message))
+            main()
     except AIRError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
@@ -141,5 +162,16 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(message.split())}", file=sys.stderr)
+    _say("error", message)
     sys.exit(status)
+
+
+def _say(kind: str, message: str) -> None:
+    print(f"{os.path.basename(sys.argv[0])}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def command(name: str, *words: object) -> str:
+    """Return the command line that runs a script such as "training", as this one was: from its file, or as installed."""
+    installed = {"training": "train", "evaluation": "evaluate", "multi_mnist": "scenes"}
+    program = ["python", f"{name}.py"] if sys.argv[0].endswith(".py") else [f"air-{installed.get(name, name)}"]
+    return shlex.join([*program, *map(str, words)])

@@ -16,7 +16,7 @@ def colour(step: int) -> tuple[int, int, int]:
     return COLOURS[step % len(COLOURS)]
 
 
-def canvas(image: np.ndarray, frames: Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
+def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
     """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
     `frames` has (x, y, width, height) of each frame, in the image's pixels.

@@ -23,6 +23,13 @@ TEMPORARY = ".air-"  # prefix of the names of files that are still being written
 MAX_JSON = 1 << 20  # bytes of a JSON file; configurations have a few thousand
 
 
+def shipped(*parts: str) -> Path:
+    """Return the path of a file that comes with the project, in a checkout or in the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    root = package / "shipped" if (package / "shipped").is_dir() else package.parent
+    return root.joinpath(*parts)
+
+
 class BusyError(AIRError):
     """Another process is at work in the same folder."""
 
@@ -190,7 +197,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], Any])
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}{path.suffix}")
     try:
         write(temporary)
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

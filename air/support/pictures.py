@@ -1,4 +1,4 @@
-"""Picture files, read with Pillow."""
+"""Picture files, read with Pillow, and arrays of them."""
 
 import os
 import warnings
@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from air.errors import DataError
 from air.support.files import data_errors
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings of the names of the pictures that `read_pictures` takes from a folder."""
 
 
 def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Image.Image:
@@ -39,3 +43,35 @@ def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Imag
         if picture.mode in ("1", "L"):
             return picture.convert("L")
         return picture.convert("F" if picture.mode.startswith(("I", "F")) else "RGB")
+
+
+def list_pictures(path: str | os.PathLike[str]) -> list[Path]:
+    """Return a picture file, or the pictures of a folder sorted by name; none if `path` is neither."""
+    path = Path(path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()]
+
+
+def read_pictures(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture file, or all of a folder's, as grey images [N, H, W] uint8; transparent pixels become black.
+
+    Raises:
+        DataError: if there is no picture, or if one can't be read or has another size than the first.
+    """
+    advice = "give pictures (PNG, JPEG, WebP) of one size, or save an array [N, H, W] of them: numpy.save('mine.npy', array)"
+    images: list[np.ndarray] = []
+    files = list_pictures(path)
+    for file in files:
+        picture = read_picture(file, paper=0)
+        # A picture of 16 bits has values up to 65535.
+        grey = np.rint(np.asarray(picture) / 257) if picture.mode == "F" else np.asarray(picture.convert("L"))
+        if images and grey.shape != images[0].shape:
+            (height, width), (first_height, first_width) = grey.shape, images[0].shape
+            first = f"{files[0].name} has {first_height}x{first_width}"
+            raise DataError(f"{path}: {first} pixels (height x width), but {file.name} has {height}x{width}; {advice}")
+        images.append(grey.astype(np.uint8))
+    if not images:
+        seen = sorted(entry.name for entry in Path(path).iterdir())
+        listed = ", ".join(seen[:3]) + (f" and {len(seen) - 3} more" if len(seen) > 3 else "")
+        raise DataError(f"{path}: has no pictures, but {listed or 'nothing at all'}; {advice}")
+    return np.stack(images)

@@ -1,1 +1,1 @@
-"""A training run and its folder."""
+"""A training run and its folder; `air.training.run` has `start` and `resume`."""

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from air.support import drawing
 from air.support.files import write_atomically
-from air.training.callbacks import StepCallback
+from air.training.callbacks import StepCallback, draw_attention
 
 SCENES = 6
 FRAMES = 60
@@ -21,7 +21,7 @@ CAPTION = 22  # pixels
 class Animation(StepCallback):
     """Collects pictures of attention to the first few scenes during training, and writes them as one GIF at its end."""
 
-    def __init__(self, path: Path, images: np.ndarray, iterations: int) -> None:
+    def __init__(self, path: str | Path, images: np.ndarray, iterations: int) -> None:
         super().__init__()
         self.path, self.images, self.iterations = Path(path), images[:SCENES], iterations
         self.frames: list[Image.Image] = []
@@ -39,9 +39,7 @@ class Animation(StepCallback):
 
     def _take(self, step: int) -> None:
         self.due = [due for due in self.due if due > step]
-        found = self.model.infer(self.images)
-        arrays = found.reconstruction, found.count, found.attention_boxes, found.decoded_windows
-        picture = Image.fromarray(drawing.strip(self.images, *arrays, zoom=2))
+        picture = Image.fromarray(draw_attention(self.model, self.images, zoom=2))
         frame = Image.new("RGB", (picture.width, picture.height + CAPTION), drawing.BACKGROUND)
         frame.paste(picture, (0, CAPTION))
         ImageDraw.Draw(frame).text((6, 4), f"step {step:,}", (235, 235, 240), ImageFont.load_default(13))
@@ -54,7 +52,7 @@ def frame_steps(start: int, iterations: int, frames: int = FRAMES) -> list[int]:
     return sorted({start + max(round(span * (frame / frames) ** 2), 1) for frame in range(1, frames + 1)} if span > 0 else ())
 
 
-def write_gif(path: Path, frames: list[Image.Image]) -> None:
+def write_gif(path: str | Path, frames: list[Image.Image]) -> None:
     """Write frames of one size as a GIF that repeats, leaving out every second one until the file is under 3 MB."""
 
     palette = Image.new("P", (1, 1))  # one for all frames, so that nothing flickers: greys, and the colours of the steps

@@ -1,8 +1,8 @@
-"""Keras callbacks that guard, store and show a training run, and the signals that end it."""
+"""Keras callbacks that guard and store a training run, and the signals that end it."""
 
 import math
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from air.config import TrainingConfig
 from air.errors import AIRError
 from air.model.air_model import AIRModel
+from air.support import drawing
 from air.training import checkpoints
 
 
@@ -34,6 +34,12 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
         raise NotImplementedError
+
+
+def draw_attention(model: AIRModel, images: np.ndarray, zoom: int = 4) -> np.ndarray:
+    """Draw images [batch, height, width], their reconstructions and windows, see `drawing.strip`: RGB uint8."""
+    found = model.infer(images)
+    return drawing.strip(images, found.reconstruction, found.count, found.attention_boxes, found.decoded_windows, zoom)
 
 
 class FiniteLoss(StepCallback):
@@ -62,7 +68,8 @@ class Checkpoints(StepCallback):
         self.saved = self.step
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
-        if step % self.training.checkpoints_every == 0:
+        # When a signal stops the run, it is saved before its end is scored, as a second signal may follow.
+        if step % self.training.checkpoints_every == 0 or self.model.stop_training:
             self._save(step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -76,38 +83,11 @@ class Checkpoints(StepCallback):
         self.saved = step
 
 
-class Progress(StepCallback):
-    """A live line on standard error: step, loss, count accuracy where that is known, steps per second and time left.
-
-    Close its `bar` in the end, also after an error, which is then printed on a line of its own.
-    """
-
-    def __init__(self, step: int, iterations: int, *, labelled: bool, hidden: bool = False) -> None:
-        super().__init__()
-        self.labelled = labelled
-        if not hidden:
-            print("Compiling the training step ...", file=sys.stderr, flush=True)
-        self.bar = tqdm(
-            total=iterations,
-            initial=step,
-            unit="step",
-            mininterval=0.2 if sys.stderr.isatty() else 10.0,
-            smoothing=0.05,
-            dynamic_ncols=True,
-            disable=hidden,
-            bar_format="{n}/{total} {bar:20} {postfix} {rate_fmt} {remaining} left",
-        )
-
-    def on_step(self, step: int, logs: dict[str, Any]) -> None:
-        accuracy = f" count {logs['count_accuracy']:.1%}" if self.labelled else ""
-        self.bar.set_postfix_str(f"loss {logs['loss']:.1f}{accuracy}", refresh=False)
-        self.bar.update(step - self.bar.n)
-
-
 class Interruption:
     """While in its context, the first signal to end lets the current steps finish, so that a checkpoint can be saved.
 
-    The signals are SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP. A second one has its usual effect.
+    The signals are SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP. A second one has its usual effect. Python takes
+    signals in the main thread only, so in another one nothing changes.
     """
 
     def __init__(self, model: AIRModel) -> None:
@@ -115,7 +95,8 @@ class Interruption:
         self.previous: dict[int, Callable[..., Any] | int | None] = {}
 
     def __enter__(self) -> "Interruption":
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        is_main = threading.current_thread() is threading.main_thread()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP") if is_main else ():
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
                 self.previous[number] = signal.signal(number, self._stop)

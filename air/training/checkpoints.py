@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from air.config import AIRConfig
 from air.errors import ConfigError, DataError
+from air.support import files
 from air.support.files import check_file, data_errors, write_atomically
 
 if TYPE_CHECKING:  # imported late below, so that a run's checkpoints can be listed without TensorFlow
@@ -27,16 +28,17 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def load(path: str | Path) -> "AIRModel":
+def load(path: str | Path | None = None) -> "AIRModel":
     """Load a trained model.
 
     Args:
-        path: a `.keras` file, a folder with `air.keras` such as `model/`, or a run folder (its newest intact checkpoint).
+        path: a `.keras` file, a folder with `air.keras` such as `model/`, or a run folder (its newest intact checkpoint); by
+            default the model that comes with the project.
 
     Raises:
         DataError: if there is no such file, or if it is damaged or not a model of this project.
     """
-    path = Path(path)
+    path = files.shipped("model") if path is None else Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give a .keras file, a run folder or a folder with {WEIGHTS}")
     if path.is_file():
@@ -46,8 +48,9 @@ def load(path: str | Path) -> "AIRModel":
     return newest_checkpoint(path)[1]
 
 
-def load_file(path: Path) -> "AIRModel":
+def load_file(path: str | Path) -> "AIRModel":
     """Load one `.keras` file, with the exact state of its optimisers if it has any; raise DataError as `load` does."""
+    path = Path(path)
     read_config(path)
     import keras
 
@@ -59,8 +62,9 @@ def load_file(path: Path) -> "AIRModel":
         return model
 
 
-def read_config(path: Path) -> AIRConfig:
+def read_config(path: str | Path) -> AIRConfig:
     """Read the configuration in a `.keras` file, and check the file for damage, without TensorFlow; raise as `load`."""
+    path = Path(path)
     check_file(path)
     if path.stat().st_size > MAX_FILE_BYTES:
         raise DataError(f"{path}: has {path.stat().st_size} bytes; a model has at most {MAX_FILE_BYTES}")
@@ -78,13 +82,13 @@ def read_config(path: Path) -> AIRConfig:
         raise DataError(f"{path}: {error}") from None
 
 
-def checkpoints(run: Path) -> list[Checkpoint]:
+def checkpoints(run: str | Path) -> list[Checkpoint]:
     """List the checkpoints of a run, oldest first."""
     found = ((NAME.fullmatch(path.name), path) for path in (Path(run) / "models").glob("step_*.keras"))
     return sorted(Checkpoint(int(match[1]), path) for match, path in found if match)
 
 
-def newest_checkpoint(run: Path) -> tuple[int, "AIRModel"]:
+def newest_checkpoint(run: str | Path) -> tuple[int, "AIRModel"]:
     """Load the newest intact checkpoint, and return its step and model; skip broken ones with a warning.
 
     Raises:
@@ -98,14 +102,14 @@ def newest_checkpoint(run: Path) -> tuple[int, "AIRModel"]:
     raise DataError(f"{run}: no intact checkpoint in {run}/models, and no {WEIGHTS}; give a run folder or a .keras file")
 
 
-def save_weights(model: "AIRModel", path: Path) -> None:
+def save_weights(model: "AIRModel", path: str | Path) -> None:
     """Write a model without its optimisers, as one `.keras` file."""
     clone = type(model).from_config(model.get_config())
     clone.set_weights(model.get_weights())
     write_atomically(path, clone.save)
 
 
-def save_checkpoint(run: Path, model: "AIRModel", keep: int) -> Path:
+def save_checkpoint(run: str | Path, model: "AIRModel", keep: int) -> Path:
     """Write a checkpoint of a compiled model, and delete the oldest ones beyond `keep`; raise DataError if that fails."""
     path = Path(run) / "models" / f"step_{int(model.step.numpy()):08d}.keras"
     try:

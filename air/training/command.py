@@ -3,28 +3,34 @@
     python training.py                                   # the default recipe, into air_results
     python training.py --run mine --max-steps 4 --seed 1
     python training.py --preset original                 # the published configuration
+    python training.py --config air_results/config.json --seed 1   # the recipe of another run
     python training.py --resume air_results
     TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
 
-Makes the data set if it is missing. Watch the run with: tensorboard --logdir air_results/summary
+Makes the data set if it is missing. Watch the run with: tensorboard --logdir air_results
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic import TypeAdapter, ValidationError
 
 from air import presets
 from air.config import RENAMED, AIRConfig, TrainingConfig
-from air.errors import UsageError
+from air.data.multi_mnist import find_scenes
+from air.data.scenes import read_canvas_size
+from air.errors import AIRError, UsageError
 from air.presets import PresetName
-from air.support import cli
+from air.support import cli, files
 from air.training import cluster
 from air.training.run_folder import RunFolder
 
+FILE_FLAGS = ("preset", "data", "held_out", "mnist", "run", "animate", "strategy")  # besides those of the configurations
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 
@@ -34,8 +40,11 @@ class Arguments:
 
     preset: PresetName = "default"
     """Defaults of the other flags; the default preset has a recipe for each --estimator."""
+    config: Path_ | None = None
+    """JSON file of flags, such as config.json of a run, whose recipe it then is; flags on the command line override it."""
     data: Path_ = Path("multi_mnist")
-    """Folder with train.npz and validation.npz, or one file of scenes; the default is made if it is missing."""
+    """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP) of one size.
+    The canvas size follows from them. The default data is made if it is missing."""
     held_out: Path_ | None = None
     """File of the scenes to score while training; validation.npz in the data folder by default."""
     mnist: Path_ | None = None
@@ -55,25 +64,74 @@ class Arguments:
 
 
 def read_arguments() -> Arguments:
-    """Parse the command line, whose defaults depend on its --preset and --estimator, or on the run to --resume."""
-    preset, (model, training) = presets.of_flags(cli.peek("--preset"), cli.peek("--estimator"))
+    """Parse the command line, whose defaults depend on --preset and --estimator, on --config, or on the run to --resume."""
+    path = cli.peek("--config")
+    fields = read_fields(Path(path)) if path is not None else {}
+    choices = (cli.peek(f"--{name}") or str(fields.get(name)) for name in ("preset", "estimator"))
+    preset, (model, training) = presets.of_flags(*choices)
+    data = cli.peek("--data") or fields.get("data")
+    if data is not None:
+        with contextlib.suppress(AIRError):  # loading the scenes raises it again
+            model = model.replace(canvas_size=read_canvas_size(find_scenes(str(data), "train")))
     defaults = Arguments(preset=preset, model=model, training=training)
+    if path is not None:
+        defaults = _replace(defaults, fields, path)
     resumed = cli.peek("--resume")
     if resumed is not None:
         model, training, record = RunFolder(Path(resumed)).read()
         held_out = record.get("held_out") and Path(record["held_out"])
-        defaults = Arguments(preset, Path(record["data"]), held_out, model=model, training=training)
+        defaults = Arguments(preset, data=Path(record["data"]), held_out=held_out, model=model, training=training)
     arguments = cli.parse(Arguments, __doc__, default=defaults, renamed=RENAMED)
     if arguments.resume is not None:
         _refuse_changes(defaults, arguments)
     return arguments
 
 
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read the fields that a JSON file of flags sets, under their present names.
+
+    It holds an object of flags, some perhaps within objects "model" and "training"; of a run's config.json only these count.
+    """
+    content = files.read_json(path)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: {content!r:.80} is not allowed; it must be an object of flags")
+    is_run = "command" in content
+    fields: dict[str, Any] = {}
+    for name, value in content.items():
+        if name in ("model", "training") and isinstance(value, dict):
+            fields |= value
+        elif not is_run:
+            fields[name] = value
+    names = ((name.replace("-", "_"), value) for name, value in fields.items())
+    return {RENAMED.get(name, name): value for name, value in names}
+
+
+def _replace(arguments: Arguments, fields: dict[str, Any], path: str) -> Arguments:
+    """Return the arguments with the fields of a file; raise UsageError if one is unknown or has an impossible value."""
+    changes: dict[str, Any] = {}
+    others = dict(fields)
+    for part in ("model", "training"):
+        config = getattr(arguments, part)
+        try:
+            changes[part] = config.replace(**{name: others.pop(name) for name in type(config).model_fields if name in others})
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    for name, value in others.items():
+        if name not in FILE_FLAGS:
+            raise UsageError(f"{path}: {name}: unknown; it must be a flag of training.py")
+        try:
+            changes[name] = TypeAdapter(Arguments.__annotations__[name]).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise UsageError(f"{path}: {name}: {value!r:.80} is not allowed; {message[0].lower()}{message[1:]}") from None
+    return dataclasses.replace(arguments, **changes)
+
+
 def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
     if arguments.run or arguments.overwrite:
         raise UsageError("--resume continues in the run's own folder; leave out --run and --overwrite")
-    if arguments.mnist or cli.peek("--preset") is not None:
-        raise UsageError("--resume uses the run's own recipe and scenes; leave out --preset and --mnist")
+    if arguments.mnist or cli.peek("--preset") is not None or arguments.config:
+        raise UsageError("--resume uses the run's own recipe and scenes; leave out --preset, --config and --mnist")
     for asked, own in ((arguments.model, run.model), (arguments.training, run.training)):
         for field in type(own).model_fields:
             value, before = getattr(asked, field), getattr(own, field)
@@ -103,3 +161,13 @@ def main() -> None:
         finished = run.start(arguments.model, arguments.training, **own, **shared)
     if not finished:
         sys.exit(130)
+
+
+def script() -> None:
+    """Run the command air-train, or training.py."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "training.py"
+    script()

@@ -1,12 +1,24 @@
-"""Train a model: start a run, or resume one."""
+"""Train a model: start a run, or resume one.
+
+from air.training.run import resume, start
+start(run="mine", callbacks=[...])                                  # the default recipe, as training.py trains it
+start(AIRConfig(max_steps=4), TrainingConfig(iterations=3000), data="scenes")
+resume("mine", 40000)
+"""
 
 import math
+import shlex
+import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
+from tqdm import tqdm
 
+from air import presets
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.data import multi_mnist
 from air.data.pipeline import check_batch_size, pipeline
@@ -15,14 +27,18 @@ from air.errors import DataError
 from air.model.air_model import AIRModel
 from air.model.images import as_float
 from air.model.optimisation import LearningRate
+from air.support import cli
 from air.support.arrays import checksum
 from air.training import checkpoints, strategies
+from air.training.animation import SCENES as ANIMATED
 from air.training.animation import Animation
-from air.training.callbacks import Checkpoints, FiniteLoss, Interruption, Progress
+from air.training.callbacks import Checkpoints, FiniteLoss, Interruption
+from air.training.progress import Progress
 from air.training.run_folder import RunFolder, versions
-from air.training.summaries import Summaries, rewind
+from air.training.summaries import Summaries, rewind, write_configuration
 from air.training.validation import Validation
 
+Path_ = str | Path
 PICTURED = 4  # scenes in TensorBoard's pictures: its cards are narrow
 FLAGS = {"training": "--data", "held-out": "--held-out"}
 MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more is hardly faster, and slower to interrupt
@@ -41,25 +57,27 @@ class RunData(NamedTuple):
 
 
 def start(
-    model_config: AIRConfig,
-    training: TrainingConfig,
+    model_config: AIRConfig | None = None,
+    training: TrainingConfig | None = None,
     *,
-    data: Path = DEFAULT_DATA,
-    held_out: Path | None = None,
-    mnist: Path | None = None,
-    run: Path | None = None,
+    data: Path_ = DEFAULT_DATA,
+    held_out: Path_ | None = None,
+    mnist: Path_ | None = None,
+    run: Path_ | None = None,
     overwrite: bool = False,
     animate: bool = False,
     strategy: str = "none",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
     """Train a new model in a new run folder.
 
     Args:
-        model_config, training: the configurations of the model and of the run.
+        model_config, training: the configurations of the model and of the run; by default the default recipe's, of the same
+            estimator.
         data, held_out: see `load_data`; `multi_mnist` is made if it is missing.
         mnist: the digits to make it of, see `air.data.mnist.load`.
         run, overwrite: the folder to make, see `RunFolder.create`.
-        animate: see `train`.
+        animate, callbacks: see `train`.
         strategy: see `strategies.create`; in a cluster, only the chief makes the folder.
 
     Returns:
@@ -68,6 +86,9 @@ def start(
     Raises:
         AIRError: if the data or the folder can't be used, or the training fails.
     """
+    recipe = presets.default(model_config.estimator if model_config else "concrete")
+    model_config, training = model_config or recipe.model, training or recipe.training
+    data = Path(data)
     replicas = strategies.create(strategy, training.batch_size)
     with strategies.watched():
         multi_mnist.ensure(data, model_config.canvas_size, mnist)
@@ -83,25 +104,26 @@ def start(
         keras.utils.set_random_seed(training.seed)
         with replicas.scope():
             model = AIRModel(model_config, seed=training.seed)
-        return train(model, training, folder, scenes, animate)
+        return train(model, training, folder, scenes, animate, callbacks)
 
 
 def resume(
-    run: Path,
-    iterations: int,
+    run: Path_,
+    iterations: int | None = None,
     *,
-    data: Path | None = None,
-    held_out: Path | None = None,
+    data: Path_ | None = None,
+    held_out: Path_ | None = None,
     animate: bool = False,
     strategy: str = "none",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
     """Resume a run from its newest intact checkpoint, by the configuration in its folder.
 
     Args:
         run: the run folder.
-        iterations: the last training step.
+        iterations: the last training step; the run's own when None.
         data, held_out: where the run's scenes are now, see `load_data`; where they were before when None.
-        animate, strategy: see `start`; the strategy may differ from that of the run so far.
+        animate, strategy, callbacks: see `start`; the strategy may differ from that of the run so far.
 
     Returns:
         Whether the run reached its end, see `train`.
@@ -113,18 +135,17 @@ def resume(
     """
     folder = RunFolder(run)
     model_config, training, record = folder.read()
-    training = training.replace(iterations=iterations)
+    training = training.replace(iterations=training.iterations if iterations is None else iterations)
     replicas = strategies.create(strategy, training.batch_size)
     if strategies.is_chief(replicas):
         folder.claim()
     with strategies.watched():
-        data = data or Path(record["data"])
-        held_out = held_out or (record.get("held_out") and Path(record["held_out"]))
+        data, held_out = Path(data or record["data"]), held_out or record.get("held_out")
         if not data.exists():
             raise DataError(f"{data}: no such data; say where the run's scenes are with --data")
         scenes = load_data(data, held_out, model_config.canvas_size)
         checksums = scenes.checksums()
-        _check_scenes(record, checksums, {"training": data, "held-out": held_out or data})
+        _check_scenes(record, checksums, {"training": data, "held-out": Path(held_out or data)})
         _check_workers(replicas, model_config, training, checksums)
         with replicas.scope():
             step, model = checkpoints.newest_checkpoint(run)
@@ -133,11 +154,18 @@ def resume(
                 raise DataError(f"{run}: its checkpoint of step {step} has {field} {theirs}, but config.json has {ours}")
         strategies.check_agreement(replicas, checkpoint=checksum(*model.get_weights()))
         if strategies.is_chief(replicas):
-            folder.update(iterations=iterations, data=str(data), held_out=held_out and str(held_out))
-        return train(model, training, folder if strategies.is_chief(replicas) else None, scenes, animate)
+            folder.update(iterations=training.iterations, data=str(data), held_out=held_out and str(held_out))
+        return train(model, training, folder if strategies.is_chief(replicas) else None, scenes, animate, callbacks)
 
 
-def train(model: AIRModel, training: TrainingConfig, folder: RunFolder | None, data: RunData, animate: bool = False) -> bool:
+def train(
+    model: AIRModel,
+    training: TrainingConfig,
+    folder: RunFolder | None,
+    data: RunData,
+    animate: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> bool:
     """Train a model from its current step up to step `training.iterations`.
 
     Args:
@@ -146,6 +174,7 @@ def train(model: AIRModel, training: TrainingConfig, folder: RunFolder | None, d
         folder: for all files; None for a worker that writes nothing.
         data: training scenes; and held-out ones, of which the first `training.validation_scenes` are scored.
         animate: write attention.gif, a few scenes through training.
+        callbacks: more Keras callbacks, on every worker; the whole run is one epoch, and `Validation` adds to their `logs`.
 
     Returns:
         Whether the run reached its end; False if it was interrupted, with a checkpoint saved.
@@ -154,42 +183,54 @@ def train(model: AIRModel, training: TrainingConfig, folder: RunFolder | None, d
         TrainingError: if the loss is no longer finite; the last checkpoint is kept.
         WorkerLostError: if another worker of a cluster ended; the last checkpoint is kept.
     """
-    begin = int(model.step.numpy())
+    began, begin = time.perf_counter(), int(model.step.numpy())
+    if begin >= training.iterations:
+        more = cli.command("training", "--resume", folder.path if folder else "RUN", "--iterations", 2 * begin)
+        print(f"Trained {begin} steps already. Continue with: {more}")
+        return True
+    if folder is not None:
+        watch = shlex.join(["tensorboard", "--logdir", str(folder.path)])
+        print(f"Training in {folder.path}. Watch it with: {watch}", flush=True)
     strategy = model.distribute_strategy
     with strategy.scope():
         compile_model(model, training)
     batches = pipeline(data.training, training.batch_size, seed=training.seed, start_step=begin)
-    callbacks = [] if folder is None else _callbacks(folder, training, data, animate, begin)
+    own = [] if folder is None else _callbacks(folder, model.config, training, data, animate, begin)
     progress = Progress(begin, training.iterations, labelled=data.training.count is not None, hidden=folder is None)
-    with Interruption(model) as interruption, closing(progress.bar), strategies.watched(lambda: _advice(folder)):
-        if begin < training.iterations:
-            model.fit(
-                strategies.distribute(strategy, batches),
-                steps_per_epoch=training.iterations - begin,
-                verbose=0,
-                shuffle=False,
-                callbacks=[*callbacks, progress],
-            )
+    with Interruption(model) as interruption, closing(progress), strategies.watched(lambda: _advice(folder)):
+        model.fit(
+            strategies.distribute(strategy, batches),
+            steps_per_epoch=training.iterations - begin,
+            verbose=0,
+            shuffle=False,
+            callbacks=[*own, progress, *callbacks],
+        )
     interrupted = interruption.happened or model.stop_training
-    _report(int(model.step.numpy()), training, folder, interrupted)
+    _report(int(model.step.numpy()), training, folder, interrupted, time.perf_counter() - began)
     return not interrupted
 
 
 def _callbacks(
-    folder: RunFolder, training: TrainingConfig, data: RunData, animate: bool, begin: int
+    folder: RunFolder, model: AIRConfig, training: TrainingConfig, data: RunData, animate: bool, begin: int
 ) -> list[keras.callbacks.Callback]:
     """Make what guards a run and writes into its folder, in the order in which they act after a step."""
-    rewind(folder.summary, begin)
-    batch, shown = data.training.images[: training.batch_size], data.held_out or data.training
-    # Pictures of scenes with objects, where that is known and there are any.
-    pictured = shown.images if shown.count is None or not shown.count.any() else shown.images[shown.count > 0]
+    rewind(folder.summary, begin, training)
+    write_configuration(folder.summary, model, training)
+    batch, held_out = as_float(data.training.images[: training.batch_size], data.training.canvas_size), data.held_out
+    validation = [] if held_out is None else [Validation(folder.metrics, folder.summary, training, held_out, _shown(held_out))]
+    animated = _shown(held_out or data.training, ANIMATED)
     return [
         FiniteLoss(folder.path),  # first, so that no NaN reaches a file
-        Summaries(folder.summary, training, as_float(batch, data.training.canvas_size), pictured[:PICTURED]),
-        *([Validation(folder.metrics, folder.summary, training, data.held_out)] if data.held_out is not None else []),
-        *([Animation(folder.path / "attention.gif", pictured, training.iterations)] if animate else []),
+        Summaries(folder.summary, training, batch, _shown(data.training)),
+        *validation,
+        *([Animation(folder.path / "attention.gif", animated, training.iterations)] if animate else []),
         Checkpoints(folder.path, training),  # last, so that the files of a resumed run are complete up to its checkpoint
     ]
+
+
+def _shown(scenes: SceneSet, number: int = PICTURED) -> np.ndarray:
+    """Return the images of the first scenes with objects, where that is known and there are any."""
+    return (scenes.images if scenes.count is None or not scenes.count.any() else scenes.images[scenes.count > 0])[:number]
 
 
 def compile_model(model: AIRModel, training: TrainingConfig) -> None:
@@ -210,19 +251,20 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     )
 
 
-def load_data(path: Path, held_out: Path | None, canvas_size: tuple[int, int]) -> RunData:
+def load_data(path: Path_, held_out: Path_ | None, canvas_size: tuple[int, int]) -> RunData:
     """Load the training scenes and, where there are any, the held-out ones.
 
     Args:
-        path: a folder with train.npz and perhaps validation.npz, or one file of scenes.
+        path: a folder with train.npz and perhaps validation.npz, one file of scenes, or a folder of pictures.
         held_out: a file of other held-out scenes.
         canvas_size: of the scenes; DataError is raised if they have another.
     """
+    path = Path(path)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
-    train_set = multi_mnist.read(path / "train.npz" if path.is_dir() else path, canvas_size)
+    train_set = multi_mnist.read(multi_mnist.find_scenes(path, "train"), canvas_size)
     train_set = SceneSet(train_set.images, train_set.count)  # frees the segments, which are as large as the images
-    return RunData(train_set, multi_mnist.read(held_out, canvas_size) if held_out else None)
+    return RunData(train_set, multi_mnist.read(Path(held_out), canvas_size) if held_out else None)
 
 
 def _check_scenes(record: dict[str, Any], checksums: dict[str, int | None], places: dict[str, Path]) -> None:
@@ -245,15 +287,22 @@ def _advice(folder: RunFolder | None) -> str:
     if folder is None:
         return "; the chief's run folder has the last checkpoint: continue with --resume"
     kept = checkpoints.checkpoints(folder.path)
-    resume = f"continue with python training.py --resume {folder.path}"
+    resume = f"continue with {cli.command('training', '--resume', folder.path)}"
     return f"; the last checkpoint is {kept[-1].path}: {resume}" if kept else "; there is no checkpoint yet"
 
 
-def _report(step: int, training: TrainingConfig, folder: RunFolder | None, interrupted: bool) -> None:
-    done = f"Stopped at step {step} of {training.iterations}." if interrupted else f"Trained {step} steps."
+def _report(step: int, training: TrainingConfig, folder: RunFolder | None, interrupted: bool, seconds: float) -> None:
+    """Print how a run ended, and what to do next."""
+    took = tqdm.format_interval(seconds)
+    done = f"Stopped at step {step} of {training.iterations} after {took}" if interrupted else f"Trained {step} steps in {took}"
     if folder is None:
-        print(f"{done} The chief has the run folder.")
-    elif interrupted:
-        print(f"{done} Continue with: python training.py --resume {folder.path}")
-    else:
-        print(f"{done} Look at the run with: tensorboard --logdir {folder.summary}")
+        print(f"{done}. The chief has the run folder.")
+        return
+    rows = folder.metrics.rows()
+    accuracy = rows[-1].get("count_accuracy/all") if rows else None
+    print(done + ("." if accuracy is None else f"; it counts {accuracy:.1%} of the held-out scenes correctly."))
+    if interrupted:
+        print(f"Continue with: {cli.command('training', '--resume', folder.path)}")
+    print(f"Evaluate it:   {cli.command('evaluation', folder.path)}")
+    print(f"Draw digits:   {cli.command('demo', '--model', folder.path)}")
+    print(f"Export z_what: {cli.command('embeddings', '--run', folder.path)}", flush=True)

@@ -1,6 +1,6 @@
 """The folder of a training run.
 
-config.json     command, both configurations, data, versions
+config.json     command, both configurations, data, versions, date, host, Git commit
 source/         a copy of the project's source
 models/         checkpoints step_00001000.keras ..., with the state of the optimisers
 summary/        TensorBoard's event files: train/ and validation/
@@ -8,7 +8,9 @@ metrics.csv     a row for every scoring of held-out scenes
 attention.gif   a few scenes through training, if asked for
 """
 
+import contextlib
 import csv
+import datetime
 import importlib.metadata
 import itertools
 import math
@@ -16,7 +18,9 @@ import os
 import platform
 import re
 import secrets
+import shlex
 import shutil
+import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -28,6 +32,7 @@ from air.errors import AIRError, DataError
 from air.support import files
 from air.support.files import data_errors
 
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or site-packages
 DEFAULT_RUN = Path("air_results")
 LOCK = ".lock"  # in the folder while a process writes to it
 _UNFINISHED = rf"{re.escape(files.TEMPORARY)}[a-z0-9_]{{8}}\.\w+"  # a temporary file of `write_atomically`
@@ -47,14 +52,14 @@ class Record(NamedTuple):
 class RunFolder:
     """The folder of a training run. One process at a time may claim it, for as long as its `RunFolder` lives."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.models = self.path / "models"
         self.summary = self.path / "summary"
         self.metrics = MetricsFile(self.path / "metrics.csv")
 
     @classmethod
-    def check(cls, path: Path | None, overwrite: bool = False) -> None:
+    def check(cls, path: str | Path | None, overwrite: bool = False) -> None:
         """Raise AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
         if path is None:
             files.check_writable(next(name for name in _free_names() if not name.exists()), "run")
@@ -70,7 +75,7 @@ class RunFolder:
             raise AIRError(f"{path}: not a run folder, so it is not replaced; choose another --run")
 
     @classmethod
-    def create(cls, path: Path | None, overwrite: bool = False) -> "RunFolder":
+    def create(cls, path: str | Path | None, overwrite: bool = False) -> "RunFolder":
         """Make and claim the folder of a new run: by default `air_results`, or `air_results_1` ... where that is taken.
 
         Raises:
@@ -115,18 +120,22 @@ class RunFolder:
 
     def record(self, model: AIRConfig, training: TrainingConfig, **more: Any) -> None:
         """Write config.json and a copy of the source; delete the folder if that fails."""
+        script = os.path.basename(sys.argv[0])
         content = {
-            "command": " ".join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+            "command": shlex.join(["python"] * script.endswith(".py") + [script, *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "host": platform.node(),
+            "commit": git_commit(ROOT),
             "model": model.to_dict(),
             "training": training.to_dict(),
             **more,
             "versions": versions(),
         }
-        root = Path(__file__).parents[2]
         try:
             files.write_json(self.path / "config.json", content)
-            for source in [*root.glob("*.py"), *root.glob("air/**/*.py")]:
-                target = self.path / "source" / source.relative_to(root)
+            scripts = ROOT.glob("*.py") if (ROOT / "pyproject.toml").exists() else ()  # of a checkout, not of site-packages
+            for source in [*scripts, *ROOT.glob("air/**/*.py")]:
+                target = self.path / "source" / source.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
         except OSError as error:
@@ -161,7 +170,7 @@ class MetricsFile:
     scoring; train_loss, nats per scene; and the scores of `air.training.validation.count_scores`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def rows(self, *columns: str) -> list[dict[str, float]]:
@@ -200,21 +209,36 @@ class MetricsFile:
         except OSError as error:
             raise AIRError(f"{self.path}: can't be written ({error.strerror or error})") from None
 
-    def rewind(self, step: int) -> dict[str, float]:
-        """Drop the rows after a step, which a resumed run writes again, and return the last one that stays."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        if not kept:
+    def rewind(self, step: int, every: int = 1) -> dict[str, float]:
+        """Return the last row up to a step, and drop what a run resumed at this step writes itself.
+
+        Those are the rows after it, and those between its intervals, which only the end of an interrupted or shorter run has.
+        """
+        before = [row for row in self.rows() if row["step"] <= step]
+        kept = [number for number, row in enumerate(before, 1) if row["step"] % every == 0]
+        if kept:
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            text = "".join(lines[number] for number in (0, *kept))
+            files.write_atomically(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        else:
             self.path.unlink(missing_ok=True)
-            return {}
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[: len(kept) + 1]
-        files.write_atomically(self.path, lambda temporary: temporary.write_text("".join(lines), encoding="utf-8"))
-        return kept[-1]
+        return before[-1] if before else {}
 
 
 def _free_names() -> Iterator[Path]:
     yield DEFAULT_RUN
     for number in itertools.count(1):
         yield Path(f"{DEFAULT_RUN}_{number}")
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the Git commit of the checkout at `root`; None if it is none, such as an installed package."""
+    if not (root / ".git").exists():  # Git would look in the folders above it too
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    return None
 
 
 def versions() -> dict[str, str]:

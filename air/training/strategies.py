@@ -7,6 +7,7 @@ import contextlib
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,14 +39,17 @@ def create(name: str, batch_size: int) -> tf.distribute.Strategy:
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
     else:
         print("Waiting for the other workers ...", file=sys.stderr, flush=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # TensorFlow waits where Python's handler is never called
+        is_main = threading.current_thread() is threading.main_thread()
+        # TensorFlow waits where Python's handler is never called.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL) if is_main else None
         try:
             with watched():
                 strategy = tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.UnknownError as error:
             raise AIRError(f"TF_CONFIG: this worker can't listen at its address there ({error.message:.80})") from None
         finally:
-            signal.signal(signal.SIGINT, before)
+            if is_main:
+                signal.signal(signal.SIGINT, before)
     check_batch_size(batch_size, strategy.num_replicas_in_sync)
     return strategy
 

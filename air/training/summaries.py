@@ -7,15 +7,19 @@ Under `summary/train`, means over the training scenes since the last row; `<coun
     z_pres_<step>/<count>, scale_<step>/<count>       z_pres, and half the window's side in canvas units
     z_pres_kl_<step>/<count> ... z_what_kl_<step>/..  the KL terms of each step, nats
     gradient_norm/before_clipping, after_clipping     global norms
-    schedule/learning_rate, z_pres_prior_odds, ...    every scalar that is annealed
+    schedule/learning_rate, z_pres_prior_odds, ...    every scalar that is annealed, without the constant ones
     variables/<name>, gradients/<name>                histograms
     attention                                         input, reconstruction and windows; steps in red, green, blue
 
-Under `summary/validation`, held-out scenes, inferred deterministically: count_accuracy/<count>, reconstruction/<count>.
+Under `summary/validation`, held-out scenes, inferred deterministically: count_accuracy/<count>, reconstruction/all, attention.
+Of both, Overview/loss and Overview/count_accuracy repeat those of all scenes, as TensorBoard sorts capitals before the rest.
+
+In `summary` itself, both configurations: as hyperparameters, and as a table called `configuration`.
 """
 
 import contextlib
 import os
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,25 +27,76 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams import api as hparams
 
-from air.config import TrainingConfig
-from air.support import drawing
-from air.training.callbacks import StepCallback
+from air.config import AIRConfig, TrainingConfig
+from air.model.air_model import AIRModel
+from air.support.console import table
+from air.training.callbacks import StepCallback, draw_attention
 
 FRAME = 16  # bytes around every record of an event file: its length and two checksums
+OVERVIEW = ("loss", "count_accuracy")
+DESCRIPTIONS = {
+    "loss": "Negative ELBO, nats per scene.",
+    "reconstruction": "Reconstruction term of the loss, nats per scene.",
+    "count": "Sampled number of steps that attend to an object.",
+    "count_accuracy": "Fraction of scenes whose count is right: sampled in training, inferred deterministically in validation.",
+    "z_pres": "Whether this step attends to an object, relaxed or sampled.",
+    "scale": "Half the side of the window of this step, canvas units.",
+    "z_pres_kl": "KL divergence of z_pres at this step, nats.",
+    "scale_kl": "KL divergence of the scale at this step, nats.",
+    "shift_kl": "KL divergence of the shift at this step, nats.",
+    "z_what_kl": "KL divergence of z_what at this step, nats.",
+    "gradient_norm": "Global norm of the gradients.",
+    "schedule": "Value at this training step.",
+}
+
+
+def scalar(quantity: str, group: str, value: Any) -> None:
+    """Write the scalar `<quantity>/<group>`, with a description, and again in the overview if it belongs there."""
+    description = DESCRIPTIONS[re.sub(r"_\d+$", "", quantity)]
+    tf.summary.scalar(f"{quantity}/{group}", value, description=description)
+    if quantity in OVERVIEW and group == "all":
+        tf.summary.scalar(f"Overview/{quantity}", value, description=description)
+
+
+def picture(model: AIRModel, images: np.ndarray) -> None:
+    """Write a picture of the attention to images [batch, height, width]."""
+    description = "Input, reconstruction and windows; the steps in red, green, blue."
+    tf.summary.image("attention", draw_attention(model, images)[None], description=description)
+
+
+def write_configuration(folder: str | Path, model: AIRConfig, training: TrainingConfig) -> None:
+    """Write both configurations for TensorBoard, in place of those that this run had before."""
+    for earlier in Path(folder).glob("events.out.tfevents.*"):
+        earlier.unlink()
+    fields = {**model.to_dict(), **training.to_dict()}
+    values = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in fields.items()}
+    metrics = [hparams.Metric("count_accuracy/all", "validation"), hparams.Metric("loss/all", "train")]
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        hparams.hparams_config([hparams.HParam(name) for name in values], metrics)
+        hparams.hparams(values)
+        rows = [(f"`{name}`", str(value)) for name, value in values.items()]
+        tf.summary.text("configuration", table(("field", "value"), rows))
+    writer.close()
 
 
 class Summaries(StepCallback):
-    """Writes the training summaries: gradients of one batch [batch, height, width], and pictures of a few scenes."""
+    """Writes the training summaries: gradients of one batch [batch, height, width], and pictures of a few scenes.
 
-    def __init__(self, folder: Path, training: TrainingConfig, batch: tf.Tensor, pictured: np.ndarray) -> None:
+    The last step has a picture, whatever the intervals.
+    """
+
+    def __init__(self, folder: str | Path, training: TrainingConfig, batch: tf.Tensor, pictured: np.ndarray) -> None:
         super().__init__()
         self.training, self.batch, self.pictured = training, batch, pictured
-        self.writer = tf.summary.create_file_writer(str(folder / "train"))
+        self.writer = tf.summary.create_file_writer(str(Path(folder) / "train"))
         self.unfinished: list[np.ndarray] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.unfinished = [variable.numpy() for variable in self.model.statistics.variables]
+        self.drawn = self.step
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Keras has just reset them, but the checkpoint of an interrupted run may lie between two rows.
@@ -57,19 +112,23 @@ class Summaries(StepCallback):
                 self._scalars(step)
             if step % training.histograms_every == 0:
                 self._histograms()
-            if step % training.images_every == 0:
-                found = self.model.infer(self.pictured)
-                arrays = found.reconstruction, found.count, found.attention_boxes, found.decoded_windows
-                picture = drawing.strip(self.pictured, *arrays)
-                tf.summary.image("attention", picture[None])
+        if step % training.images_every == 0 or step == training.iterations:
+            self._draw(step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.step != self.drawn:
+            self._draw(self.step)
         self.writer.close()
+
+    def _draw(self, step: int) -> None:
+        with self.writer.as_default(step=step):
+            picture(self.model, self.pictured)
+        self.drawn = step
 
     def _gradient_norms(self) -> None:
         means = self.model.statistics.result()
-        tf.summary.scalar("gradient_norm/before_clipping", means["gradient_norm"])
-        tf.summary.scalar("gradient_norm/after_clipping", means["clipped_gradient_norm"])
+        scalar("gradient_norm", "before_clipping", means["gradient_norm"])
+        scalar("gradient_norm", "after_clipping", means["clipped_gradient_norm"])
 
     def _scalars(self, step: int) -> None:
         for quantity, means in self.model.statistics.by_count().items():
@@ -77,11 +136,13 @@ class Summaries(StepCallback):
             if "gradient_norm" in quantity or (unlabelled and quantity == "count_accuracy"):
                 continue
             for count, value in means.items():
-                tf.summary.scalar(f"{quantity}/{count}", value)
+                scalar(quantity, count, value)
         config = self.model.config
         for name in config.scheduled_fields:
-            tf.summary.scalar(f"schedule/{name}", getattr(config, name)(step))
-        tf.summary.scalar("schedule/learning_rate", self.model.optimizer.learning_rate)
+            if getattr(config, name).kind != "constant":
+                scalar("schedule", name, getattr(config, name)(step))
+        if self.training.learning_rate.kind != "constant":
+            scalar("schedule", "learning_rate", self.model.optimizer.learning_rate)
         self.model.statistics.reset_state()
 
     def _histograms(self) -> None:
@@ -93,13 +154,22 @@ class Summaries(StepCallback):
             tf.summary.histogram(f"gradients/{variable.path}", gradient)
 
 
-def rewind(folder: Path, step: int) -> None:
-    """Cut off the events after a step, which a resumed run writes again, and what a killed run left half-written."""
-    for path in folder.glob("*/events.out.tfevents.*"):
+def rewind(folder: str | Path, step: int, training: TrainingConfig) -> None:
+    """Cut off the events that a run resumed at a step writes itself, and what a killed run left half-written.
+
+    Those are the events after the step, and what only the end of an interrupted or shorter run has.
+    """
+    for path in Path(folder).glob("*/events.out.tfevents.*"):
         size = 0
         with contextlib.suppress(tf.errors.DataLossError):  # raised by a record that is not whole
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                if Event.FromString(record).step > step:
+                event = Event.FromString(record)
+                is_picture = [value.tag for value in event.summary.value] == ["attention"]
+                if is_picture:
+                    every = training.images_every
+                else:
+                    every = training.validate_every if path.parent.name == "validation" else 1
+                if event.step > step or event.step % every:
                     break
                 size += len(record) + FRAME
         os.truncate(path, size)

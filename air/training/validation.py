@@ -15,12 +15,13 @@ from air.model.images import as_float
 from air.support.arrays import in_batches
 from air.training.callbacks import StepCallback
 from air.training.run_folder import MetricsFile
+from air.training.summaries import picture, scalar
 
 RECONSTRUCTED = 1000  # scenes suffice for a mean reconstruction; inferring only a count is many times cheaper
 
 
 class _Scored(NamedTuple):
-    count: np.ndarray  # [scenes]
+    count: np.ndarray  # type: ignore[assignment]  # [scenes]
     cross_entropy: np.ndarray  # [scenes], nats; NaN where only the count was inferred
 
 
@@ -51,44 +52,70 @@ def count_scores(model: AIRModel, scenes: SceneSet, batch_size: int = 250) -> di
 
 
 class Validation(StepCallback):
-    """Scores the first held-out scenes: a row in metrics.csv, and summaries for TensorBoard."""
+    """Scores and pictures held-out scenes: rows in metrics.csv, and summaries for TensorBoard.
 
-    def __init__(self, metrics: MetricsFile, summary: Path, training: TrainingConfig, scenes: SceneSet) -> None:
+    The last step has both, whatever the intervals. Later callbacks find the scores of a step in their `logs`:
+    "val_reconstruction" and, if there are true counts, "val_count_accuracy".
+    """
+
+    def __init__(
+        self, metrics: MetricsFile, summary: str | Path, training: TrainingConfig, scenes: SceneSet, pictured: np.ndarray
+    ) -> None:
         super().__init__()
-        self.metrics, self.every = metrics, training.validate_every
+        self.metrics, self.training, self.pictured = metrics, training, pictured
         self.scenes = scenes.select(slice(training.validation_scenes))
-        self.writer = tf.summary.create_file_writer(str(summary / "validation"))
+        self.writer = tf.summary.create_file_writer(str(Path(summary) / "validation"))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        before = self.metrics.rewind(self.step)
+        before = self.metrics.rewind(self.step, self.training.validate_every)
         self.resumed = time.perf_counter()
         self.began = self.resumed - before.get("seconds", 0.0)
         self.compiling = before.get("compile_seconds", 0.0)
         self.scoring = before.get("scoring_seconds", 0.0)
         self.compiled = False
+        self.scored = self.drawn = self.step
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
-        now = time.perf_counter()
         if not self.compiled:
-            self.compiling += now - self.resumed
+            self.compiling += time.perf_counter() - self.resumed
             self.compiled = True
-        if step % self.every:
-            return
+        self.loss = float(logs["loss"])
+        is_last = step == self.training.iterations
+        if is_last or step % self.training.images_every == 0:
+            self._draw(step)
+        if is_last or step % self.training.validate_every == 0:
+            scores = self._score(step)
+            logs.update({f"val_{name.removesuffix('/all')}": value for name, value in scores.items() if name.endswith("/all")})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.step != self.drawn:
+            self._draw(self.step)
+        if self.step != self.scored:
+            self._score(self.step)
+        self.writer.close()
+
+    def _draw(self, step: int) -> None:
+        with self.writer.as_default(step=step):
+            picture(self.model, self.pictured)
+        self.drawn = step
+
+    def _score(self, step: int) -> dict[str, float]:
+        now = time.perf_counter()
         scores = count_scores(self.model, self.scenes)
         self.scoring += time.perf_counter() - now
         with self.writer.as_default(step=step):
             for name, value in scores.items():
-                tf.summary.scalar(name, value)
+                quantity, group = name.split("/")
+                scalar(quantity, group, value)
         self.metrics.append(
             {
                 "step": step,
                 "seconds": time.perf_counter() - self.began,
                 "compile_seconds": self.compiling,
                 "scoring_seconds": self.scoring,
-                "train_loss": float(logs["loss"]),
+                "train_loss": self.loss,
                 **scores,
             }
         )
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.writer.close()
+        self.scored = step
+        return scores
