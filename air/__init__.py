@@ -8,6 +8,7 @@ Names that need TensorFlow are imported on first use, so that `import air` is fa
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -35,6 +36,11 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'air' has no attribute {name!r}")
+    if name != "SceneSet" and "tensorflow" not in sys.modules:
+        from air.support.console import hidden_notes
+
+        with hidden_notes():  # TensorFlow writes nine lines of notes when it is imported
+            importlib.import_module("air.model.air_model")
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 

@@ -87,7 +87,7 @@ def test_the_script(folder, script, eagerly, tmp_path, capsys):
 def test_images_alone_are_evaluated_as_far_as_possible(folder, eagerly, tmp_path):
     SceneSet(SceneSet.load(folder / "data" / "test.npz").images[:8]).save(tmp_path / "images.npz")
     config = EvaluationConfig(**{**FEW, "other_scenes": 0, "pyro_scenes": 0})
-    result = evaluate(folder / "model" / "air.keras", tmp_path / "out", config, data=tmp_path / "images.npz")
+    result = evaluate(str(folder / "model" / "air.keras"), str(tmp_path / "out"), config, data=str(tmp_path / "images.npz"))
     assert set(result["held_out"]) == {"scenes", "reconstruction", "bounds"}
     assert "worst_reconstructions.png" in result["figures"]
     assert "confusion.png" not in result["figures"]

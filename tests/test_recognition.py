@@ -48,7 +48,7 @@ def test_the_older_name_of_the_file(tmp_path):
     (tmp_path / "bank.npz").touch()
     assert reference_set_path(tmp_path) == tmp_path / "bank.npz"
     (tmp_path / "reference_set.npz").touch()
-    assert reference_set_path(tmp_path) == tmp_path / "reference_set.npz"
+    assert reference_set_path(str(tmp_path)) == tmp_path / "reference_set.npz"
 
 
 GOOD = {"z_what": np.zeros((3, 2), np.float16), "labels": np.zeros(3, np.int8), "fingerprint": np.array(1, np.uint32)}
@@ -137,3 +137,7 @@ def test_the_command(tmp_path, scenes, monkeypatch, capsys):
     assert len(ReferenceSet.load(tmp_path / "reference_set.npz").labels) == 35
     with pytest.raises(UsageError, match="per_class: 0 is not allowed"):
         recognition.main(["--per-class", "0"])
+
+
+def test_advice_can_be_pasted_into_a_shell():
+    assert recognition.command("my model") == "python -m air.evaluation.recognition 'my model'"

@@ -56,5 +56,5 @@ def test_scenes_that_allow_no_scores(run, few_digits, tmp_path, missing):
     fields = ["images"] if missing == "count" else {"images", "count", "boxes", "labels", "indices"} - {missing}
     SceneSet(**{name: getattr(scenes, name) for name in fields}).save(tmp_path / "data" / "test.npz")
     with pytest.raises(DataError, match=rf"test\.npz: has no array '{missing}'"):
-        release.release(run, tmp_path / "data", tmp_path / "out")
+        release.release(str(run), str(tmp_path / "data"), str(tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

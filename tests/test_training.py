@@ -316,7 +316,7 @@ def test_resume_with_other_scenes_is_refused(squares: Path, copied: Path, tmp_pa
     for places, message in (
         ({"data": tmp_path / "data"}, "data: not the training scenes that the run began with; say where those are with --data"),
         ({"held_out": squares / "train.npz"}, r"train\.npz: not the held-out scenes that the run began with"),
-        ({"data": tmp_path / "gone"}, "gone: no such data; say where the run's scenes are with --data"),
+        ({"data": tmp_path / "gone"}, "gone: no such data; give their path with --data"),
     ):
         with pytest.raises(DataError, match=message):
             run.resume(copied, 50, **places)

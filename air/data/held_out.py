@@ -98,5 +98,5 @@ def generalisation(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max
 
 
 def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> SceneKind:
-    """Return a set of scenes of 0 to 2 digits by the rules of Pyro's generator."""
+    """Return a set of scenes of 0 to 2 digits that follow the rules of Pyro's generator."""
     return SceneKind("pyro", "Pyro's rules", digits, np.arange(scenes) % 3, canvas_size, rules=None)

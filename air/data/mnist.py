@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str] | None = None) -> MNIST:
     """Load the bundled digits (or let Keras download them if they are missing), or others of 28x28 pixels from `path`.
 
     Raises:
-        DataError: if a file is missing, damaged or something else.
+        DataError: if a file is missing, damaged or of another kind.
     """
     if path is not None:
         path = Path(path)

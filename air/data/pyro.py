@@ -1,4 +1,4 @@
-"""Scenes by the rules of Pyro's multi-MNIST, for which bounds of AIR have been published.
+"""Scenes that follow the rules of Pyro's multi-MNIST, for which bounds of AIR have been published.
 
 Whole 28x28 images of digits, including their empty border, are shrunk to a side of 28 / s pixels with s ~ Normal(1.3, 0.1)
 and added at uniform positions on the canvas. Digits may touch and overlap; a scene is redrawn if a pixel exceeds 255.

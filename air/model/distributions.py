@@ -8,8 +8,8 @@ An object has three latent variables, the keys of every posterior q and prior p 
 
 Gaussians are parametrised by mean and log-variance. A Concrete (relaxed Bernoulli) variable (Maddison et al., 2017) is
 represented by its *logit*, because the density of its sigmoid is infinite at 0 and 1: with log-odds l and temperature t, the
-logit is Logistic(l / t, 1 / t), and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of the logits is
-that of the Concrete variables, and the KLs of scale and shift are those of z_where.
+logit is Logistic(l / t, 1 / t), and z = sigmoid(logit). A KL does not change under an invertible map, so the KL of the logits
+is that of the Concrete variables, and the KLs of scale and shift are those of z_where.
 """
 
 import tensorflow as tf

@@ -113,6 +113,9 @@ class Controller(keras.layers.Layer):
             head.build((None, self.lstm_units))
         super().build(input_shape)
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> dict[str, tuple[int | None, ...]]:
+        return {"z_pres": (input_shape[0], self.steps), "z_where": (input_shape[0], self.steps, 3)}
+
     def call(self, canvas: tf.Tensor) -> Posterior:
         """Take all steps at once, each seeing the same canvas [batch, height, width] and no latents."""
         from_canvas, state = self.read(canvas), None
@@ -188,6 +191,9 @@ class Refiner(keras.layers.Layer):
         build_chain([*self.hidden, self.correction], input_shape[-2] * input_shape[-1])
         super().build(input_shape)
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:2], 6)
+
     def call(self, window: tf.Tensor) -> Correction:
         """Predict the correction from glimpses [batch, steps, height, width]."""
         steps, height, width = window.shape[1:]
@@ -216,6 +222,9 @@ class GlimpseEncoder(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
         build_chain([*self.hidden, self.parameters], input_shape[-2] * input_shape[-1])
         super().build(input_shape)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:2], self.z_what_size)
 
     def call(self, window: tf.Tensor) -> tfd.Normal:
         """Encode glimpses [batch, steps, height, width] to a Normal of shape [batch, steps, z_what_size]."""
@@ -254,6 +263,9 @@ class GlimpseDecoder(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         build_chain([*self.hidden, self.logits], input_shape[-1])
         super().build(input_shape)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:2], *self.window_size)
 
     def call(self, z_what: tf.Tensor) -> tf.Tensor:
         """Decode z_what [batch, steps, z_what_size] to logits of pixels, [batch, steps, height, width]."""

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +16,7 @@ import tyro
 from air.errors import AIRError, UsageError
 from air.schedules import Schedule
 from air.support import xla_cache
+from air.support.console import hidden_notes
 
 Arguments = TypeVar("Arguments")
 
@@ -45,7 +45,7 @@ def parse(
     default: Arguments | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> Arguments:
-    """Parse the command line into a dataclass, with a flag for every field, also those of nested configurations.
+    """Parse the command line into a dataclass, with a flag for every field, including those of nested configurations.
 
     Args:
         description: text for `--help`, such as the docstring of a script: its first line above the flags, the others below.
@@ -117,25 +117,13 @@ def quiet_import() -> Iterator[None]:
     No setting silences them, so standard error is hidden from everything in the block, which should contain imports only.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for notes after the import
     xla_cache.enable()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as notes:
-        stderr = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            import keras
+    with hidden_notes():
+        import keras
 
-            keras.config.set_floatx("float32")  # the user's keras.json may say otherwise
-            keras.config.set_image_data_format("channels_last")
-            yield
-        except ImportError:
-            notes.seek(0)
-            os.write(stderr, notes.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        keras.config.set_floatx("float32")  # the user's keras.json may say otherwise
+        keras.config.set_image_data_format("channels_last")
+        yield
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -37,7 +37,7 @@ def strip(
 
     Args:
         images: [batch, height, width], uint8 or float in [0, 1].
-        reconstructions: [batch, height, width] likewise.
+        reconstructions: [batch, height, width], of the same kind.
         count: [batch] number of frames and details to draw.
         frames: [batch, steps, 4] (x, y, width, height) in the images' pixels.
         details: [batch, steps, detail_height, detail_width], float in [0, 1].

@@ -84,7 +84,7 @@ class Checkpoints(StepCallback):
 
 
 class Interruption:
-    """While in its context, the first signal to end lets the current steps finish, so that a checkpoint can be saved.
+    """While in its context, the first termination signal lets the current steps finish, so that a checkpoint can be saved.
 
     The signals are SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP. A second one has its usual effect. Python takes
     signals in the main thread only, so in another one nothing changes.

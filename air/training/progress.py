@@ -15,7 +15,7 @@ class Progress(StepCallback):
     """Shows step, loss, count accuracies where they are known, steps per second and time left.
 
     A terminal has one live line, anything else a line every ten seconds. The times leave out compiling, up to the first step.
-    Close it in the end, also after an error, which is then printed on a line of its own.
+    Close it at the end, even after an error, which is then printed on a line of its own.
 
     Args:
         step: the step at which the run begins.

@@ -51,7 +51,7 @@ class RunData(NamedTuple):
     held_out: SceneSet | None
 
     def checksums(self) -> dict[str, int | None]:
-        """Compute the checksums by which a resumed run recognises its scenes, as they stand in config.json."""
+        """Compute the checksums by which a resumed run recognises its scenes, as recorded in config.json."""
         held_out = None if self.held_out is None else self.held_out.checksum()
         return {"training": self.training.checksum(), "held-out": held_out}
 
@@ -142,7 +142,7 @@ def resume(
     with strategies.watched():
         data, held_out = Path(data or record["data"]), held_out or record.get("held_out")
         if not data.exists():
-            raise DataError(f"{data}: no such data; say where the run's scenes are with --data")
+            raise DataError(f"{data}: no such data; give their path with --data")
         scenes = load_data(data, held_out, model_config.canvas_size)
         checksums = scenes.checksums()
         _check_scenes(record, checksums, {"training": data, "held-out": Path(held_out or data)})
@@ -296,7 +296,7 @@ def _report(step: int, training: TrainingConfig, folder: RunFolder | None, inter
     took = tqdm.format_interval(seconds)
     done = f"Stopped at step {step} of {training.iterations} after {took}" if interrupted else f"Trained {step} steps in {took}"
     if folder is None:
-        print(f"{done}. The chief has the run folder.")
+        print(f"{done}. The run folder is on the chief.")
         return
     rows = folder.metrics.rows()
     accuracy = rows[-1].get("count_accuracy/all") if rows else None

@@ -91,12 +91,12 @@ class RunFolder:
                 candidate.mkdir(parents=True)
                 folder = cls(candidate)
                 folder.claim()
-            except (FileExistsError, files.BusyError):  # another run was faster
+            except (FileExistsError, files.BusyError):  # another run took the name first
                 continue
             folder.models.mkdir()
             folder.summary.mkdir()
             return folder
-        raise AIRError(f"{path}: was just made by another run; choose another --run")
+        raise AIRError(f"{path}: was just created by another run; choose another --run")
 
     def claim(self) -> None:
         """Claim the folder, or raise BusyError if another process has; remove what a killed one left half-written."""
@@ -180,7 +180,7 @@ class MetricsFile:
             columns: that the file must have, besides the step.
 
         Raises:
-            DataError: if the file is damaged or something else.
+            DataError: if the file is damaged or of another kind.
         """
         if not self.path.exists():
             return []
@@ -210,7 +210,7 @@ class MetricsFile:
             raise AIRError(f"{self.path}: can't be written ({error.strerror or error})") from None
 
     def rewind(self, step: int, every: int = 1) -> dict[str, float]:
-        """Return the last row up to a step, and drop what a run resumed at this step writes itself.
+        """Return the last row up to a step, and drop what a run resumed at this step will write again.
 
         Those are the rows after it, and those between its intervals, which only the end of an interrupted or shorter run has.
         """
@@ -242,6 +242,6 @@ def git_commit(root: Path) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """List the versions of everything that decides a run's numbers."""
+    """List the versions of everything that affects a run's results."""
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

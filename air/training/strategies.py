@@ -74,7 +74,7 @@ def watched(advice: Callable[[], str] = str) -> Iterator[None]:
 
 
 def check_agreement(strategy: tf.distribute.Strategy, **checksums: int) -> None:
-    """Raise AIRError if a worker of a cluster differs from the chief in one of these checksums of what all need."""
+    """Raise AIRError if a worker of a cluster differs from the chief in one of these checksums of what all workers share."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
 
@@ -87,7 +87,7 @@ def check_agreement(strategy: tf.distribute.Strategy, **checksums: int) -> None:
         others = np.flatnonzero(column != column[0])
         if len(others):
             ranks, name = ", ".join(map(str, others)), name.replace("_", " ")
-            raise AIRError(f"worker {ranks} has other {name} than the chief, worker 0; all need the same")
+            raise AIRError(f"worker {ranks} has different {name} from the chief, worker 0; all workers need the same")
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> Any:

@@ -155,9 +155,9 @@ class Summaries(StepCallback):
 
 
 def rewind(folder: str | Path, step: int, training: TrainingConfig) -> None:
-    """Cut off the events that a run resumed at a step writes itself, and what a killed run left half-written.
+    """Cut off the events that a run resumed at a step will write again, and what a killed run left half-written.
 
-    Those are the events after the step, and what only the end of an interrupted or shorter run has.
+    Those are the events after the step, and what is written only when a run ends early.
     """
     for path in Path(folder).glob("*/events.out.tfevents.*"):
         size = 0
