@@ -193,7 +193,7 @@ class AIRConfig(Config):
     """Training step after which the prior over counts follows the inferred counts; never if not given."""
 
     estimator: EstimatorName = "concrete"
-    """How z_pres is trained: by a continuous relaxation (concrete), by its score function (nvil), or by summing over every
+    """Estimator of z_pres: a continuous relaxation (concrete), its score function (nvil), or the sum over every
     count (enumerated). The default preset has a recipe for each."""
     temperature: Positive = _constant(1.0)
     """Temperature of the Concrete z_pres; concrete only."""

@@ -58,7 +58,7 @@ class GeneratorConfig(Config):
     """Maximum number of digits in these files."""
 
     overlap: Literal["pixel", "box"] = "pixel"
-    """What must not overlap: the digits' non-zero pixels, or their bounding boxes."""
+    """Parts of the digits that must not overlap: their non-zero pixels, or their bounding boxes."""
     gap: Annotated[int, Field(ge=0, le=1024)] = 0
     """Minimum number of free pixels between two digits, also diagonally."""
     margin: Annotated[int, Field(ge=0, le=512)] = 0

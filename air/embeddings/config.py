@@ -15,7 +15,7 @@ OWN_FILES = re.compile(
 
 
 class EmbeddingsConfig(Config):
-    """What to export, and how much of it."""
+    """The contents and the extent of an export."""
 
     scenes: Count | None = None
     """Maximum number of scenes, taken from the start of the file; all by default."""

@@ -18,7 +18,7 @@ Picture = Literal["reconstruction", "crop"]
 
 
 class Inferred(NamedTuple):
-    """What a model infers in T steps of N scenes; a scene's objects are its first `count` steps."""
+    """The inferences of a model, T steps in N scenes; a scene's objects are its first `count` steps."""
 
     count: np.ndarray  # type: ignore[assignment]  # [N]
     presence: np.ndarray  # [N, T] probability that the step attends to an object

@@ -9,7 +9,7 @@ from air.presets import Preset
 
 
 class EvaluationConfig(Config):
-    """How thoroughly to evaluate a model."""
+    """The extent of an evaluation."""
 
     scenes: Count = 10000
     """Test scenes to evaluate, at most; the first ones of the file."""

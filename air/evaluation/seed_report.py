@@ -49,7 +49,7 @@ COLUMNS = {
 
 
 class Study(NamedTuple):
-    """What all runs have in common."""
+    """The recipe and settings that all runs share."""
 
     title: str
     changed: str  # from the preset
