@@ -152,7 +152,7 @@ def test_two_workers_are_one_and_survive_a_loss(squares: Path, runs: Path, tmp_p
         out, err = worker.out.read_text(), worker.err.read_text()
         assert list(worker.folder.iterdir()) == []
         assert "Traceback" not in err
-        assert "training.py: error: worker 1 has other flags than the chief, worker 0; all need the same\n" in err
+        assert "training.py: error: worker 1 has different flags from the chief, worker 0; all workers need the same\n" in err
         assert f"Stopped at step {step} " in out
         assert statuses(out) == ends
     assert_same(run, runs / "nvil_one")
