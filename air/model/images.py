@@ -52,6 +52,11 @@ def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
     Raises:
         DataError: unless they are such images.
     """
+    return _as_unit(_checked(images, canvas_size))
+
+
+def _checked(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
+    """Return images as an array [batch, height, width] of their own type, or raise DataError, see `check_images`."""
     height, width = canvas_size
     try:
         images = np.asarray(images)
@@ -68,7 +73,12 @@ def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
     if images.dtype != np.uint8 and images.size and not (images.min() >= 0 and images.max() <= most):
         span = f"from {images.min():g} to {images.max():g}"
         raise DataError(f"images: values {span} are not allowed; integers must be from 0 to 255, floats in [0, 1]")
-    return images.astype(np.float32) / np.float32(255) if is_integer else images.astype(np.float32)
+    return images
+
+
+def _as_unit(images: np.ndarray) -> np.ndarray:
+    """Convert checked images to float32 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255) if images.dtype.kind in "ui" else images.astype(np.float32)
 
 
 def check_first(data: Any, canvas_size: tuple[int, int]) -> None:
@@ -90,7 +100,7 @@ def check_first(data: Any, canvas_size: tuple[int, int]) -> None:
             raise DataError(f"images: missing from the data, which has {', '.join(map(str, data))}")
         data = data["images"]
     if isinstance(data, (np.ndarray, tf.Tensor)):
-        note = unpaintable_background(check_images(data, canvas_size)[:1000])
+        note = unpaintable_background(_as_unit(_checked(data, canvas_size)[:1000]))
         if note:
             warnings.warn(note, stacklevel=3)
 
