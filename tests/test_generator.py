@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from air.data.generator import Digits, Footprint, GeneratorConfig, generate, load_background, place
+from air.data import mnist
+from air.data.generator import SCENES, Digits, GeneratorConfig, generate, load_background
+from air.data.placement import Footprint, place
 from air.errors import ConfigError, DataError, UsageError
 from air.support.pictures import read_picture
+
+DEFAULT_CHECKSUM = 101089140  # of scenes by the default rules, whose data sets must keep their bytes
 
 
 def blobs(count, size=9, seed=0):
@@ -220,6 +224,71 @@ def test_rotation_is_counter_clockwise():
     assert columns[:2].max() > columns[-2:].max() + 50  # and is now at the left
 
 
+def test_the_default_scenes_never_change():
+    scenes = generate(GeneratorConfig(max_digits=3), blobs(50), np.arange(200) % 4, np.random.default_rng(0))
+    assert scenes.checksum() == DEFAULT_CHECKSUM
+
+
+def test_one_factor_for_width_and_height():
+    scenes = generate(GeneratorConfig(scale=(0.5, 2)), solid(16, 8), [1] * 400, np.random.default_rng(0))
+    sizes = scenes.boxes[:, 0, 2:]
+    assert np.abs(sizes[:, 1] - 2 * sizes[:, 0]).max() <= 4
+    assert np.mean(sizes[:, 1] < 17) == pytest.approx(0.5, abs=0.1)  # as many are shrunk as are enlarged
+    assert sizes[:, 1].min() < 11
+    assert sizes[:, 1].max() > 30
+
+
+def test_brightness():
+    assert single(solid(5, 5, value=200), brightness=(0.5, 0.5))[0].max() == 100
+    assert single(solid(5, 5, value=200), brightness=(2, 2))[0].max() == 255
+
+
+def test_thickness():
+    for change, side in ((1, 7), (-1, 5)):
+        _, (_, _, width, height) = single(solid(6, 6), thickening=(change, change))
+        assert (width, height) == (side, side)
+
+
+def test_pens():
+    sizes = {}
+    for fraction in (0, 1):
+        _, (_, _, *sizes[fraction]) = single(solid(20, 3), scale=(2, 2), pen_fraction=fraction, pen_width=(2, 2))
+    assert sizes[0] == pytest.approx([6, 40], abs=2)
+    assert sizes[1] == pytest.approx([3, 36], abs=2)  # lines end a little earlier
+
+
+def test_plain_scenes():
+    config = GeneratorConfig(width_scale=(2, 2), plain_fraction=0.25)
+    scenes = generate(config, solid(8, 8), [2] * 400, np.random.default_rng(0))
+    is_plain = scenes.boxes[..., 2] == 8
+    assert (is_plain[:, 0] == is_plain[:, 1]).all()
+    assert is_plain.mean() == pytest.approx(0.25, abs=0.08)
+
+
+def test_broad_scenes():
+    digits = Digits.from_images(mnist.load().test_images[:300], np.arange(300) % 10)
+    config, count = SCENES["broad"], np.arange(300) % 5
+    scenes = generate(config, digits, count, np.random.default_rng(0), segments=True)
+    again = generate(config, digits, count, np.random.default_rng(0))
+    np.testing.assert_array_equal(scenes.images, again.images)
+    assert scenes.count.tolist() == count.tolist()
+    np.testing.assert_array_equal(scenes.segments > 0, scenes.images > 0)
+    heights = scenes.boxes[..., 3][scenes.labels >= 0]
+    assert np.percentile(heights, 5) < 16
+    assert np.percentile(heights, 95) > 30
+    brightest = [scenes.images[scenes.segments == slot].max() for slot in range(1, 5)]
+    assert brightest == [255] * 4
+    for scene in range(300):
+        for slot in range(count[scene]):
+            pixels = scenes.segments[scene] == slot + 1
+            y, x = pixels.nonzero()
+            box = [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+            assert box == scenes.boxes[scene, slot].tolist()  # so that no other digit covers any of its pixels
+            assert scenes.images[scene][pixels].max() > 40
+    with pytest.raises(UsageError, match="scale"):
+        generate(config.replace(scale=(3, 4), canvas_size=(20, 20), plain_fraction=0), digits, [2], np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1", "I;16", "CMYK", "F"])
 def test_background(tmp_path, mode):
     ramp = np.tile(np.linspace(0, 255, 64), (64, 1)).astype(np.uint8)
@@ -282,6 +351,12 @@ def test_unreadable_pictures(tmp_path, monkeypatch):
         ({"margin": 25}, ["margin", "25", "(50, 50)"]),
         ({"width_scale": (2, 1)}, ["width_scale", "(2, 1)"]),
         ({"rotation": (0, 361)}, ["rotation", "361"]),
+        ({"scale": (0.01, 1)}, ["scale", "0.01"]),
+        ({"thickening": (0, 1.5)}, ["thickening", "1.5"]),
+        ({"pen_fraction": 1.1}, ["pen_fraction", "1.1"]),
+        ({"pen_width": (3, 2)}, ["pen_width", "(3, 2)"]),
+        ({"brightness": (0, 1)}, ["brightness", "0"]),
+        ({"plain_fraction": -0.1}, ["plain_fraction", "-0.1"]),
         ({"overlap": "circle"}, ["overlap", "'circle'", "'box'"]),
     ],
 )

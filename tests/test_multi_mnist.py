@@ -10,7 +10,7 @@ from PIL import Image
 
 from air.data import command as script
 from air.data import held_out, mnist, multi_mnist
-from air.data.generator import GeneratorConfig
+from air.data.generator import SCENES, GeneratorConfig
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.support import cli
@@ -114,6 +114,18 @@ def test_files_by_count(tmp_path, digits_file):
     np.testing.assert_array_equal(twos.images, train.images[train.count == 2])
 
 
+def test_named_kinds_of_scenes(run, tmp_path, digits_file):
+    flags = ("--scenes", "broad", "--mnist", digits_file, "--validation-size", 5, "--test-size", 5)
+    status, output, _ = run(*flags, "--images-per-count", 6, "--rotation", -5, 5)
+    assert status == 0
+    assert output.startswith("multi_mnist: 40 scenes of 0 to 4 digits in ")
+    sizes = {"images_per_count": 6, "validation_size": 5, "test_size": 5}
+    expected = SCENES["broad"].replace(**sizes, rotation=(-5, 5))
+    assert GeneratorConfig.from_dict(read_json(tmp_path / "multi_mnist/config.json")) == expected
+    multi_mnist.make_dataset(tmp_path / "again", expected, digits_file)
+    assert contents(tmp_path / "again") == contents(tmp_path / "multi_mnist")
+
+
 def test_overwriting(run, tmp_path, digits_file):
     make = (*SMALL, "--mnist", digits_file, "--output", "set")
     assert run(*make)[0] == 0
@@ -156,6 +168,7 @@ def test_too_few_digits(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
+        (["--scenes", "narrow"], 2, ["--scenes", "narrow", "broad"]),
         (["--max-digits", "many"], 2, ["--max-digits", "many"]),
         (["--canvas-size", "28", "28", "--max-digits", "6"], 2, ["canvas_size", "(28, 28)", "6 digits"]),
         (["--mnist", "none.npz"], 1, ["none.npz", "no such file"]),
@@ -193,6 +206,46 @@ def test_paths_may_be_text(tmp_path, digits_file):
     with pytest.raises(DataError, match="train a model for them with --canvas-size 50 50"):
         multi_mnist.read(str(tmp_path / "set/test.npz"), (20, 20))
     assert len(held_out.load(str(tmp_path / "set"), (50, 50), 5, 4, None).reference) == 4
+
+
+def test_kinds_of_scenes_for_evaluation(digits_file):
+    digits = mnist.load(digits_file)
+    limited = held_out.generalisation(8, (50, 50), digits, max_steps=3)
+    kinds = {kind.name: kind for kind in held_out.generalisation(8, (50, 50), digits, max_steps=3, any_canvas=True)}
+    assert {kind.name for kind in limited} ^ set(kinds) == {"three_digits_same_steps", "canvas_28", "canvas_100", "canvas_200"}
+    assert [kind.more_steps for kind in limited[:4]] == [1, 0, 2, 3]
+    assert not any(kind.more_steps for kind in kinds.values())
+    assert not any(name.startswith("drawn") for name in (k.name for k in held_out.generalisation(8, (60, 60), digits, 3)))
+
+    made = {name: kind.make() for name, kind in kinds.items()}
+    for name, number in {"three_digits": 3, "four_digits": 4, "five_digits": 5, "drawn_3_digits": 3}.items():
+        assert made[name].count.tolist() == [number] * 8
+    assert made["canvas_100"].canvas_size == (100, 100)
+    assert (made["canvas_28"].count.max(), made["size_200"].count.max(), made["size_60"].count.max()) == (1, 1, 2)
+    spread = held_out.generalisation(2000, (50, 50), digits, max_steps=3, any_canvas=True)
+    assert np.bincount(next(kind for kind in spread if kind.name == "canvas_200").count).min() >= 4
+
+    def height(name):
+        return made[name].boxes[..., 3].max()
+
+    assert height("size_60") < 15 < height("size_80") < 19 < height("size_125") < 30 < height("size_200")
+    assert made["faint"].images.max() == 128
+    assert made["thin"].images.mean() < made["turned"].images.mean() < made["thick"].images.mean()
+
+
+def test_drawings_that_come_with_the_project():
+    drawings = SceneSet.load(held_out.DRAWINGS)
+    assert held_out.DRAWINGS.stat().st_size < 400_000
+    assert drawings.canvas_size == held_out.DRAWN_CANVAS
+    sets = [1] * len(held_out.DRAWN_HEIGHTS) + list(held_out.DRAWN_COUNTS)
+    assert drawings.count.tolist() == np.repeat(sets, held_out.DRAWN_SCENES).tolist()
+    kinds = [kind for kind in held_out.generalisation(1000, (50, 50), mnist.load(), 3) if kind.name.startswith("drawn")]
+    assert sum(len(kind.make()) for kind in kinds) == len(drawings)
+    for expected, kind in zip(held_out.DRAWN_HEIGHTS, kinds, strict=False):
+        scenes = kind.make()
+        assert kind.name == f"drawn_{expected}"
+        assert scenes.boxes[:, 0, 3].mean() == pytest.approx(expected, abs=1.5)
+        assert np.bincount(scenes.labels[:, 0]).tolist() == [6] * 10
 
 
 def test_an_exit_status(run_script):

@@ -2,6 +2,7 @@
 
     python multi_mnist.py
     python multi_mnist.py --output five --max-digits 5 --canvas-size 80 80 --gap 2
+    python multi_mnist.py --output broad --scenes broad      # digits as people draw them
 
 The files are train.npz, validation.npz, test.npz, preview.png and config.json.
 """
@@ -10,7 +11,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from air.data.generator import GeneratorConfig
+from air.data.generator import SCENES, GeneratorConfig, SceneName
 from air.data.multi_mnist import make_dataset
 from air.support import cli
 from air.support.console import stage
@@ -18,6 +19,8 @@ from air.support.console import stage
 
 @dataclasses.dataclass
 class Arguments:
+    scenes: SceneName = "default"
+    """Defaults of the flags below: MNIST's digits unchanged, or of many sizes, strokes and greys, as people draw them."""
     output: Path = Path("multi_mnist")
     """Folder to write."""
     mnist: Path | None = None
@@ -28,7 +31,8 @@ class Arguments:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, __doc__)
+    kind = cli.peek("--scenes")
+    arguments = cli.parse(Arguments, __doc__, default=Arguments(generator=SCENES.get(kind, GeneratorConfig())))
     config = arguments.generator
     start = time.perf_counter()
     with stage("Generating scenes", config.total_scenes) as advance:

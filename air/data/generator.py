@@ -7,6 +7,7 @@ scenes = generate(config, digits, count=[0, 1, 2, 3], rng=np.random.default_rng(
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -17,13 +18,15 @@ from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from air.config import Config, Count, Seed, Size
+from air.data import strokes
+from air.data.placement import Footprint, place
 from air.data.scenes import LIMIT, SceneSet
 from air.errors import DataError, UsageError
 from air.support.pictures import read_picture
 
-TRIES = 100  # random positions for a digit before its scene starts again
 RESTARTS = 5000  # of a scene before its configuration counts as impossible
 RESTARTS_PER_DRAW = 10  # of a scene before it draws other digits, as some combinations fit nowhere
+MAX_COVERAGE = 0.6  # fraction of the canvas that the boxes of digits of random size may take
 
 
 def _ordered(values: tuple[float, float]) -> tuple[float, float]:
@@ -36,7 +39,17 @@ Scale = Annotated[float, Field(ge=0.1, le=10)]
 ScaleRange = Annotated[tuple[Scale, Scale], AfterValidator(_ordered)]
 Degrees = Annotated[float, Field(ge=-360, le=360)]
 DegreesRange = Annotated[tuple[Degrees, Degrees], AfterValidator(_ordered)]
+Pixels = Annotated[float, Field(ge=-1, le=1)]
+PixelsRange = Annotated[tuple[Pixels, Pixels], AfterValidator(_ordered)]
+PenWidth = Annotated[float, Field(ge=0.5, le=32)]
+PenWidthRange = Annotated[tuple[PenWidth, PenWidth], AfterValidator(_ordered)]
+Brightness = Annotated[float, Field(ge=0.05, le=4)]
+BrightnessRange = Annotated[tuple[Brightness, Brightness], AfterValidator(_ordered)]
+Unit = Annotated[float, Field(ge=0, le=1)]
 MaxDigits = Annotated[int, Field(ge=1, le=16)]
+
+
+_CHANGES = ("width_scale", "height_scale", "rotation", "scale", "thickening", "pen_fraction", "brightness")
 
 
 class GeneratorConfig(Config):
@@ -69,9 +82,21 @@ class GeneratorConfig(Config):
     """Minimum and maximum factor for a digit's height, drawn independently of the width's."""
     rotation: DegreesRange = (0.0, 0.0)
     """Minimum and maximum counter-clockwise rotation of a digit after scaling, in degrees."""
+    scale: ScaleRange = (1.0, 1.0)
+    """Minimum and maximum factor for both width and height, besides the factors above; its logarithm is uniform."""
+    thickening: PixelsRange = (0.0, 0.0)
+    """Minimum and maximum number of pixels by which MNIST's strokes become wider, before scaling; negative ones thin them."""
+    pen_fraction: Unit = 0.0
+    """Fraction of digits drawn anew along their centre lines by a pen, whose strokes don't grow with the digit."""
+    pen_width: PenWidthRange = (1.2, 4.5)
+    """Minimum and maximum width of the pen, in pixels."""
+    brightness: BrightnessRange = (1.0, 1.0)
+    """Minimum and maximum factor for the pixels of a digit, which are clipped to white."""
+    plain_fraction: Unit = 0.0
+    """Fraction of scenes that show MNIST's digits unchanged, without any of the rules from width_scale to brightness."""
     background: Path | None = None
     """A picture behind the digits, converted to grey and resized to the canvas; each pixel shows the lighter of the two."""
-    background_intensity: Annotated[float, Field(ge=0, le=1)] = 0.5
+    background_intensity: Unit = 0.5
     """Intensity of the picture's lightest pixel, where 1 is white."""
     seed: Seed = 0
     """Seed of all random draws."""
@@ -90,10 +115,35 @@ class GeneratorConfig(Config):
         return self
 
     @property
+    def changes_digits(self) -> bool:
+        """Whether digits may look unlike MNIST's."""
+        fields = type(self).model_fields
+        return any(getattr(self, name) != fields[name].default for name in _CHANGES)
+
+    @property
     def total_scenes(self) -> int:
         """Number of scenes in all files of the data set."""
         extra = max(self.per_count_max_digits - self.max_digits, 0) if self.per_count_files else 0
         return self.images_per_count * (self.max_digits + 1 + extra) + self.validation_size + self.test_size
+
+
+SceneName = Literal["default", "broad"]
+SCENES: dict[str, GeneratorConfig] = {
+    "default": GeneratorConfig(),
+    "broad": GeneratorConfig(
+        max_digits=4,
+        images_per_count=30000,
+        width_scale=(0.9, 1.1),
+        height_scale=(0.9, 1.1),
+        rotation=(-30, 30),
+        scale=(0.6, 2.1),
+        thickening=(-1, 1),
+        pen_fraction=0.4,
+        brightness=(0.4, 1.2),
+        plain_fraction=0.4,
+    ),
+}
+"""Named kinds of scenes: MNIST's digits unchanged, or digits of many sizes, strokes and greys, as people draw them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +156,7 @@ class Digits:
     """[D]: class of each digit."""
     indices: np.ndarray
     """[D]: position of each digit in its split of MNIST."""
+    _centre_lines: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_images(cls, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> "Digits":
@@ -121,6 +172,12 @@ class Digits:
     def __len__(self) -> int:
         return len(self.crops)
 
+    def centre_line(self, digit: int) -> np.ndarray:
+        """Return the points of a digit's strokes as `strokes.centre_line` does, which runs once for each digit."""
+        if digit not in self._centre_lines:
+            self._centre_lines[digit] = strokes.centre_line(self.crops[digit])
+        return self._centre_lines[digit]
+
 
 def bounding_box(image: np.ndarray) -> tuple[int, int, int, int]:
     """Return x, y, width and height of the non-zero pixels of an image [H, W]; zeros if there are none."""
@@ -135,59 +192,6 @@ def crop(image: np.ndarray) -> np.ndarray:
     """Return the part of an image [H, W] within its bounding box."""
     x, y, width, height = bounding_box(image)
     return image[y : y + height, x : x + width]
-
-
-class Footprint(NamedTuple):
-    """The pixels that an object takes, as the bits of an integer: bit y * stride + x is pixel (x, y).
-
-    Shifting and intersecting two such integers tests a position about ten times faster than slicing arrays.
-    """
-
-    height: int  # pixels
-    width: int  # pixels
-    pixels: int  # bits
-    halo: int  # bits of all pixels within `gap` of these, moved right and down by `gap` so that none is negative
-
-    @classmethod
-    def of(cls, mask: np.ndarray, stride: int, gap: int) -> "Footprint":
-        """Return the footprint of a mask [height, width] bool in rows of `stride` pixels, the space's width plus 2 gaps."""
-        height, width = mask.shape
-        rows = np.zeros((height, stride), bool)
-        rows[:, :width] = mask
-        pixels = halo = int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
-        for step in (1, stride):
-            for _ in range(2 * gap):
-                halo |= halo << step
-        return cls(height, width, pixels, halo)
-
-
-def place(
-    footprints: Sequence[Footprint], size: tuple[int, int], gap: int, uniform: Callable[[], float]
-) -> list[tuple[int, int]] | None:
-    """Return (x, y) at which footprints keep their distance, or None if one finds no room at TRIES random positions.
-
-    Args:
-        footprints: footprints no larger than `size`, made with `gap` and a stride of width + 2 * gap.
-        size: height and width of the space, in pixels.
-        gap: minimum number of free pixels between any two.
-        uniform: draws a random number in [0, 1).
-    """
-    stride = size[1] + 2 * gap
-    inset = gap * (stride + 1)
-    taken = 0
-    positions = []
-    for footprint in footprints:
-        rows, columns = size[0] - footprint.height + 1, size[1] - footprint.width + 1
-        for _ in range(TRIES):
-            x, y = int(uniform() * columns), int(uniform() * rows)
-            corner = y * stride + x
-            if not taken & (footprint.pixels << (corner + inset)):
-                break
-        else:
-            return None
-        taken |= footprint.halo << corner
-        positions.append((x, y))
-    return positions
 
 
 class _Placed(NamedTuple):
@@ -260,14 +264,12 @@ def _arrange(
     """Draw a scene's digits and find places for them."""
     margin, gap = config.margin, config.gap
     height, width = config.canvas_size[0] - 2 * margin, config.canvas_size[1] - 2 * margin
-    transforms = (config.width_scale, config.height_scale, config.rotation) != ((1, 1), (1, 1), (0, 0))
+    is_plain = not config.changes_digits or (config.plain_fraction > 0 and uniform() < config.plain_fraction)
     for start in range(RESTARTS):
         if start % RESTARTS_PER_DRAW == 0:
             drawn = [next_digit() for _ in range(count)]
-            parts = [digits.crops[digit] for digit in drawn]
-            if transforms:
-                parts = [_transform(part, config, uniform) for part in parts]
-            fits = all(part.size and part.shape[0] <= height and part.shape[1] <= width for part in parts)
+            parts = [digits.crops[digit] for digit in drawn] if is_plain else _changed(config, digits, drawn, uniform)
+            fits = len(parts) == count and all(p.size and p.shape[0] <= height and p.shape[1] <= width for p in parts)
             if fits:
                 masks = [part != 0 if config.overlap == "pixel" else np.ones(part.shape, bool) for part in parts]
                 footprints = [Footprint.of(mask, width + 2 * gap, gap) for mask in masks]
@@ -276,26 +278,65 @@ def _arrange(
             placed = zip(drawn, parts, positions, strict=True)
             return [_Placed(digit, part, x + margin, y + margin) for digit, part, (x, y) in placed]
     raise UsageError(
-        f"canvas_size: {config.canvas_size} has no room for {count} digits with margin {margin}, gap {gap}, "
-        f"overlap {config.overlap}, width_scale {config.width_scale} and height_scale {config.height_scale} "
+        f"canvas_size: {config.canvas_size} has no room for {count} digits with margin {margin}, gap {gap}, overlap "
+        f"{config.overlap}, width_scale {config.width_scale}, height_scale {config.height_scale} and scale {config.scale} "
         f"({RESTARTS} attempts); allow a larger canvas, or fewer or smaller digits"
     )
 
 
-def _transform(digit: np.ndarray, config: GeneratorConfig, uniform: Callable[[], float]) -> np.ndarray:
-    """Scale and then rotate a digit at random, and crop it again, which may leave nothing."""
+class _Change(NamedTuple):
+    """How a digit differs from MNIST's."""
 
-    def draw(least: float, greatest: float) -> float:
-        return least + (greatest - least) * uniform()
+    scale: tuple[float, float]  # factors for width and height
+    angle: float  # degrees, counter-clockwise
+    pen_width: float | None  # pixels; None keeps MNIST's strokes
+    thickening: float  # pixels of these, before scaling
+    brightness: float
 
-    image = Image.fromarray(np.pad(digit, 2))  # a border for the strokes to fade into
-    size = (round(image.width * draw(*config.width_scale)), round(image.height * draw(*config.height_scale)))
-    angle = draw(*config.rotation)
-    # Pillow widens its filter when it shrinks an image, which prevents aliasing.
-    image = image.resize((max(size[0], 1), max(size[1], 1)), Image.Resampling.BILINEAR)
-    if angle:
-        image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-    return crop(np.asarray(image))
+    @classmethod
+    def draw(cls, config: GeneratorConfig, uniform: Callable[[], float]) -> "_Change":
+        """Draw a change at random; a rule without a choice takes no random number, except the three that always did."""
+
+        def draw(least: float, greatest: float) -> float:
+            return least + (greatest - least) * uniform()
+
+        def choose(bounds: tuple[float, float]) -> float:
+            return bounds[0] if bounds[0] == bounds[1] else draw(*bounds)
+
+        both = math.exp(choose((math.log(config.scale[0]), math.log(config.scale[1]))))
+        scale = both * draw(*config.width_scale), both * draw(*config.height_scale)
+        angle = draw(*config.rotation)
+        has_pen = config.pen_fraction > 0 and uniform() < config.pen_fraction
+        pen_width = choose(config.pen_width) if has_pen else None
+        thickening = 0.0 if has_pen else choose(config.thickening)
+        return cls(scale, angle, pen_width, thickening, choose(config.brightness))
+
+    def apply(self, digits: Digits, digit: int) -> np.ndarray:
+        """Return the changed digit, [height, width] uint8, which may have lost all its pixels."""
+        image = digits.crops[digit]
+        if self.pen_width is None:
+            image = strokes.thicken(image, self.thickening) if self.thickening else image
+            image = strokes.scale_and_rotate(image, self.scale, self.angle)
+        else:
+            image = strokes.draw(strokes.rotate(digits.centre_line(digit) * self.scale, self.angle), self.pen_width)
+        if self.brightness != 1:
+            image = np.rint(np.minimum(image * self.brightness, 255)).astype(np.uint8)
+        return crop(image)
+
+
+def _changed(config: GeneratorConfig, digits: Digits, drawn: list[int], uniform: Callable[[], float]) -> list[np.ndarray]:
+    """Change the digits of a scene; if their sizes are random, sort them and `drawn`, as the largest is placed first.
+
+    None is returned if they would take too much of the canvas.
+    """
+    changes = [_Change.draw(config, uniform) for _ in drawn]
+    if config.scale[0] < config.scale[1]:
+        areas = [math.prod(change.scale) * digits.crops[digit].size for change, digit in zip(changes, drawn, strict=True)]
+        if sum(areas) > MAX_COVERAGE * math.prod(config.canvas_size):
+            return []
+        order = sorted(range(len(drawn)), key=lambda slot: -areas[slot])
+        drawn[:], changes = [drawn[slot] for slot in order], [changes[slot] for slot in order]
+    return [change.apply(digits, digit) for change, digit in zip(changes, drawn, strict=True)]
 
 
 def load_background(config: GeneratorConfig) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Scenes for evaluation: held-out ones like the training scenes, and others.
 
-Scenes made here show MNIST *test* digits that no validation scene shows.
+Scenes made here show MNIST *test* digits that no validation scene shows, or digits drawn with the pens of the window.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,29 @@ from air.data import multi_mnist, pyro
 from air.data.generator import Digits, GeneratorConfig, crop, generate
 from air.data.mnist import MNIST
 from air.data.scenes import SceneSet
+from air.support.files import shipped
+
+DRAWINGS = shipped("data", "drawings.npz")
+DRAWN_CANVAS = (50, 50)  # height and width of the drawings, pixels
+DRAWN_SCENES = 60  # in each set of drawings; those of one digit come first
+DRAWN_HEIGHTS = (12, 16, 20, 24, 30, 36, 40)  # of the digit in each set of one, pixels
+DRAWN_COUNTS = (2, 3, 4)  # digits in each of the other sets
+
+MAX_DIGITS_BY_SIDE = {28: 1, 100: 8, 200: 30}
+"""Sides of square canvases, in pixels, and the maximum number of digits on each."""
+CHANGES: dict[str, tuple[int, str, dict[str, Any]]] = {
+    **{
+        f"size_{round(100 * size)}": (1 if size == 2 else 2, f"{size:g} times as large", {"scale": (size, size)})
+        for size in (0.6, 0.8, 1.25, 1.5, 2.0)
+    },
+    "scaled": (2, "0.7 to 1.3 times as wide and high", {"width_scale": (0.7, 1.3), "height_scale": (0.7, 1.3)}),
+    "thin": (2, "strokes thinner by a pixel", {"thickening": (-1, -1)}),
+    "thick": (2, "strokes thicker by a pixel", {"thickening": (1, 1)}),
+    "turned": (2, "rotated by up to 30 degrees", {"rotation": (-30, 30)}),
+    "rotated": (2, "rotated by up to 45 degrees", {"rotation": (-45, 45)}),
+    "faint": (2, "half as bright", {"brightness": (0.5, 0.5)}),
+}
+"""Names of changes to the digits: the maximum number of digits, a title, and the rules of the generator."""
 
 
 class HeldOut(NamedTuple):
@@ -62,41 +86,126 @@ def _segments(scenes: SceneSet, digit_images: np.ndarray) -> np.ndarray | None:
     return segments
 
 
-class SceneKind(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SceneKind:
     """The recipe of a set of test scenes unlike the training scenes."""
 
-    name: str  # for file names and keys
-    title: str  # for readers
-    digits: MNIST
-    count: np.ndarray  # type: ignore[assignment]  # [N] digits in each scene
-    canvas_size: tuple[int, int]  # height, width in pixels
-    rules: dict[str, Any] | None  # fields of GeneratorConfig; None for Pyro's rules
-    more_steps: int = 0  # inference steps beyond those of training
+    name: str
+    """For file names and keys."""
+    title: str
+    """For readers."""
+    more_steps: int = 0
+    """Inference steps beyond those of training."""
 
     def make(self) -> SceneSet:
-        """Generate the scenes, with segments; raise UsageError if the canvas is too small for them."""
-        _, indices = multi_mnist.held_out_indices(self.digits)
-        images, labels = self.digits.test_images[indices], self.digits.test_labels[indices]
-        if self.rules is None:
-            return pyro.generate(images, labels, self.count, np.random.default_rng([2, 0]), self.canvas_size)
+        """Make the scenes; raise UsageError if the canvas is too small for them."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generated(SceneKind):
+    """Scenes of the multi-MNIST generator, with segments."""
+
+    digits: MNIST
+    count: np.ndarray
+    """[N]: digits in each scene."""
+    canvas_size: tuple[int, int]
+    """Height and width in pixels."""
+    rules: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of GeneratorConfig."""
+
+    def make(self) -> SceneSet:
         config = GeneratorConfig(canvas_size=self.canvas_size, **self.rules)
         rng = np.random.default_rng([1, *self.name.encode()])
-        return generate(config, Digits.from_images(images, labels, indices), self.count, rng, segments=True)
+        return generate(config, Digits.from_images(*_test_digits(self.digits)), self.count, rng, segments=True)
 
 
-def generalisation(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int) -> list[SceneKind]:
-    """Return sets of scenes with more digits than in training, which took `max_steps`, and with scaled or rotated digits."""
-    threes, mixed = np.full(scenes, 3), np.arange(scenes) % 3
-    scale = {"width_scale": (0.7, 1.3), "height_scale": (0.7, 1.3)}
-    rotation = {"rotation": (-45, 45)}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pyro(SceneKind):
+    """Scenes that follow the rules of Pyro's generator, with segments."""
+
+    digits: MNIST
+    count: np.ndarray
+    """[N]: digits in each scene."""
+    canvas_size: tuple[int, int]
+    """Height and width in pixels."""
+
+    def make(self) -> SceneSet:
+        images, labels, _ = _test_digits(self.digits)
+        return pyro.generate(images, labels, self.count, np.random.default_rng([2, 0]), self.canvas_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn(SceneKind):
+    """Scenes of data/drawings.npz, drawn with the window's pens by tests/strokes/make.py."""
+
+    position: int
+    """Of the first scene in the file."""
+    scenes: int
+
+    def make(self) -> SceneSet:
+        return SceneSet.load(DRAWINGS).select(slice(self.position, self.position + self.scenes))
+
+
+def generalisation(
+    scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int, any_canvas: bool = False
+) -> list[SceneKind]:
+    """Return kinds of scenes outside of what a model was trained on: other numbers of digits, canvases, digits and drawings.
+
+    Args:
+        scenes: scenes of each kind; there are fewer drawings, and fewer scenes of more pixels than in training.
+        canvas_size: height and width of the training scenes, in pixels.
+        digits: MNIST.
+        max_steps: steps of training, to which some are added for more digits.
+        any_canvas: whether the model takes canvases of any size and as many steps as it needs.
+    """
+    kinds = _more_digits(scenes, canvas_size, digits, None if any_canvas else max_steps)
+    if any_canvas:
+        for side, most in MAX_DIGITS_BY_SIDE.items():
+            number = max(min(scenes, scenes * math.prod(canvas_size) // side**2), 1)
+            count = np.arange(number) * (most + 1) // number
+            title = f"0-{most} digits on {side}x{side} pixels"
+            kinds.append(Generated(name=f"canvas_{side}", title=title, digits=digits, count=count, canvas_size=(side, side)))
+    for name, (most, title, rules) in CHANGES.items():
+        count, title = np.arange(scenes) % (most + 1), f"0-{most} digits, {title}"
+        kinds.append(Generated(name=name, title=title, digits=digits, count=count, canvas_size=canvas_size, rules=rules))
+    return kinds + (_drawings(scenes) if any_canvas or canvas_size == DRAWN_CANVAS else [])
+
+
+def _more_digits(scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int | None) -> list[SceneKind]:
+    """Return scenes of three to five digits; if steps are limited, with one more for each digit more than two."""
+    kinds: list[SceneKind] = []
+    for name, number, more_steps in (
+        ("three_digits", 3, 1), ("three_digits_same_steps", 3, 0), ("four_digits", 4, 2), ("five_digits", 5, 3),
+    ):  # fmt: skip
+        title, count = f"{number} digits", np.full(scenes, number)
+        if max_steps is not None:
+            title += f", {max_steps + more_steps} steps"
+        elif not more_steps:
+            continue
+        more_steps = 0 if max_steps is None else more_steps
+        kinds.append(
+            Generated(name=name, title=title, more_steps=more_steps, digits=digits, count=count, canvas_size=canvas_size)
+        )
+    return kinds
+
+
+def _drawings(scenes: int) -> list[SceneKind]:
+    """Return the sets of drawings in the order of their file."""
+    names = {f"drawn_{height}": f"drawn: 1 digit, {height} pixels high" for height in DRAWN_HEIGHTS}
+    names |= {f"drawn_{count}_digits": f"drawn: {count} digits" for count in DRAWN_COUNTS}
     return [
-        SceneKind("three_digits", f"3 digits, {max_steps + 1} steps", digits, threes, canvas_size, {}, more_steps=1),
-        SceneKind("three_digits_same_steps", f"3 digits, {max_steps} steps", digits, threes, canvas_size, {}),
-        SceneKind("scaled", "0-2 digits, 0.7 to 1.3 times as wide and high", digits, mixed, canvas_size, scale),
-        SceneKind("rotated", "0-2 digits, rotated by up to 45 degrees", digits, mixed, canvas_size, rotation),
+        Drawn(name=name, title=title, position=index * DRAWN_SCENES, scenes=min(scenes, DRAWN_SCENES))
+        for index, (name, title) in enumerate(names.items())
     ]
 
 
 def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> SceneKind:
     """Return a set of scenes of 0 to 2 digits that follow the rules of Pyro's generator."""
-    return SceneKind("pyro", "Pyro's rules", digits, np.arange(scenes) % 3, canvas_size, rules=None)
+    return Pyro(name="pyro", title="Pyro's rules", digits=digits, count=np.arange(scenes) % 3, canvas_size=canvas_size)
+
+
+def _test_digits(digits: MNIST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the images, labels and positions of the test digits that no validation scene shows."""
+    _, indices = multi_mnist.held_out_indices(digits)
+    return digits.test_images[indices], digits.test_labels[indices], indices

@@ -1,19 +1,29 @@
 """Write the drawings in this folder: digits as drawn by hand with a mouse.
 
-    python tests/strokes/make.py                            # the twenty drawings
-    python tests/strokes/make.py --seed 7 --out elsewhere   # others in the same handwriting
+    python -m tests.strokes.make                             # the twenty drawings
+    python -m tests.strokes.make --seed 7 --out elsewhere    # others in the same handwriting
+    python -m tests.strokes.make --scenes data/drawings.npz  # scenes for the evaluation, drawn with the window's pens
 
 Each line of a file is one stroke, {"stroke": [[x, y], ...]}, with (x, y) from (0, 0), the top left of the canvas, to (1, 1).
 
 Each digit is a few strokes through points placed by eye, drawn as smooth curves at a hand's uneven speed; slanted, stretched
 and moved at random, with a slow wobble and a tremor; and sampled in whole screen pixels as often as a mouse reports.
+
+Scenes come in sets, as `air.data.held_out` numbers them; in each, every digit and each of PENS is equally frequent.
 """
 
 import argparse
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from air.data.generator import bounding_box
+from air.data.held_out import DRAWN_COUNTS, DRAWN_HEIGHTS, DRAWN_SCENES
+from air.data.scenes import SceneSet
+from air.gui.pen import LINE_WIDTHS, Drawing
 
 # Points "x,y" of the strokes of each digit, in hundredths of a box, from its top left corner.
 DIGITS = {
@@ -49,8 +59,11 @@ DIGITS = {
 ASPECT = {0: 0.78, 1: 0.45, 2: 0.80, 3: 0.72, 4: 0.80, 5: 0.78, 6: 0.66, 7: 0.78, 8: 0.66, 9: 0.66}
 PAIRS = ((1, 4), (2, 7), (3, 0), (5, 8), (6, 1), (7, 9), (8, 3), (9, 2), (0, 5), (4, 6))
 CANVAS, SCREEN = 50, 450  # side of the canvas in its own pixels and in those of the screen
-HEIGHTS = (17.0, 21.5)  # of a digit, canvas pixels; the longer side of MNIST's is 20
+HEIGHTS = (17.0, 21.5)  # of a digit without the pen's width, canvas pixels; the longer side of MNIST's is 20
 RATE = 60  # samples per second
+MANY_HEIGHTS = (12.0, 24.0)  # of one of several digits with the pen's width, canvas pixels
+PENS = LINE_WIDTHS[1:4]  # canvas pixels; the default one and its neighbours
+SPACE = 2.0  # minimum width of the gap between two digits, canvas pixels
 
 
 def curve(knots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -70,9 +83,9 @@ def _catmull_rom(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, t: 
     return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3)
 
 
-def digit(which: int, rng: np.random.Generator) -> list[np.ndarray]:
+def digit(which: int, rng: np.random.Generator, heights: tuple[float, float] = HEIGHTS) -> list[np.ndarray]:
     """Make the strokes [n, 2] of one digit, in canvas pixels around (0, 0)."""
-    height = rng.uniform(*HEIGHTS)
+    height = rng.uniform(*heights)
     size = height * np.array([ASPECT[which] * rng.uniform(0.85, 1.15), 1.0])
     slant, angle = rng.normal(0.08, 0.10), rng.normal(0, 0.05)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -89,18 +102,27 @@ def digit(which: int, rng: np.random.Generator) -> list[np.ndarray]:
     return strokes
 
 
-def scene(digits: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]:
-    """Make the strokes [n, 2] of digits that don't touch, in canvas pixels."""
+def place(
+    digits: Sequence[int],
+    rng: np.random.Generator,
+    heights: tuple[float, float] = HEIGHTS,
+    gap: float = 6.0,
+    border: float = 3.0,
+) -> list[list[np.ndarray]]:
+    """Make the strokes [n, 2] of each digit, in canvas pixels, with some distance between their points."""
     while True:
         placed: list[list[np.ndarray]] = []
         for which in digits:
-            strokes = digit(which, rng)
+            strokes = digit(which, rng, heights)
             points = np.concatenate(strokes)
-            low, high = 3.0 - points.min(0), CANVAS - 3.0 - points.max(0)
+            low, high = border - points.min(0), CANVAS - border - points.max(0)
+            if (low > high).any():
+                break
             corner = rng.uniform(low, high)
             placed.append([stroke + corner for stroke in strokes])
-        if len(placed) == 1 or _gap(*(np.concatenate(strokes) for strokes in placed)) > 6.0:
-            return [stroke for strokes in placed for stroke in strokes]
+        clouds = [np.concatenate(strokes) for strokes in placed]
+        if len(placed) == len(digits) and all(_gap(a, b) > gap for a, b in itertools.combinations(clouds, 2)):
+            return placed
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:
@@ -108,22 +130,66 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)).min())
 
 
+def draw(strokes: list[np.ndarray], pen_width: float) -> np.ndarray:
+    """Draw strokes as the window does; return [H, W] uint8."""
+    drawing = Drawing((CANVAS, CANVAS))
+    for stroke in strokes:
+        first, *others = map(tuple, _on_screen(stroke) * CANVAS)
+        drawing.begin(first, pen_width)
+        for point in others:
+            drawing.extend(point)
+    return drawing.image
+
+
+def draw_set(count: int, heights: tuple[float, float], rng: np.random.Generator) -> SceneSet:
+    """Draw DRAWN_SCENES scenes of `count` digits."""
+    classes = rng.permuted(np.tile(np.arange(DRAWN_SCENES) % 10, (count, 1)), axis=1).T
+    layers = np.zeros((DRAWN_SCENES, count, CANVAS, CANVAS), np.uint8)
+    boxes = np.zeros((DRAWN_SCENES, max(DRAWN_COUNTS), 4))
+    labels = np.full((DRAWN_SCENES, max(DRAWN_COUNTS)), -1)
+    for scene, digits in enumerate(classes.tolist()):
+        pen_width = PENS[scene % len(PENS)]
+        line_heights = heights[0] - pen_width, heights[1] - pen_width
+        placed = place(digits, rng, line_heights, gap=pen_width + SPACE, border=pen_width / 2 + 0.5)
+        for slot, strokes in enumerate(placed):
+            layers[scene, slot] = draw(strokes, pen_width)
+            boxes[scene, slot] = bounding_box(layers[scene, slot])
+    labels[:, :count] = classes
+    return SceneSet(layers.max(axis=1), np.full(DRAWN_SCENES, count), boxes, labels)
+
+
+def draw_sets(rng: np.random.Generator) -> SceneSet:
+    """Draw all sets of scenes, one after the other."""
+    sets = [draw_set(1, (height, height), rng) for height in DRAWN_HEIGHTS]
+    sets += [draw_set(count, MANY_HEIGHTS, rng) for count in DRAWN_COUNTS]
+    fields = ("images", "count", "boxes", "labels")
+    return SceneSet(*(np.concatenate([getattr(scenes, field) for scenes in sets]) for field in fields))
+
+
+def _on_screen(stroke: np.ndarray) -> np.ndarray:
+    """Round a stroke in canvas pixels to whole pixels of the screen, as a mouse does; return it from 0 to 1."""
+    return np.rint(stroke * SCREEN / CANVAS) / SCREEN
+
+
 def line(stroke: np.ndarray) -> str:
     """Format a stroke in canvas pixels as a line of a file."""
-    screen = np.rint(stroke * SCREEN / CANVAS) / SCREEN  # a mouse reports whole screen pixels
-    return json.dumps({"stroke": screen.round(4).tolist()}) + "\n"
+    return json.dumps({"stroke": _on_screen(stroke).round(4).tolist()}) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--scenes", type=Path, help="write scenes into this .npz file instead of the drawings")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(arguments.seed)
+    if arguments.scenes:
+        draw_sets(rng).save(arguments.scenes)
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for digits in (*((which,) for which in DIGITS), *PAIRS):
         name = "digits_" + "_".join(map(str, digits))
-        (arguments.out / f"{name}.jsonl").write_text("".join(map(line, scene(digits, rng))))
+        (arguments.out / f"{name}.jsonl").write_text("".join(map(line, itertools.chain(*place(digits, rng)))))
 
 
 if __name__ == "__main__":
