@@ -21,7 +21,12 @@ DEFAULT_DATA = Path("multi_mnist")  # generated when it is missing
 
 DEFAULT_MODEL = Path("model")  # the one that comes with the project, unless the working folder has one
 
-RENAMED = {"presence": "estimator", "likelihood_deviation": "likelihood_std", "bank_scenes": "reference_scenes"}
+RENAMED = {
+    "presence": "estimator",
+    "likelihood_deviation": "likelihood_std",
+    "bank_scenes": "reference_scenes",
+    "controller_input": "controller",
+}
 """Old names of fields, and so of flags, mapped to the new ones."""
 MIN_FLOAT32 = 1.2e-38  # smaller positive numbers become 0 in float32
 
@@ -130,14 +135,22 @@ class AIRConfig(Config):
     """
 
     canvas_size: Size = (50, 50)
-    """Height and width of a scene, in pixels."""
+    """Height and width of a training scene, in pixels; a convolutional controller takes other canvases too."""
     window_size: Size = (28, 28)
     """Height and width of the attention window, in pixels."""
     max_steps: Annotated[int, Field(ge=1, le=16)] = 3
-    """Maximum number of objects the model can attend to in one scene."""
+    """Steps in training, and in inference on a canvas of this size unless told otherwise: at most so many objects are found."""
 
-    controller_input: Literal["canvas", "latents", "residual"] = "canvas"
-    """Input of the controller: the canvas, the canvas and the previous latents, or the canvas minus all explained so far."""
+    controller: Literal["convolutional", "canvas", "latents", "residual"] = "convolutional"
+    """What decides where to look: convolutions without memory, for canvases of any size and any number of objects; or an
+    LSTM that sees the canvas, the canvas and the previous latents, or the canvas minus all explained so far."""
+    cell_size: Annotated[int, Field(ge=2, le=64)] = 5
+    """Side of the cells among which a convolutional controller chooses, in pixels."""
+    cell_filters: Annotated[Units, Field(min_length=1)] = (32, 32, 64)
+    """Filters of its convolutions: the first as wide as two cells, the others as three."""
+    cell_units: Width = 64
+    """Width of its layer that joins the canvas and what is explained of it."""
+
     lstm_units: Width = 256
     """Units of the controller's LSTM."""
     head_units: Units = (64,)
@@ -221,15 +234,38 @@ class AIRConfig(Config):
             if len(getattr(self, name)) != len(self.cnn_filters):
                 wrong = f"{name}: {getattr(self, name)} is not allowed"
                 raise ValueError(f"{wrong}; it must have as many values as cnn_filters {self.cnn_filters}")
-        if math.prod(self.cnn_strides) * math.prod(self.cnn_pools) > min(self.canvas_size):
+        strides = math.prod(self.cnn_strides) * math.prod(self.cnn_pools)
+        if self.controller != "convolutional" and strides > min(self.canvas_size):
             both = f"cnn_strides: {self.cnn_strides} with cnn_pools {self.cnn_pools} is not allowed"
             raise ValueError(f"{both}; together they shrink a canvas_size of {self.canvas_size} to nothing")
         return self
 
+    @classmethod
+    def from_dict(cls, fields: Any) -> Self:
+        """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square."""
+        if isinstance(fields, dict) and "controller_input" in fields:
+            for name in ("canvas_size", "window_size"):
+                if isinstance(fields.get(name), (list, tuple)) and len(set(fields[name])) > 1:
+                    raise ConfigError(
+                        f"{name}: {fields[name]} is not allowed in a file of an older version, whose windows were stretched to "
+                        "the proportions of the canvas; train the model again"
+                    )
+        return super().from_dict(fields)
+
+    @property
+    def takes_any_canvas(self) -> bool:
+        """True of a controller for canvases of any size and any number of steps."""
+        return self.controller == "convolutional"
+
+    def steps_on(self, canvas_size: tuple[int, int]) -> int:
+        """Return the default number of steps on a canvas: `max_steps`, or as many more as it is larger than the training's."""
+        larger = math.prod(canvas_size) / math.prod(self.canvas_size)
+        return max(self.max_steps, math.ceil(self.max_steps * larger)) if self.takes_any_canvas else self.max_steps
+
     @property
     def latent_size(self) -> int:
         """The number of latents that the LSTM receives from the previous step, if there is one; 0 if it receives none."""
-        return 3 + self.z_what_size if self.controller_input == "latents" and self.max_steps > 1 else 0
+        return 3 + self.z_what_size if self.controller == "latents" and self.max_steps > 1 else 0
 
     @property
     def scheduled_fields(self) -> tuple[str, ...]:
@@ -240,7 +276,7 @@ class AIRConfig(Config):
 class TrainingConfig(Config):
     """Every hyperparameter of a training run."""
 
-    iterations: Count = 20000
+    iterations: Count = 12000
     """Training steps, one batch each."""
     batch_size: Count = 64
     """Scenes in a batch."""

@@ -11,7 +11,7 @@ PresetName = Literal["default", "original", "paper", "pyro"]
 
 # Without this project's additions:
 _NO_CNN: dict[str, Any] = {"cnn_filters": (), "cnn_kernels": (), "cnn_strides": (), "cnn_pools": ()}
-_AS_PUBLISHED: dict[str, Any] = {**_NO_CNN, "refiner_units": (), "looks": 1, "z_what_kl_weight": 1.0}
+_AS_PUBLISHED: dict[str, Any] = {**_NO_CNN, "controller": "canvas", "refiner_units": (), "looks": 1, "z_what_kl_weight": 1.0}
 
 
 class Preset(NamedTuple):
@@ -86,9 +86,8 @@ def pyro() -> Preset:
     deviations closely. Its baseline is an LSTM over the latents; ours predicts all steps from the image.
     """
     model = AIRConfig(
-        controller_input="latents",
+        **{**_AS_PUBLISHED, "controller": "latents"},
         head_units=(200,),
-        **_AS_PUBLISHED,
         encoder_units=(200,),
         decoder_units=(200,),
         activation="relu",

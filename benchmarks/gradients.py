@@ -113,7 +113,9 @@ def gradients(model: "AIRModel", images: np.ndarray, draws: int) -> np.ndarray:
     """
     import tensorflow as tf
 
-    weights = [variable.value for variable in model.controller.heads["presence"].trainable_variables]
+    controller = model.controller
+    head = controller.presence if model.config.controller == "convolutional" else controller.heads["presence"]
+    weights = [variable.value for variable in head.trainable_variables]
 
     @tf.function
     def gradient(images: tf.Tensor) -> tf.Tensor:

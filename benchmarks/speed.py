@@ -2,10 +2,12 @@
 
     python -m benchmarks.speed
     python -m benchmarks.speed --only steps --presets default --estimators concrete
+    python -m benchmarks.speed --only controllers
 
 Each measurement runs in a process of its own, once in each round. The bound of a training step is the time that the products
 of its dense and convolutional layers would take at the peak of the machine's matrix products, plus that of Adam's traffic at
-its memory bandwidth; both are measured in the same round.
+its memory bandwidth; both are measured in the same round. The controllers take turns in one process, so that their ratio
+holds on a busy machine too.
 """
 
 import functools
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from air import presets
-from air.config import Config, Count, EstimatorName
+from air.config import AIRConfig, Config, Count, EstimatorName
 from air.data import mnist
 from air.data.generator import Digits, GeneratorConfig, generate
 from air.data.scenes import SceneSet
@@ -48,7 +50,9 @@ SCRIPTS = ("training", "evaluation", "embeddings", "demo", "multi_mnist")
 FIRST_ANSWER = "import air, numpy as np; m = air.load({!r}); m.infer(np.zeros((1, *m.config.canvas_size)))"
 seconds = functools.partial(timeit, number=1)  # wall time that a call takes
 Figures = dict[str, float]  # by their name, which ends with the unit
-Section = Literal["machine", "steps", "inference", "generation", "startup", "demo"]
+Section = Literal["machine", "steps", "controllers", "inference", "generation", "startup", "demo"]
+CONTROLLERS = ("convolutional", "canvas")  # whose steps are compared
+TURNS = 10  # of each controller
 
 
 class Settings(Config):
@@ -94,47 +98,77 @@ def machine(size: int = 4096, array_bytes: int = 1 << 28, tries: int = 5) -> Fig
     return {"matrix products, GFLOP/s": 2e-9 * size**3 / multiplying, "memory bandwidth, GB/s": 1e-9 * arrays.nbytes / adding}
 
 
+class Training:
+    """The training of a new model inside Keras' `fit`, with its annealed settings as for most of a run."""
+
+    def __init__(self, recipe: Preset, batch_size: int, scenes: int) -> None:
+        with cli.quiet_import():
+            from air.data.pipeline import pipeline
+            from air.model import AIRModel
+            from air.training.run import compile_model
+        config, training = recipe
+        config = config.replace(refinement=float(config.refinement(training.iterations)))
+        images = np.resize(training_scenes(min(scenes, 3000)).images, (scenes, *config.canvas_size))
+        self.batches = pipeline(SceneSet(images), batch_size)
+        self.model = AIRModel(config)
+        compile_model(self.model, training.replace(batch_size=batch_size))
+        self.compilation = self.fit(self.model.steps_per_execution)  # seconds
+
+    def fit(self, steps: int) -> float:
+        """Return the seconds that a number of steps takes."""
+        return seconds(lambda: self.model.fit(self.batches, steps_per_epoch=steps, verbose=0, shuffle=False))
+
+
 def steps(recipe: Preset, batch_size: int, measured: int = 300, scenes: int = 60000) -> Figures:
-    """Time training steps inside Keras' `fit`, after a third as many that are not counted."""
-    with cli.quiet_import():
-        from air.data.pipeline import pipeline
-        from air.model import AIRModel
-        from air.training.run import compile_model
-    config, training = recipe
-    config = config.replace(refinement=float(config.refinement(training.iterations)))  # as for most of a run
-    images = np.resize(training_scenes(min(scenes, 3000)).images, (scenes, *config.canvas_size))
-    batches = pipeline(SceneSet(images), batch_size)
-    model = AIRModel(config)
-    compile_model(model, training.replace(batch_size=batch_size))
-
-    def fit(count: int) -> float:
-        return seconds(lambda: model.fit(batches, steps_per_epoch=count, verbose=0, shuffle=False))
-
-    compilation = fit(model.steps_per_execution)
-    fit(max(measured // 3, 1))
+    """Time training steps, after a third as many that are not counted."""
+    training = Training(recipe, batch_size, scenes)
+    training.fit(max(measured // 3, 1))
     return {
-        "step, ms": 1000 * fit(measured) / measured,
-        "compilation, s": compilation,
+        "step, ms": 1000 * training.fit(measured) / measured,
+        "compilation, s": training.compilation,
         "peak memory, GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20),
-        "products, GFLOP": 1e-9 * batch_size * scene_flops(model),
-        "Adam's traffic, GB": 1e-9 * ADAM_BYTES * sum(math.prod(variable.shape) for variable in model.trainable_variables),
+        "products, GFLOP": 1e-9 * batch_size * scene_flops(training.model),
+        "Adam's traffic, GB": 1e-9 * ADAM_BYTES * sum(math.prod(v.shape) for v in training.model.trainable_variables),
     }
+
+
+def controllers(recipe: Preset, batch_size: int, measured: int = 300, scenes: int = 3000) -> Figures:
+    """Time training steps with both `CONTROLLERS` in turn, and how many times longer the first takes."""
+    turn = max(measured // TURNS, 1)
+    trainings = [Training(recipe._replace(model=recipe.model.replace(controller=c)), batch_size, scenes) for c in CONTROLLERS]
+    for training in trainings:
+        training.fit(turn)
+    taken = np.array([[training.fit(turn) for training in trainings] for _ in range(TURNS)])  # [turns, controllers] seconds
+    ours, lstm = (1000 / turn * np.median(taken, axis=0)).tolist()
+    names = [*(f"{controller}: step, ms" for controller in CONTROLLERS), " / ".join(CONTROLLERS)]
+    return dict(zip(names, (ours, lstm, ours / lstm), strict=True))
 
 
 def scene_flops(model: "AIRModel") -> int:
     """Count a training step's operations in dense and convolutional layers, per scene: six per weight, place and step."""
     c, products = model.config, 0
-    canvas_steps = c.max_steps if c.controller_input == "residual" else 1
-    times = {"estimator": 1, "input_gates": canvas_steps}  # a scene; every other layer is used at every step
+    by_cells = c.controller == "convolutional"
+    cells = math.prod(-(-side // c.cell_size) for side in c.canvas_size) if by_cells else 1
+    canvas_steps = c.max_steps if c.controller == "residual" else 1
+    # How often layers are used in a scene: every other one at every step.
+    times = {"estimator": 1, "input_gates": canvas_steps, "from_canvas": 1, "convolution_": 1}
     for variable in model.trainable_variables:
-        if len(variable.shape) == 2:
-            products += math.prod(variable.shape) * next((times[name] for name in times if name in variable.path), c.max_steps)
-    (height, width), channels = c.canvas_size, 1
+        if len(variable.shape) == 2 or (by_cells and len(variable.shape) == 4):
+            used = next((times[name] for name in times if name in variable.path), c.max_steps)
+            products += math.prod(variable.shape) * used * (cells if "controller" in variable.path else 1)
+    if not by_cells:
+        products += canvas_steps * cnn_products(c)
+    return 6 * products
+
+
+def cnn_products(c: AIRConfig) -> int:
+    """Count the products of weights and inputs between canvas and LSTM."""
+    (height, width), channels, products = c.canvas_size, 1, 0
     for filters, kernel, stride, pool in zip(c.cnn_filters, c.cnn_kernels, c.cnn_strides, c.cnn_pools, strict=True):
         height, width = -(-height // stride), -(-width // stride)
-        products += kernel**2 * channels * filters * height * width * canvas_steps
+        products += kernel**2 * channels * filters * height * width
         height, width, channels = height // pool, width // pool, filters
-    return 6 * products
+    return products
 
 
 def against_bound(step: Figures, machine: Figures) -> Figures:
@@ -150,8 +184,13 @@ def inference(model: Path, scenes: int = 10000, calls: int = 1000) -> Figures:
         import air
     loaded, images = air.load(model), training_scenes(scenes).images
     loaded.infer(images)  # traces the graph for large batches, as the first 20 calls do for single scenes
-    single = [seconds(lambda image=images[[i % scenes]]: loaded.infer(image)) for i in range(calls + 20)][20:]
-    return {"one scene, ms": 1000 * statistics.median(single), f"{scenes} scenes, s": seconds(lambda: loaded.infer(images))}
+
+    def single(**options: bool) -> float:
+        times = [seconds(lambda image=images[[i % scenes]]: loaded.infer(image, **options)) for i in range(calls + 20)]
+        return 1000 * statistics.median(times[20:])
+
+    figures = {"one scene, ms": single(), f"{scenes} scenes, s": seconds(lambda: loaded.infer(images))}
+    return figures | ({"one scene, objects of any size, ms": single(any_size=True)} if loaded.config.takes_any_canvas else {})
 
 
 def generation(scenes: int = 60000) -> Figures:
@@ -208,6 +247,8 @@ def take_round(settings: Settings) -> Iterator[tuple[str, Figures]]:
     for preset, estimator in itertools.product(settings.presets, settings.estimators) if "steps" in only else ():
         figures = in_fresh_process(steps, presets.recipe(preset, estimator), settings.batch_size)
         yield f"{preset}, {estimator}", figures | against_bound(figures, of_machine)
+    if "controllers" in only:
+        yield "controllers", in_fresh_process(controllers, presets.default(), settings.batch_size)
     for function in (inference, startup, demo):
         if function.__name__ in only:
             yield function.__name__, in_fresh_process(function, settings.model)

@@ -33,11 +33,15 @@ def xla_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """The configuration of a fast model; nothing in it is square, so that swapped axes show."""
+    """The configuration of a fast model with an LSTM; nothing in it is square, so that swapped axes show."""
     return AIRConfig(
         canvas_size=(20, 24),
         window_size=(8, 6),
         max_steps=3,
+        controller="canvas",
+        cell_size=3,
+        cell_filters=(4, 6),
+        cell_units=8,
         lstm_units=16,
         head_units=(8,),
         **{f"cnn_{name}": () for name in ("filters", "kernels", "strides", "pools")},
@@ -85,6 +89,30 @@ def tiny_model(make_model):
         layer.kernel.assign(8 * layer.kernel)
     output.bias.assign([0.5])
     return model
+
+
+@pytest.fixture(scope="session")
+def tiny_cells(make_model):
+    """The same with a convolutional controller, which counts blobs on any canvas."""
+    from fitting import teach_to_count
+
+    return teach_to_count(make_model(controller="convolutional", z_pres_prior_odds=0.1))
+
+
+@pytest.fixture(scope="session", params=["tiny_model", "tiny_cells"])
+def either_model(request):
+    """The tiny model with an LSTM, then the one with a convolutional controller; tests must not change them."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def uncompiled():
+    """Run eagerly: compiling takes longer than small batches do."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the controller sees at each step, and how a refiner moves its attention windows."""
+"""What an LSTM sees at each step, and how a refiner moves the attention windows of any controller."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def record(monkeypatch):
 def test_steps_in_turn_are_steps_at_once_if_they_see_nothing_new(tiny_model, make_model, images):
     """Latents of weight 0, or a residual that is the canvas because all windows are black."""
     at_once = tiny_model.attend(images, None)
-    latents, residual, black = (make_model(controller_input=name) for name in ("latents", "residual", "canvas"))
+    latents, residual, black = (make_model(controller=name) for name in ("latents", "residual", "canvas"))
     copy_shared_weights(latents, tiny_model)
     kernel = latents.controller.latent_gates.kernel
     scales = [attention.posterior["scale"].loc for attention in (latents.attend(images, None), at_once)]
@@ -75,7 +75,7 @@ def test_a_canvas_is_read_once(tiny_model, images, record):
 
 @pytest.mark.parametrize("seed", [None, SEED])
 def test_latents_are_those_of_the_step_before(seed, make_model, images, record):
-    attention = make_model(controller_input="latents").attend(images, seed, looks=1)
+    attention = make_model(controller="latents").attend(images, seed, looks=1)
     assert len(record["read"]) == 1
     first, *others = record["advance"]
     assert first is None
@@ -85,17 +85,16 @@ def test_latents_are_those_of_the_step_before(seed, make_model, images, record):
 
 
 def test_the_residual_is_what_the_steps_before_leave(make_model, images, record):
-    attention = make_model(controller_input="residual", decoder_bias=0.0, looks=1).attend(images, SEED)
+    attention = make_model(controller="residual", decoder_bias=0.0, looks=1).attend(images, SEED)
     renders = transformer.render(tf.sigmoid(attention.window_logits), attention.z_where, (20, 24)).numpy()
     assert renders[:, 0].max() > 0.3
     assert record["advance"] == [None] * 3
-    assert len(record["read"]) == 3
-    for step, canvas in enumerate(record["read"]):
+    for step, canvas in enumerate(record["read"][:3]):
         np.testing.assert_allclose(canvas, images - renders[:, :step].sum(axis=1), atol=1e-5)
 
 
 def test_nothing_is_left_of_an_object_that_is_rendered_exactly(make_model, record):
-    model = make_model(controller_input="residual")
+    model = make_model(controller="residual")
     set_bias(model.controller.heads["scale_mean"].layers[-1], -1.0)
     set_bias(model.controller.heads["shift_mean"].layers[-1], 0.3)
     window = np.random.default_rng(0).normal(size=48).astype(np.float32)
@@ -110,20 +109,20 @@ def test_nothing_is_left_of_an_object_that_is_rendered_exactly(make_model, recor
 
 def test_only_latents_carry_gradients_from_step_to_step(make_model, images):
     norms = {}
-    for name in ("canvas", "latents", "residual"):
-        model = make_model(controller_input=name)
+    for name in ("canvas", "latents", "residual", "convolutional"):
+        model = make_model(controller=name)
         with tf.GradientTape(persistent=True) as tape:
             logits = tf.unstack(model.attend(images, SEED).presence_logits, axis=1)
         parts = (*model.encoder.trainable_variables, *model.decoder.trainable_variables)
         norms[name] = [sum(np.abs(g).sum() for g in tape.gradient(step, parts) if g is not None) for step in logits]
-    assert norms["canvas"] == norms["residual"] == [0, 0, 0]
+    assert norms["canvas"] == norms["residual"] == norms["convolutional"] == [0, 0, 0]
     assert norms["latents"][0] == 0
     assert min(norms["latents"][1:]) > 1e-5
 
 
-@pytest.mark.parametrize("controller_input", ["canvas", "latents", "residual"])
-def test_samples_take_the_place_of_their_scene(controller_input, make_model, tiny_images):
-    model = make_model(controller_input=controller_input, refiner_units=(4,))
+@pytest.mark.parametrize("controller", ["canvas", "latents", "residual", "convolutional"])
+def test_samples_take_the_place_of_their_scene(controller, make_model, tiny_images):
+    model = make_model(controller=controller, refiner_units=(4,))
     twice = model.attend(tf.constant(tiny_images), SEED, samples=2)
     assert_same(twice, model.attend(tf.constant(np.repeat(tiny_images, 2, axis=0)), SEED))
     assert np.abs(twice.z_what[::2] - twice.z_what[1::2]).max() > 0.1
@@ -145,7 +144,8 @@ def test_a_refiner_moves_windows_in_their_own_units(refined, tiny_model, images)
     assert np.abs(before.z_where[..., 1:]).max() < 0.9
     refined.refiner.correction.bias.assign([0.0, 0.02, -0.01, 0.0, 0.0, 0.0])
     after = refined.attend(images, None)
-    moved = (after.z_where[..., 1:] - before.z_where[..., 1:]) / before.z_where[..., :1]
+    extent = before.z_where[..., :1] * [24 / 24 * 6 / 8, 24 / 20]  # the window's sides beside the canvas'
+    moved = (after.z_where[..., 1:] - before.z_where[..., 1:]) / extent
     np.testing.assert_allclose(moved, np.broadcast_to([0.02, -0.01], moved.shape), rtol=0.03)
     np.testing.assert_array_equal(after.posterior["scale"].loc, before.posterior["scale"].loc)
     np.testing.assert_allclose(after.posterior["shift"].scale, before.posterior["shift"].scale, rtol=1e-5)

@@ -30,9 +30,23 @@ def test_products_of_a_step(make_model):
     assert speed.scene_flops(make_model(**convolution)) == 6 * convolved
 
 
+def test_products_of_a_step_among_cells(make_model):
+    cells = 7 * 8  # of 3 x 3 pixels
+    products = cells * (6 * 6 * 4 + 3 * 3 * 4 * 6 + 6 * 8) + 3 * cells * (16 * 8 + 8 * (1 + 1 + 6))  # once; at every step
+    products += 3 * (48 * 10 + 10 * 6 + 48 * 16 + 16 * 8 + 4 * 12 + 12 * 48)
+    assert speed.scene_flops(make_model(controller="convolutional")) == 6 * products
+
+
+def test_controllers_take_turns(tiny_config):
+    recipe = Preset(tiny_config, TrainingConfig(xla=False))
+    figures = speed.controllers(recipe, batch_size=4, measured=1, scenes=8)
+    assert list(figures) == ["convolutional: step, ms", "canvas: step, ms", "convolutional / canvas"]
+    assert min(figures.values()) > 0
+
+
 def test_machine_inference_and_generation():
     assert min(speed.machine(size=64, array_bytes=1 << 16, tries=1).values()) > 0
-    assert set(speed.inference(MODEL, scenes=3, calls=2)) == {"one scene, ms", "3 scenes, s"}
+    assert {"one scene, ms", "3 scenes, s"} <= set(speed.inference(MODEL, scenes=3, calls=2))
     assert set(speed.generation(scenes=3)) == {"3 scenes generated, s", "written, s", "read, s"}
 
 
@@ -55,8 +69,9 @@ def test_demo_and_startup():
 
 
 @pytest.mark.slow
-def test_only_concrete_is_biased(tiny_config):
-    config = tiny_config.replace(canvas_size=(50, 50), z_pres_prior_odds=1.0)
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+def test_only_concrete_is_biased(tiny_config, controller):
+    config = tiny_config.replace(canvas_size=(50, 50), controller=controller, cell_size=10, z_pres_prior_odds=1.0)
     errors = gradients.measure(gradients.Settings(steps=10, draws=150), config)
     for name in ("nvil", "nvil, centred", "nvil, centred, baseline"):
         assert errors[name].bias < 2 * errors[name].spurious_bias

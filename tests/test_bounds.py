@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
+from scipy.special import expit
 
 from air.errors import DataError
-from air.model import air_model, bounds, distributions, generative, presence
+from air.model import bounds, distributions, generative, presence, trained
 from air.model.generative import cross_entropy, normal_log_prob
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
 SEED = tf.constant([3, 4])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def uncompiled():
-    """Run eagerly: compiling takes longer than small batches do."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -50,35 +44,35 @@ def test_priors_of_the_count(make_model):
     assert geometric.sum() == pytest.approx(1)
 
 
-def test_elbo_agrees_with_brute_force(tiny_model, floats):
+def test_elbo_agrees_with_brute_force(either_model, floats):
     """Every count with its own probability, canvas and KLs."""
-    attention = tiny_model.attend(floats, SEED)
-    p = tf.sigmoid(attention.presence_logits).numpy().astype(float)
-    kl = distributions.kl(attention.posterior, generative.prior(tiny_model.config, 0))
+    attention = either_model.attend(floats, SEED)
+    p = expit(attention.presence_logits.numpy().astype(float))
+    kl = distributions.kl(attention.posterior, generative.prior(either_model.config, 0))
     kl = tf.add_n(list(kl.values())).numpy().astype(float)
-    prior, expected, total = count_prior(tiny_model), np.zeros((2, len(floats))), np.zeros(len(floats))
+    prior, expected, total = count_prior(either_model), np.zeros((2, len(floats))), np.zeros(len(floats))
     for count in range(4):
         q = p[:, :count].prod(axis=1) * (1 - p[:, count] if count < 3 else 1)
         present = tf.tile(tf.sequence_mask([count], 3, tf.float32), [len(floats), 1])
-        canvas = tiny_model.decode(attention.z_what, attention.z_where, present).reconstruction
+        canvas = either_model.decode(attention.z_what, attention.z_where, present).reconstruction
         likelihoods = np.stack([-cross_entropy(floats, canvas), normal_log_prob(floats, canvas, 0.3)])
         expected += q * (likelihoods - np.log(q) + np.log(prior[count]) - kl[:, :count].sum(axis=1))
         total += q
     np.testing.assert_allclose(total, 1, rtol=1e-6)
-    elbo = elbo_of(tiny_model, floats, attention)
+    elbo = elbo_of(either_model, floats, attention)
     np.testing.assert_allclose(elbo.bound("cross_entropy", prior), expected[0], rtol=1e-4)
     np.testing.assert_allclose(elbo.bound("normal", prior), expected[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("controller_input", ["canvas", "latents", "residual"])
+@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual"])
 @pytest.mark.parametrize("likelihood", bounds.LIKELIHOODS)
-def test_the_enumerated_loss_is_the_elbo(controller_input, likelihood, make_model, floats):
+def test_the_enumerated_loss_is_the_elbo(controller, likelihood, make_model, floats):
     """Computed in two ways from the same samples, with the learned prior of the count."""
     model = make_model(
         estimator="enumerated",
         z_what_kl_weight=1.0,
         learn_count_prior_after=0,
-        controller_input=controller_input,
+        controller=controller,
         likelihood=likelihood,
         likelihood_std=0.5,
         refiner_units=(5,),
@@ -91,7 +85,7 @@ def test_the_enumerated_loss_is_the_elbo(controller_input, likelihood, make_mode
 
 
 def test_elbo_is_computed_in_batches(tiny_model, images, floats, monkeypatch):
-    monkeypatch.setattr(air_model, "ELBO_BATCH", 3)
+    monkeypatch.setattr(trained, "ELBO_BATCH", 3)
     sizes = []
     elbo = tiny_model.elbo(images, progress=sizes.append)
     assert sizes == [3, 3, 2]
@@ -105,10 +99,10 @@ def samples(tiny_model, images):
     return tiny_model.importance_samples(np.repeat(images[1:5], 16, axis=0), 64, seed=5)
 
 
-def test_log_weights_are_ratios_of_densities(tiny_model, floats):
+def test_log_weights_are_ratios_of_densities(either_model, floats):
     """log p - log q of everything but p(n), from SciPy's densities, for two samples of each scene."""
-    attention = tiny_model.attend(floats, SEED, samples=2)
-    prior = generative.prior(tiny_model.config, 0)
+    attention = either_model.attend(floats, SEED, samples=2)
+    prior = generative.prior(either_model.config, 0)
     answer = bounds.importance_samples(floats, attention, prior, tf.constant(0.3), SEED)
     z_where = attention.z_where.numpy().astype(float)
     values = {
@@ -174,12 +168,14 @@ def test_log_prob_bound_is_importance_weighted(tiny_model, images):
     assert tiny_model.log_prob_bound(images[:0], 20).shape == (0,)
 
 
-@pytest.mark.parametrize("controller_input", ["canvas", "latents"])
-def test_log_prob_bound_approaches_the_log_likelihood(controller_input, make_model, images):
+@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents"])
+def test_log_prob_bound_approaches_the_log_likelihood(controller, make_model, images):
     """Compare with a brute-force estimate from samples of the prior, accurate because the likelihood is wide."""
     priors = {"scale_prior_mean": 0.0, "scale_prior_variance": 1.0}  # similar to an untrained posterior
-    choice = {"likelihood": "normal", "likelihood_std": 2.0, "controller_input": controller_input}
+    choice = {"likelihood": "normal", "likelihood_std": 2.0, "controller": controller}
     model = make_model(max_steps=2, z_what_size=1, **choice, **priors)
+    if controller == "convolutional":  # as wide as the prior
+        model.controller.where.bias.assign([0, 0, 0, 3, 4, 4])
     model.decoder.logits.bias.assign(0 * model.decoder.logits.bias + 1.0)  # bright windows, so that the count matters
     model.count_prior.assign([0.2, 0.5, 0.3])
     canvases, _ = model.generate(5_000, seed=3)

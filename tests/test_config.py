@@ -43,7 +43,9 @@ def test_json_round_trip(config):
             "canvas_size": SIZES,
             "max_steps": st.integers(1, 16),
             "head_units": UNITS,
-            "controller_input": st.sampled_from(["canvas", "latents", "residual"]),
+            "controller": st.sampled_from(["convolutional", "canvas", "latents", "residual"]),
+            "cell_size": st.integers(2, 64),
+            "cell_filters": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
             "estimator": st.sampled_from(["concrete", "nvil", "enumerated"]),
             "likelihood": st.sampled_from(["cross_entropy", "normal"]),
             "likelihood_std": SCHEDULED,
@@ -98,7 +100,9 @@ def test_json_round_trip_of_any_training(fields):
         (AIRConfig, "lstm_units", 8193, "equal to 8192"),
         (AIRConfig, "head_units", (64, 0), "equal to 1"),
         (AIRConfig, "cnn_kernels", (3, 3, 3), "cnn_filters"),
-        (AIRConfig, "cnn_strides", (50, 50), "canvas_size"),
+        (AIRConfig, "controller", "gru", "'convolutional', 'canvas', 'latents' or 'residual'"),
+        (AIRConfig, "cell_size", 1, "equal to 2"),
+        (AIRConfig, "cell_filters", (), "at least 1 item"),
         (AIRConfig, "estimator", "reinforce", "'concrete', 'nvil' or 'enumerated'"),
         (AIRConfig, "learn_count_prior_after", -1, "equal to 0"),
         (AIRConfig, "refinement", -0.1, "at least 0"),
@@ -122,7 +126,7 @@ def test_refusals_name_field_value_and_what_is_allowed(cls, field, value, allowe
     message = refusal(cls, **{field: value})
     assert message.startswith(field)
     assert allowed in message
-    parts = value if isinstance(value, tuple) else (value,)
+    parts = value if isinstance(value, tuple) and value else (value,)
     shown = message.removeprefix(field).split(";")[0]
     if isinstance(value, str) and value.startswith(("linear", "cosine", "exponential")):
         parts = (value.split("(")[0],)
@@ -159,8 +163,36 @@ def test_impossible_json(fields):
 def test_old_names_of_fields():
     config = AIRConfig.from_dict({"presence": "nvil", "likelihood_deviation": 0.2})
     assert config == AIRConfig(estimator="nvil", likelihood_std=0.2)
-    with pytest.raises(ConfigError, match="presence: is now called estimator"):
-        AIRConfig(presence="nvil")
+    for old, new in (("presence", "estimator"), ("controller_input", "controller")):
+        with pytest.raises(ConfigError, match=f"{old}: is now called {new}"):
+            AIRConfig(**{old: "canvas"})
+
+
+def test_files_of_an_older_version_have_an_lstm():
+    fields = {**AIRConfig(controller="latents").to_dict(), "canvas_size": [40, 40], "window_size": [20, 20]}
+    fields["controller_input"] = fields.pop("controller")
+    assert AIRConfig.from_dict(fields) == AIRConfig(controller="latents", canvas_size=(40, 40), window_size=(20, 20))
+    for name in ("canvas_size", "window_size"):
+        with pytest.raises(ConfigError, match=rf"^{name}: \[40, 30\] is not allowed in a file of an older version, ") as caught:
+            AIRConfig.from_dict({**fields, name: [40, 30]})
+        assert "\n" not in str(caught.value)
+    assert AIRConfig.from_dict({"canvas_size": [40, 30]}).canvas_size == (40, 30)  # of this version
+
+
+@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual"])
+def test_steps_on_other_canvases(controller):
+    """In proportion to the area, rounded up, where a controller takes any canvas."""
+    config = AIRConfig(controller=controller, canvas_size=(20, 30), max_steps=2)
+    areas = {(20, 30): 2, (28, 28): 3, (4, 5): 2, (40, 30): 4, (60, 60): 12, (1000, 999): 3330}
+    for size, steps in areas.items():
+        assert config.steps_on(size) == (steps if controller == "convolutional" else 2), size
+    assert config.takes_any_canvas == (controller == "convolutional")
+
+
+def test_strides_leave_something_of_the_canvas():
+    strides = {"cnn_strides": (50, 50)}
+    assert refusal(AIRConfig, controller="canvas", **strides).startswith("cnn_strides: (50, 50) with cnn_pools (1, 1) is not ")
+    assert AIRConfig(**strides).cnn_strides == (50, 50)  # which a convolutional controller doesn't have
 
 
 def test_immutable():
@@ -203,6 +235,7 @@ def test_the_default_preset_is_the_defaults():
 def test_the_original_preset_has_the_published_numbers():
     model, training = PRESETS["original"]()
     sizes = {"canvas_size": (50, 50), "window_size": (28, 28), "max_steps": 3, "lstm_units": 256, "head_units": (64,)}
+    assert model.controller == "canvas"
     networks = {"cnn_filters": (), "encoder_units": (512, 256), "decoder_units": (256, 512), "z_what_size": 50}
     for name, value in {**sizes, **networks, "activation": "softplus", "decoder_bias": 0.0}.items():
         assert getattr(model, name) == value, name
@@ -265,7 +298,7 @@ def test_the_paper_preset_has_the_published_numbers():
     model, training = PRESETS["paper"]()
     published = {
         "estimator": "nvil",
-        "controller_input": "latents",
+        "controller": "latents",
         "lstm_units": 256,
         "z_what_size": 50,
         "likelihood": "normal",
@@ -286,5 +319,5 @@ def test_the_pyro_preset_has_pyros_prior_of_the_scale():
     inverse = 1 + np.exp(-np.random.default_rng(0).normal(mean, variance**0.5, 100_000))
     assert inverse.mean() == pytest.approx(3, abs=0.02)
     assert inverse.std() == pytest.approx(0.2, abs=0.005)
-    assert (model.estimator, model.controller_input, model.likelihood) == ("nvil", "latents", "normal")
+    assert (model.estimator, model.controller, model.likelihood) == ("nvil", "latents", "normal")
     assert training.baseline_learning_rate == Schedule("constant", 0.1)

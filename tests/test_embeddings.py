@@ -302,6 +302,36 @@ def test_labels_are_optional(saved_model, tmp_path, known, limit):
     assert (out / "tsne.png").exists() == (out / "z_what_whitened.tsv").exists() == (limit > 1)
 
 
+def test_scenes_of_another_canvas(make_model, tmp_path):
+    model, scenes = make_model(controller="convolutional", z_pres_prior_odds=1e30), blobs(12, 2)  # objects cost nothing
+    model.controller.presence.bias.assign([3.0])
+    checkpoints.save_weights(model, tmp_path / "air.keras")
+    images = np.zeros((12, 80, 80), np.uint8)
+    images[:, 40:60, 50:74] = scenes.images
+    SceneSet(images, scenes.count, scenes.boxes + np.float32([50, 40, 0, 0]), scenes.labels).save(tmp_path / "large.npz")
+    config = QUICK.replace(sprite="crop")
+    summary = export(tmp_path / "air.keras", tmp_path / "out", config, data=tmp_path / "large.npz")
+    arrays, found = np.load(tmp_path / "out" / "embeddings.npz"), model.infer(images)
+    scene, step = arrays["scene"], arrays["step"] - 1
+    assert len(scene) == summary.exported == found.count.sum() > 0
+    assert step.max() >= 3  # more objects than steps of training
+    np.testing.assert_allclose(arrays["z_what"], found.z_what[scene, step], atol=1e-5)
+    np.testing.assert_allclose(arrays["box_x"], found.attention_boxes[scene, step, 0], atol=1e-4)
+    z_where = np.concatenate([found.scale[..., None], found.shift], axis=-1)
+    crops = transformer.crop(as_float(images, (80, 80)), z_where, (8, 6)).numpy()[scene, step]
+    pictures = objects.infer(model, images, "crop").at(scene, step).pictures
+    np.testing.assert_allclose(pictures / 255, crops, atol=0.5 / 255 + 1e-5)
+
+
+def test_a_canvas_that_the_model_does_not_take(make_model, saved_model, tmp_path):
+    checkpoints.save_weights(make_model(controller="convolutional"), tmp_path / "any.keras")
+    np.save(tmp_path / "scenes.npy", np.zeros((3, 7, 30), np.uint8))
+    with pytest.raises(DataError, match=r"\(3, 7, 30\) is not allowed; it must be .*, the window's size, or larger"):
+        export(tmp_path / "any.keras", tmp_path / "out", QUICK, data=tmp_path / "scenes.npy")
+    with pytest.raises(DataError, match="7x30 pixels do not fit the model's canvas_size of 20x24"):
+        export(saved_model, tmp_path / "out", QUICK, data=tmp_path / "scenes.npy")
+
+
 def test_no_object_is_an_error_that_leaves_nothing(make_model, data, tmp_path):
     blind = make_model()
     blind.controller.heads["presence"].layers[-1].bias.assign([-100.0])

@@ -185,7 +185,7 @@ def test_nvil_is_unbiased(name):
 @pytest.mark.slow
 def test_nvil_is_unbiased_through_a_whole_model(make_model, tiny_images):
     """The log-odds of a step depend on the latents drawn before it, which are the same for both estimators."""
-    common = {"seed": 4, "controller_input": "latents", "baseline_units": (5,)}
+    common = {"seed": 4, "controller": "latents", "baseline_units": (5,)}
     exact, sampled = make_model(estimator="enumerated", **common), make_model(estimator="nvil", **common)
     parts = ("controller", "encoder", "decoder")
     for part in parts:

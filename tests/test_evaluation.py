@@ -12,22 +12,32 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import air
 from air.data import held_out, mnist, pyro
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
-from air.evaluation import command, measures, report
+from air.evaluation import command, measures, report, scores
 from air.evaluation.config import EvaluationConfig
 from air.evaluation.evaluate import Evaluator, evaluate
 from air.evaluation.probes import Objects
+from air.evaluation.recognition import ReferenceSet
 from air.support import console
 from air.training.checkpoints import save_weights
 
-FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "reference_scenes": 60, "other_scenes": 40, "pyro_scenes": 40}
+FEW = {"scenes": 40, "samples": 3, "importance_scenes": 5, "reference_scenes": 60, "other_scenes": 8, "pyro_scenes": 40}
+
+
+def convolutional(make_model, **changes):
+    """Make an untrained model for any canvas that finds objects."""
+    model = make_model(controller="convolutional", looks=1, **changes)
+    model.controller.presence.bias.assign([0.5])
+    model.controller.presence.kernel.assign(100 * model.controller.presence.kernel)
+    return model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, few_digits, make_model):
-    """`few_digits`, and a folder with a model of their canvas size and metrics.csv."""
+    """`few_digits`, a folder with a model of their canvas size and metrics.csv, and a model for any canvas."""
     folder = tmp_path_factory.mktemp("evaluation")
     shutil.copytree(few_digits, folder, dirs_exist_ok=True)
     model = make_model(canvas_size=(50, 50), window_size=(10, 8), likelihood_std=0.25)
@@ -36,6 +46,7 @@ def folder(tmp_path_factory, few_digits, make_model):
     output.bias.assign([0.5])
     (folder / "model").mkdir()
     save_weights(model, folder / "model" / "air.keras")
+    save_weights(convolutional(make_model, canvas_size=(50, 50), window_size=(10, 8)), folder / "convolutional.keras")
     with open(folder / "model" / "metrics.csv", "w", newline="") as file:
         head = ("step", "seconds", "train_loss", "count_accuracy/all")
         csv.writer(file).writerows([head, (5, 1, 300, 0.3), (9, 2, 200, 0.4)])
@@ -73,7 +84,9 @@ def test_the_script(folder, script, eagerly, tmp_path, capsys):
     assert set(measured) == {"scenes", "reconstruction", "count", "boxes", "segmentation", "bounds", "z_what"}
     assert measured["scenes"] == np.sum(measured["count"]["deterministic"]["confusion"]) == 40
     assert set(measured["bounds"]["importance"]["normal"]["geometric"]["by_samples"]) == {"1", "3"}
-    assert len(result["generalisation"]["three_digits"]["bounds"]["priors"]["frequency"]) == 5
+    assert set(result["generalisation"]["three_digits"]) == {"title", "scenes", "count", "boxes", "named"}
+    assert len(result["generalisation"]["drawn_3_digits"]["count"]["deterministic"]["confusion"]) == 4
+    assert "50x50 pixels only" in result["generalisation"]["larger_canvas"]["not_possible"]
     assert result["pyro"]["scenes"] == 40
     text = (tmp_path / "report" / "report.md").read_text()
     assert "nan" not in text
@@ -92,6 +105,62 @@ def test_images_alone_are_evaluated_as_far_as_possible(folder, eagerly, tmp_path
     assert "worst_reconstructions.png" in result["figures"]
     assert "confusion.png" not in result["figures"]
     assert "count accuracy" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_model_for_any_canvas_is_evaluated_on_any(folder, eagerly, tmp_path):
+    scenes = SceneSet.load(folder / "data" / "test.npz")
+    SceneSet(scenes.images[:6, :, 5:45], scenes.count[:6]).save(tmp_path / "narrow.npz")
+    config = EvaluationConfig(**{**FEW, "other_scenes": 0, "pyro_scenes": 0, "figures": False})
+    result = evaluate(folder / "convolutional.keras", tmp_path / "out", config, data=tmp_path / "narrow.npz")
+    assert result["held_out"]["count"]["deterministic"]["absolute_error"] >= 0
+    assert len(result["held_out"]["bounds"]["priors"]["frequency"]) == 4
+    with pytest.raises(DataError, match=r"50x40 pixels do not fit"):
+        evaluate(folder / "model", tmp_path / "out", config, data=tmp_path / "narrow.npz")
+
+
+def test_outside_the_box_of_a_model_for_any_canvas(folder, eagerly, monkeypatch):
+    digits, kinds = mnist.load(folder / "digits.npz"), held_out.generalisation
+    shown = ("four_digits", "canvas_100", "size_150", "drawn_2_digits")
+    monkeypatch.setattr(held_out, "generalisation", lambda *given: [kind for kind in kinds(*given) if kind.name in shown])
+    monkeypatch.setattr(measures, "MIN_STEPS", 6)
+    model = air.load(folder / "convolutional.keras")
+    reference = Objects(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 10)
+    measured = Evaluator(model, EvaluationConfig(**FEW), reference).generalisation(digits)
+    assert tuple(measured) == shown
+    assert {name for name, kind in measured.items() if "any_size" in kind} == {"size_150", "drawn_2_digits"}
+    assert [kind["scenes"] for kind in measured.values()] == [8, 2, 8, 8]
+    assert len(measured["four_digits"]["count"]["deterministic"]["confusion"][4]) == 7  # up to 6 found, in more than 3 steps
+    assert all(0 <= kind["named"] <= 1 and 0 <= kind["boxes"]["object"]["ap50"] <= 1 for kind in measured.values())
+    (table,) = report._outside(measured.values())
+    assert "any size: named" in table
+    assert len(table.splitlines()) == 2 + len(shown)
+
+
+def test_the_fraction_of_digits_named_correctly():
+    boxes = np.array([[[0, 0, 4, 4], [10, 10, 4, 4]], [[5, 5, 2, 2], [0, 0, 0, 0]]], np.float32)
+    scenes = SceneSet(np.zeros((2, 20, 20), np.uint8), np.array([2, 1]), boxes, np.array([[3, 7], [5, -1]]))
+    z_what = np.eye(10)[[[3, 7], [0, 5]]]  # 3 and 7 are found, 5 is seen as 0
+    found = measures.Observations(np.array([2, 1]), np.ones((2, 2)), boxes, boxes, np.zeros((2, 20, 20)), z_what, np.zeros(2))
+    names = ReferenceSet.first(np.eye(10), np.arange(10), 0)
+    measured = measures.measure_briefly(scenes, found, names)
+    assert measured["named"] == pytest.approx(2 / 3)
+    missed = measures.measure_briefly(scenes, found._replace(count=np.array([1, 0])), names)
+    assert missed["named"] == pytest.approx(1 / 3)
+    assert missed["count"]["deterministic"]["absolute_error"] == 1.0
+
+
+def test_objects_are_observed_one_by_one(make_model, tiny_images, monkeypatch):
+    model = convolutional(make_model)
+    model.decoder.logits.bias.assign(3.0 + 0.0 * model.decoder.logits.bias)  # bright windows
+    images = np.rint(255 * tiny_images).astype(np.uint8)
+    scenes = model.infer(images, max_steps=5)
+    assert scenes.count.max() > 3
+    monkeypatch.setattr(measures, "MAX_PIXELS", 2000)  # batches of two scenes
+    found = measures.observe(model, images, max_steps=5)
+    objects = scenes.objects
+    np.testing.assert_array_equal(found.count, scenes.count)
+    np.testing.assert_array_equal(found.object_boxes, scores.tight_boxes(objects, measures.OBJECT_THRESHOLD))
+    np.testing.assert_array_equal(found.segments, np.where(objects.max(axis=1) > 0, objects.argmax(axis=1) + 1, 0))
 
 
 def test_perfect_observations_get_perfect_scores(folder):
@@ -138,10 +207,10 @@ def test_derived_segments_are_those_of_the_generator(folder):
     for kind in held_out.generalisation(9, (50, 50), digits, max_steps=3):
         made = kind.make()
         derived = held_out.with_segments(dataclasses.replace(made, segments=None), digits)
-        if kind.name.startswith("three"):
+        if kind.name.startswith(("three", "four", "five")):
             np.testing.assert_array_equal(derived.segments, made.segments)
         else:
-            assert derived.segments is None  # scaled or rotated digits are not those of the file
+            assert derived.segments is None  # changed digits are not those of the file
 
 
 def test_pyro_scenes_keep_the_rules():
@@ -156,13 +225,18 @@ def test_pyro_scenes_keep_the_rules():
     np.testing.assert_array_equal(scenes.segments > 0, scenes.images > 0)
 
 
-def test_a_canvas_without_room_is_reported(tiny_model, folder):
-    kind = held_out.pyro_scenes(3, tiny_model.config.canvas_size, mnist.load(folder / "digits.npz"))
+def test_a_canvas_without_room_is_reported(tiny_model, folder, make_model):
+    digits, size = mnist.load(folder / "digits.npz"), tiny_model.config.canvas_size
     with pytest.raises(UsageError, match=r"canvas_size: \(20, 24\)"):
-        kind.make()
-    result = Evaluator(tiny_model, EvaluationConfig(**FEW), None).measure_kind(kind)
+        held_out.pyro_scenes(3, size, digits).make()
+    result = Evaluator(tiny_model, EvaluationConfig(**FEW), None).pyro(digits)
     assert "must be more than 28 pixels" in result["not_possible"]
-    assert "not possible" in report._other_scenes([result])[0]
+    assert "Not possible" in report._pyro(result)[0]
+    large = convolutional(make_model, canvas_size=(50, 50), window_size=(30, 30))
+    kinds = {kind.name: kind for kind in held_out.generalisation(3, (50, 50), digits, 3, any_canvas=True)}
+    result = Evaluator(large, EvaluationConfig(**FEW), None).measure_kind(kinds["canvas_28"], None)
+    assert "or larger" in result["not_possible"]
+    assert "0-1 digits on 28x28 pixels: not possible" in report._outside([result])[1]
 
 
 def test_scenes_that_do_not_fit(folder, tmp_path):

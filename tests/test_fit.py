@@ -18,9 +18,13 @@ def plain(logs):
     return {name: float(value) for name, value in logs.items()}
 
 
-def test_fit_and_evaluate_take_datasets_and_arrays(make_model, batches, tiny_images):
+CONTROLLERS = pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+
+
+@pytest.mark.parametrize("controller", ["convolutional", pytest.param("canvas", marks=pytest.mark.slow)])
+def test_fit_and_evaluate_take_datasets_and_arrays(controller, make_model, batches, tiny_images):
     """Train once as a graph and once eagerly."""
-    a, b = make_model(), make_model()
+    a, b = (make_model(controller=controller) for _ in range(2))
     a.compile(learning_rate=1e-2, jit_compile=False)
     b.compile(learning_rate=1e-2, **STEPWISE)
     first = a.fit(batches, steps_per_epoch=2, epochs=30, verbose=0).history
@@ -36,10 +40,10 @@ def test_fit_and_evaluate_take_datasets_and_arrays(make_model, batches, tiny_ima
     assert int(b.step.numpy()) == 2
 
 
-def train_three_steps(make_model, batches):
+def train_three_steps(make_model, batches, controller="canvas"):
     """Train a model with an annealed objective and learning rate."""
     odds = "exponential(100, factor=0.5, every=2, limit=1e-6)"
-    model = make_model(seed=3, temperature="linear(1, 0.5, steps=6)", z_pres_prior_odds=odds)
+    model = make_model(seed=3, controller=controller, temperature="linear(1, 0.5, steps=6)", z_pres_prior_odds=odds)
     train(model, batches, 3, learning_rate=LearningRate("linear(1e-2, 1e-3, steps=6)"), clip_norm=50.0)
     return model
 
@@ -70,10 +74,10 @@ def evaluate(model, *data):
     return results, copy.statistics.by_count()
 
 
-def test_evaluation_counts_as_inference_does(tiny_model, tiny_images):
-    inferred = tiny_model.infer(tiny_images).count
+def test_evaluation_counts_as_inference_does(either_model, tiny_images):
+    inferred = either_model.infer(tiny_images).count
     assert 0 < inferred.mean() < 3
-    results, means = evaluate(tiny_model, tiny_images, COUNTS)
+    results, means = evaluate(either_model, tiny_images, COUNTS)
     assert results["count_accuracy"] == pytest.approx(np.mean(inferred == COUNTS))
     assert means["count"]["all"] == pytest.approx(inferred.mean())
     for count in range(4):
@@ -147,7 +151,7 @@ def test_gradients_are_clipped_by_their_global_norm(clip_norm, make_model, tiny_
 
 def test_global_norm_is_that_of_tensorflow():
     rng = np.random.default_rng(0)
-    tensors = [tf.constant(rng.normal(size=shape), tf.float32) for shape in [(7,), (30, 5), (3, 3, 2, 4), (1, 1)]]
+    tensors = [tf.constant(rng.normal(size=shape), tf.float32) for shape in [(7,), (30, 5), (3, 3, 2, 4), (1, 1), ()]]
     assert float(global_norm(tensors)) == pytest.approx(float(tf.linalg.global_norm(tensors)), rel=1e-6)
 
 
@@ -188,14 +192,15 @@ def test_grouped_mean():
     assert float(metric.overall("loss")) == 0
 
 
-def test_the_same_seed_trains_the_same_model(make_model, batches):
-    same = [make_model(seed=11), make_model(seed=11)]
+@CONTROLLERS
+def test_the_same_seed_trains_the_same_model(controller, make_model, batches):
+    same = [make_model(seed=11, controller=controller) for _ in range(2)]
     for model in same:
         train(model, batches, 2)
     assert_same_weights(*same)
-    other = make_model(seed=12)
-    assert differ(make_model(seed=11), other)
-    other.set_weights(make_model(seed=11).get_weights())  # the same initial weights, other draws
+    other, initial = (make_model(seed=seed, controller=controller) for seed in (12, 11))
+    assert differ(initial, other)
+    other.set_weights(initial.get_weights())  # the same initial weights, other draws
     train(other, batches, 2)
     assert differ(same[0], other)
 
@@ -218,8 +223,9 @@ def test_a_loaded_model_infers_generates_and_anneals_like_the_saved_one(trained,
     assert float(loaded.loss_of(images)) != pytest.approx(float(trained.loss_of(images)), rel=1e-3)
 
 
-def test_training_resumes_after_loading(make_model, batches, tmp_path):
-    unsaved = train_three_steps(make_model, batches)
+@CONTROLLERS
+def test_training_resumes_after_loading(controller, make_model, batches, tmp_path):
+    unsaved = train_three_steps(make_model, batches, controller)
     loaded = save_and_load(unsaved, tmp_path / "model.keras")
     forgetful = save_and_load(unsaved, tmp_path / "model.keras")
     assert loaded.clip_norm == Schedule.parse(50.0)
@@ -247,14 +253,21 @@ def test_models_without_an_optimiser_are_saved_too(tiny_model, trained, tiny_ima
 
 
 @pytest.mark.slow
-def test_a_step_compiled_with_xla_is_the_same_step(make_model, tiny_images):
+@CONTROLLERS
+def test_a_step_compiled_with_xla_is_the_same_step(controller, make_model, tiny_images):
     """Posteriors are so narrow that it does not matter that XLA draws other random numbers."""
     losses, changes = [], []
     for xla in (False, True):
-        model = make_model(seed=2, max_steps=2, z_pres_kl_weight=0, activation="softplus", refiner_units=())
-        for name, bias in {"scale_log_variance": -100, "shift_log_variance": -100, "presence": 12, "scale_mean": 2}.items():
-            variable = model.controller.heads[name].layers[-1].bias
-            variable.assign(0 * variable + bias)
+        fields = {"max_steps": 2, "z_pres_kl_weight": 0, "activation": "softplus", "refiner_units": ()}
+        model = make_model(seed=2, controller=controller, **fields)
+        if controller == "convolutional":
+            model.controller.where.bias.assign([0, 0, 2, -100, -100, -100])
+            model.controller.presence.bias.assign([12])
+        else:
+            biases = {"scale_log_variance": -100, "shift_log_variance": -100, "presence": 12, "scale_mean": 2}
+            for name, bias in biases.items():
+                variable = model.controller.heads[name].layers[-1].bias
+                variable.assign(0 * variable + bias)
         model.encoder.parameters.bias.assign(np.where(np.arange(8) < 4, 0, -100))
         before = [variable.numpy() for variable in model.trainable_variables]
         model.compile(keras.optimizers.SGD(1.0), clip_norm=1e-2, jit_compile=xla, run_eagerly=not xla)

@@ -1,4 +1,4 @@
-"""Training with Keras with every estimator and every input of the controller."""
+"""Training with Keras with every estimator and every controller."""
 
 import keras
 import numpy as np
@@ -20,16 +20,19 @@ SMALL = {
     "z_what_size": 2,
     "baseline_units": (3,),
 }
-INPUTS = ("canvas", "latents", "residual")
+LSTMS = ("canvas", "latents", "residual")
 ESTIMATORS = ("concrete", "nvil", "enumerated")
-# Every combination of any two of the three choices; XLA compiles one of each estimator and of each input.
-CHOICES = [(e, INPUTS[(i + j) % 3], ("cross_entropy", "normal")[j % 2]) for i, e in enumerate(ESTIMATORS) for j in range(3)]
-CASES = [(*choice, False) for choice in CHOICES] + [pytest.param(*c, True, marks=pytest.mark.slow) for c in CHOICES[::4]]
+LIKELIHOODS = ("cross_entropy", "normal")
+# Every combination of any two of the three choices; XLA compiles one of each estimator with either kind of controller.
+CELLS = [(estimator, "convolutional", LIKELIHOODS[i % 2]) for i, estimator in enumerate(ESTIMATORS)]
+CHOICES = [(estimator, LSTMS[(i + j) % 3], LIKELIHOODS[j % 2]) for i, estimator in enumerate(ESTIMATORS) for j in range(3)]
+CASES = [(*choice, False) for choice in CELLS + CHOICES]
+CASES += [pytest.param(*choice, True, marks=pytest.mark.slow) for choice in CELLS + CHOICES[::4]]
 
 
-@pytest.mark.parametrize(("estimator", "controller_input", "likelihood", "xla"), CASES)
-def test_every_choice_is_trained_saved_and_loaded(estimator, controller_input, likelihood, xla, make_model, tmp_path):
-    changes = {"estimator": estimator, "controller_input": controller_input, "likelihood": likelihood}
+@pytest.mark.parametrize(("estimator", "controller", "likelihood", "xla"), CASES)
+def test_every_choice_is_trained_saved_and_loaded(estimator, controller, likelihood, xla, make_model, tmp_path):
+    changes = {"estimator": estimator, "controller": controller, "likelihood": likelihood}
     images = np.random.default_rng(0).random((8, 9, 8), np.float32)
     model = make_model(**SMALL, **changes, learn_count_prior_after=1)
     before = {variable.path: variable.numpy() for variable in model.trainable_variables}
@@ -44,10 +47,22 @@ def test_every_choice_is_trained_saved_and_loaded(estimator, controller_input, l
     loaded = save_and_load(model, tmp_path / "model.keras")
     assert loaded.config == model.config
     assert_same_weights(model, loaded)
-    scenes = model.infer(images)
-    for name, ours, theirs in zip(scenes._fields, scenes, loaded.infer(images), strict=True):
+    scenes = model(images)
+    for name, ours, theirs in zip(scenes._fields, scenes, loaded(images), strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=name)
     np.testing.assert_array_equal(model.count(tf.constant(images)), scenes.count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+def test_a_strategy_trains_the_same_model(controller, make_model):
+    images, losses = np.random.default_rng(0).random((8, 9, 8), np.float32), []
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0"])):
+        with strategy.scope():
+            model = make_model(**SMALL, controller=controller)
+            model.compile(learning_rate=1e-2, jit_compile=True)
+        losses.append(model.fit(images, COUNTS % 3, batch_size=4, epochs=2, verbose=0, shuffle=False).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 @pytest.fixture
@@ -56,7 +71,7 @@ def one_batch(tiny_images):
 
 
 def test_a_single_step_has_no_latents_before_it(make_model, one_batch):
-    model, untrained = (make_model(max_steps=1, controller_input="latents") for _ in range(2))
+    model, untrained = (make_model(max_steps=1, controller="latents") for _ in range(2))
     train(model, one_batch, 1)
     assert differ(model, untrained)
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fitting import COUNTS, STEPWISE, assert_same_weights
+from fitting import COUNTS, STEPWISE, assert_same_scenes, assert_same_weights
 
 from air.errors import DataError
 from air.model.air_model import AIRModel
@@ -51,9 +51,14 @@ def test_every_way_understands_every_form(way, tiny_model, grey):
     expected = tiny_model.infer(grey)
     forms = ("int64", "channel") if "predict" in way else FORMS  # it traces a graph for each
     for name in forms:
-        scenes = WAYS[way](tiny_model, FORMS[name](grey))
-        np.testing.assert_array_equal(scenes.count, expected.count, err_msg=name)
-        np.testing.assert_allclose(scenes.z_what, expected.z_what, atol=1e-4, err_msg=name)
+        assert_same_scenes(WAYS[way](tiny_model, FORMS[name](grey)), expected, atol=1e-4)
+
+
+def test_a_convolutional_controller_understands_every_form(tiny_cells, grey):
+    expected = tiny_cells(grey)
+    for form in FORMS.values():
+        assert_same_scenes(tiny_cells(form(grey)), expected, atol=1e-4)
+    assert_same_scenes(tiny_cells.predict(grey[..., None], batch_size=3, verbose=0), expected, atol=1e-4)
 
 
 WAYS_OF_TRAINING = {
@@ -138,9 +143,13 @@ def test_sample_weights_weigh_scenes(make_model, tiny_images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("estimator", ["concrete", "nvil", "enumerated"])
-def test_a_last_batch_may_be_smaller(estimator, make_model, tiny_images):
-    model = make_model(estimator=estimator, baseline_units=(4,), refinement="linear(0, 1, steps=2, start=1)")
+@pytest.mark.parametrize(
+    ("estimator", "controller"),
+    [("concrete", "convolutional"), ("concrete", "canvas"), ("nvil", "convolutional"), ("enumerated", "convolutional")],
+)
+def test_a_last_batch_may_be_smaller(estimator, controller, make_model, tiny_images):
+    changes = {"baseline_units": (4,), "refinement": "linear(0, 1, steps=2, start=1)"}
+    model = make_model(estimator=estimator, controller=controller, **changes)
     model.compile(learning_rate=1e-3, jit_compile=True)
     history = model.fit(tiny_images, COUNTS, batch_size=5, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -162,29 +171,30 @@ def test_optimisers_by_name_and_scaled_losses(make_model, tiny_images):
     assert_same_weights(plain, scaled, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
 @pytest.mark.parametrize(
     "policy", ["mixed_float16", *(pytest.param(name, marks=SLOW) for name in ("mixed_bfloat16", "float64"))]
 )
-def test_other_policies_leave_it_in_float32(policy, make_model, tiny_model, tiny_images):
-    expected = make_model().infer(tiny_images)
+def test_other_policies_leave_it_in_float32(policy, controller, make_model, tiny_images):
+    expected = make_model(controller=controller)(tiny_images)
     keras.config.set_dtype_policy(policy)
     try:
-        model = make_model()
+        model = make_model(controller=controller)
         model.compile(**STEPWISE)
         assert keras.config.dtype_policy().name == policy
-        np.testing.assert_allclose(model.infer(tiny_images).z_what, expected.z_what, rtol=1e-6)
+        np.testing.assert_allclose(model(tiny_images).z_what, expected.z_what, rtol=1e-6)
         assert np.isfinite(model.train_on_batch(tiny_images, COUNTS)).all()
     finally:
         keras.config.set_dtype_policy("float32")
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
 
 
-def test_the_summary_counts_weights(tiny_model):
+def test_the_summary_counts_weights(either_model):
     lines = []
-    tiny_model.summary(print_fn=lines.append)
+    either_model.summary(print_fn=lines.append)
     text = "\n".join(lines)
     assert "controller" in text
-    assert f"{tiny_model.count_params():,}" in text
+    assert f"{either_model.count_params():,}" in text
     assert "unbuilt" not in text
     assert "(None, 3, 8, 6)" in text  # what the decoder returns
 
@@ -200,15 +210,15 @@ def test_importing_air_registers_its_classes(first, make_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_exported_models_count_the_same(tiny_model, tiny_images, tmp_path):
-    model = AIRModel.from_config(tiny_model.get_config())
-    model.set_weights(tiny_model.get_weights())
-    expected = tiny_model.infer(tiny_images)
+def test_exported_models_count_the_same(either_model, tiny_images, tmp_path):
+    model = AIRModel.from_config(either_model.get_config())
+    model.set_weights(either_model.get_weights())
+    expected = either_model.infer(tiny_images)
     model.export(tmp_path / "saved", verbose=False)  # without a call before
     saved = tf.saved_model.load(tmp_path / "saved")
     served = saved.serve(tf.constant(tiny_images))
     np.testing.assert_array_equal(served.count, expected.count)
-    np.testing.assert_allclose(served.z_what, expected.z_what, atol=1e-5)
+    np.testing.assert_allclose(served.reconstruction, expected.reconstruction, atol=1e-5)
     content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert()
     run = tf.lite.Interpreter(model_content=content).get_signature_runner("serving_default")
     (name,) = run.get_input_details()

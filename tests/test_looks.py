@@ -11,6 +11,7 @@ from air.model.distributions import gaussian
 from air.model.inference import Attention, InferenceNetwork
 from air.model.networks import Posterior
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
 SEED = tf.constant([1, 2])
 SIZE, WINDOW = (20, 24), (8, 6)
 SURE = 50.0  # log-odds
@@ -18,15 +19,7 @@ APART = np.array([[[0.2, -0.6, -0.6], [0.25, 0.1, 0.5], [0.2, 0.7, -0.3]]], np.f
 OVERLAPPING = np.array([[[0.4, -0.2, -0.1], [0.45, 0.1, 0.2], [0.3, 0.2, -0.3]]], np.float32)
 # What the objects look like: so dim that three never exceed 1.
 WINDOWS = np.random.default_rng(0).uniform(0.05, 0.3, (1, 3, *WINDOW)).astype(np.float32)
-INPUTS = pytest.mark.parametrize("controller_input", ["canvas", "latents", "residual"])
-
-
-@pytest.fixture(autouse=True)
-def uncompiled():
-    """Run eagerly: compiling takes longer than small batches do."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+LSTMS = pytest.mark.parametrize("controller", ["canvas", "latents", "residual"])
 
 
 def objects_at(z_where):
@@ -97,7 +90,7 @@ def test_a_window_shows_its_object_without_the_others(seed, tiny_config):
     objects = objects_at(OVERLAPPING)
     images = tf.constant(objects.sum(axis=1))
     parts = network(tiny_config, OVERLAPPING, decode_truth)
-    first, second = (parts.attend(images, seed, looks=looks) for looks in (1, 2))
+    first, second = (parts.attend(images, seed, 3, looks=looks) for looks in (1, 2))
     alone = transformer.crop(tf.constant(objects), second.z_where, WINDOW).numpy().reshape(1, 3, 48)
     together = transformer.crop(images, first.z_where, WINDOW).numpy().reshape(1, 3, 48)
     tolerance = 1e-5 if seed is None else 0.02  # the first look is at the means, a thousandth away
@@ -111,14 +104,14 @@ def test_a_window_shows_its_object_without_the_others(seed, tiny_config):
 def test_objects_that_keep_apart_look_the_same_again(z_where, same, tiny_config):
     images = tf.constant(objects_at(z_where).sum(axis=1))
     parts = network(tiny_config, z_where, decode_glimpse)
-    first, second = (parts.attend(images, None, looks=looks).z_what for looks in (1, 2))
+    first, second = (parts.attend(images, None, 3, looks=looks).z_what for looks in (1, 2))
     difference = np.abs(first - second).max()
     assert difference < 1e-5 if same else difference > 0.1
 
 
-@INPUTS
-def test_black_windows_explain_nothing(controller_input, make_model, tiny_images):
-    model = make_model(controller_input=controller_input, refinement=1.0)
+@LSTMS
+def test_black_windows_explain_nothing(controller, make_model, tiny_images):
+    model = make_model(controller=controller, refinement=1.0)
     set_bias(model.refiner.correction, [0.2, 0.1, -0.1, 0.1, 0.1, 0.1])
     set_bias(model.decoder.logits, -200.0)
     first, second = (model.attend(tf.constant(tiny_images), None, looks=looks) for looks in (1, 2))
@@ -141,9 +134,9 @@ def bright(make_model):
     return make
 
 
-@INPUTS
-def test_inference_looks_twice_by_default(controller_input, bright, tiny_images):
-    once, twice = (bright(controller_input=controller_input, **changes) for changes in ({"looks": 1}, {}))
+@LSTMS
+def test_inference_looks_twice_by_default(controller, bright, tiny_images):
+    once, twice = (bright(controller=controller, **changes) for changes in ({"looks": 1}, {}))
     first, second = once.infer(tiny_images), twice.infer(tiny_images)
     assert np.abs(first.z_what - second.z_what).max() > 0.1
     assert np.abs(first.decoded_windows - second.decoded_windows).max() > 0.01

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from fitting import assert_same_scenes
 from scipy import stats
 from scipy.special import expit, logit
 
@@ -9,21 +11,17 @@ from air.errors import DataError
 from air.model import presence
 from air.model.air_model import AIRModel, Scenes
 
+CONTROLLERS = pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+
 
 @pytest.fixture(scope="module")
-def scenes(tiny_model, tiny_images):
-    answer = tiny_model.infer(tiny_images)
+def scenes(either_model, tiny_images):
+    answer = either_model.infer(tiny_images)
     assert len(set(answer.count.tolist())) > 1  # or the tests below would say little
     return answer
 
 
-def assert_same(left, right, atol=1e-5):
-    for name, a, b in zip(Scenes._fields, left, right, strict=True):
-        np.testing.assert_allclose(a, b, atol=atol, err_msg=name)
-
-
 STEPS = {"presence": (), "scale": (), "shift": (2,), "attention_boxes": (4,), "z_what": (4,), "decoded_windows": (8, 6)}
-STEPS["objects"] = (20, 24)
 SHAPES = {"count": (8,), "reconstruction": (8, 20, 24), **{name: (8, 3, *shape) for name, shape in STEPS.items()}}
 
 
@@ -33,6 +31,7 @@ def test_shapes_types_and_ranges(scenes):
         assert array.shape == SHAPES[name], name
         assert array.dtype == (np.int32 if name == "count" else np.float32), name
         assert np.isfinite(array).all(), name
+    assert (scenes.objects.shape, scenes.objects.dtype) == ((8, 3, 20, 24), np.float32)
     for name in ("presence", "scale", "decoded_windows", "objects", "reconstruction"):
         assert getattr(scenes, name).min() >= 0, name
         assert getattr(scenes, name).max() <= 1 + 1e-6, name
@@ -40,55 +39,66 @@ def test_shapes_types_and_ranges(scenes):
     assert set(scenes.count) <= {0, 1, 2, 3}
 
 
-def assert_consistent(scenes, canvas_size=(20, 24)):
+def assert_consistent(scenes, canvas_size=(20, 24), window_size=(8, 6)):
     height, width = canvas_size
+    pixel = scenes.scale * max(canvas_size) / max(window_size)
     steps = np.arange(scenes.presence.shape[1])
     absent = steps >= scenes.count[:, None]
     assert (scenes.objects[absent] == 0).all()
     assert (scenes.objects[~absent].sum(axis=(1, 2)) > 0).all()
     np.testing.assert_allclose(scenes.reconstruction, scenes.objects.sum(axis=1).clip(0, 1), atol=1e-6)
     x, y, w, h = np.moveaxis(scenes.attention_boxes, -1, 0)
-    np.testing.assert_allclose(w, scenes.scale * width, rtol=1e-5)
-    np.testing.assert_allclose(h, scenes.scale * height, rtol=1e-5)
+    np.testing.assert_allclose(w, pixel * window_size[1], rtol=1e-5)
+    np.testing.assert_allclose(h, pixel * window_size[0], rtol=1e-5)
     np.testing.assert_allclose((x + w / 2) / width * 2 - 1, scenes.shift[..., 0], atol=1e-5)
     np.testing.assert_allclose((y + h / 2) / height * 2 - 1, scenes.shift[..., 1], atol=1e-5)
 
 
-def test_consistency(scenes, tiny_model, tiny_images):
+def test_consistency(scenes, either_model, tiny_images):
     assert_consistent(scenes)
-    probability = expit(tiny_model.controller(tiny_images).presence_logits.numpy())
+    assert_consistent(either_model.infer(tiny_images, sample=True, seed=5))
+
+
+def test_an_lstm_decides_at_a_single_look(tiny_model, tiny_images):
+    scenes, posterior = tiny_model.infer(tiny_images), tiny_model.controller(tiny_images)
+    probability, where = expit(posterior.presence_logits.numpy()), posterior.where
     np.testing.assert_allclose(scenes.presence, np.cumprod(probability, axis=1), rtol=1e-5)
     leading = [next((t for t, p in enumerate(row) if p <= 0.5), len(row)) for row in probability]
     assert scenes.count.tolist() == leading
-    assert_consistent(tiny_model.infer(tiny_images, sample=True, seed=5))
-
-
-def test_calling_the_model_infers_posterior_means(scenes, tiny_model, tiny_images):
-    where = tiny_model.controller(tiny_images).where
     np.testing.assert_allclose(scenes.scale, expit(where["scale"].loc.numpy()[..., 0]), rtol=1e-4)
     np.testing.assert_allclose(scenes.shift, np.tanh(where["shift"].loc), atol=1e-5)
+
+
+def test_calling_the_model_infers_posterior_means(scenes, either_model, tiny_images):
     for training in (False, True):
-        assert_same(tiny_model(tiny_images, training=training), scenes)
-    assert tiny_model.count(tiny_images).numpy().tolist() == scenes.count.tolist()
+        assert_same_scenes(either_model(tiny_images, training=training), scenes)
+    assert either_model.count(tiny_images).numpy().tolist() == scenes.count.tolist()
 
 
-def test_bytes_and_floats_are_the_same_picture(tiny_model, tiny_images):
+def test_objects_of_tensors_are_tensors(scenes, either_model, tiny_images):
+    objects = either_model(tiny_images).objects
+    assert tf.is_tensor(objects)
+    np.testing.assert_allclose(objects, scenes.objects, atol=1e-5)
+
+
+def test_bytes_and_floats_are_the_same_picture(either_model, tiny_images):
     images = np.round(tiny_images * 255).astype(np.uint8)
     assert images.max() > 100
-    scenes = tiny_model.infer(images)
+    scenes = either_model.infer(images)
     for dtype in (np.float16, np.float32, np.float64):
-        assert_same(tiny_model.infer((images / 255).astype(dtype)), scenes, atol=1e-5 if dtype != np.float16 else 0.02)
-    assert_same(tiny_model.infer((images / 255).tolist()), scenes)
+        assert_same_scenes(either_model.infer((images / 255).astype(dtype)), scenes, atol=1e-5 if dtype != np.float16 else 0.02)
+    assert_same_scenes(either_model.infer((images / 255).tolist()), scenes)
 
 
-def test_neither_batch_size_nor_order_matters(scenes, tiny_model, tiny_images):
+def test_neither_batch_size_nor_order_matters(scenes, either_model, tiny_images):
     for size in (1, 3, 100):
-        assert_same(tiny_model.infer(tiny_images, batch_size=size), scenes)
-    assert_same(tiny_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
+        assert_same_scenes(either_model.infer(tiny_images, batch_size=size), scenes)
+    assert_same_scenes(either_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
 
 
-def test_no_scenes(make_model):
-    model = make_model(cnn_filters=(4,), cnn_kernels=(4,), cnn_strides=(2,), cnn_pools=(1,))
+@CONTROLLERS
+def test_no_scenes(controller, make_model, uncompiled):
+    model = make_model(controller=controller, cnn_filters=(4,), cnn_kernels=(4,), cnn_strides=(2,), cnn_pools=(1,))
     scenes = model.infer(np.zeros((0, 20, 24), np.uint8))
     assert [array.shape[0] for array in scenes] == [0] * len(scenes)
 
@@ -132,14 +142,13 @@ def test_impossible_batch_sizes_are_refused(size, tiny_model):
         tiny_model.infer(GOOD, batch_size=size)
 
 
-def test_samples_depend_on_seed_and_batch_only(scenes, tiny_model, tiny_images):
-    first, again, other = (tiny_model.infer(tiny_images, sample=True, seed=seed) for seed in (1, 1, 2))
-    assert_same(first, again, atol=0)
+def test_samples_depend_on_seed_and_batch_only(scenes, either_model, tiny_images):
+    first, again, other = (either_model.infer(tiny_images, sample=True, seed=seed) for seed in (1, 1, 2))
+    assert_same_scenes(first, again, atol=0)
     for name in ("scale", "shift", "z_what", "reconstruction"):
         assert not np.allclose(getattr(first, name), getattr(other, name), atol=1e-3), name
         assert not np.allclose(getattr(first, name), getattr(scenes, name), atol=1e-3), name
-    np.testing.assert_allclose(first.presence, scenes.presence, atol=1e-6)
-    twice = tiny_model.infer(np.stack([tiny_images[1]] * 2), sample=True, batch_size=1)
+    twice = either_model.infer(np.stack([tiny_images[1]] * 2), sample=True, batch_size=1)
     assert np.abs(twice.scale[0] - twice.scale[1]).max() > 1e-4
 
 
@@ -148,6 +157,7 @@ def test_samples_follow_the_posterior(tiny_model, tiny_images):
     images = np.repeat(tiny_images[3:4], number, axis=0)
     scenes = tiny_model.infer(images, sample=True, seed=3, batch_size=number)
     where = tiny_model.controller(images[:1]).where
+    np.testing.assert_allclose(scenes.presence[0], tiny_model.infer(images[:1]).presence[0], atol=1e-6)
     draws = {"scale": logit(scenes.scale.astype(np.float64)), "shift": np.arctanh(scenes.shift.astype(np.float64))}
     for name, values in draws.items():
         mean, std = where[name].loc.numpy().ravel(), where[name].scale.numpy().ravel()
@@ -162,8 +172,8 @@ def test_samples_follow_the_posterior(tiny_model, tiny_images):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_generated_scenes(count, tiny_model):
-    images, scenes = tiny_model.generate(5, count=count, seed=1)
+def test_generated_scenes(count, either_model):
+    images, scenes = either_model.generate(5, count=count, seed=1)
     assert (images.shape, images.dtype, scenes.count.dtype) == ((5, 20, 24), np.float32, np.int32)
     assert images.min() >= 0
     assert images.max() <= 1
@@ -174,10 +184,10 @@ def test_generated_scenes(count, tiny_model):
     assert_consistent(scenes)
 
 
-def test_generation_depends_on_the_seed_only(tiny_model):
+def test_generation_depends_on_the_seed_only(either_model):
     for count in (None, 2):
-        first, again, other = (tiny_model.generate(6, count=count, seed=seed)[1] for seed in (4, 4, 5))
-        assert_same(first, again, atol=0)
+        first, again, other = (either_model.generate(6, count=count, seed=seed)[1] for seed in (4, 4, 5))
+        assert_same_scenes(first, again, atol=0)
         assert np.abs(other.scale - first.scale).max() > 1e-3
 
 
@@ -225,9 +235,11 @@ def test_a_model_is_made_from_a_dictionary(tiny_config):
     assert AIRModel.from_config(model.get_config()).get_config() == model.get_config()
 
 
-def test_draws_of_a_model_with_other_sizes(make_model):
-    model = make_model(max_steps=1, canvas_size=(9, 31), window_size=(5, 4), head_units=(), encoder_units=(), decoder_units=(),
-                       cnn_filters=(2,), cnn_kernels=(3,), cnn_strides=(2,), cnn_pools=(2,))  # fmt: skip
+@CONTROLLERS
+def test_draws_of_a_model_with_other_sizes(controller, make_model, uncompiled):
+    cnn = {"cnn_filters": (2,), "cnn_kernels": (3,), "cnn_strides": (2,), "cnn_pools": (2,)}
+    mlps = {"head_units": (), "encoder_units": (), "decoder_units": ()}
+    model = make_model(controller=controller, max_steps=1, canvas_size=(9, 31), window_size=(5, 4), **cnn, **mlps)
     scenes = model.infer(np.random.default_rng(0).random((2, 9, 31)), sample=True)
     assert scenes.objects.shape == (2, 1, 9, 31)
-    assert_consistent(scenes, (9, 31))
+    assert_consistent(scenes, (9, 31), (5, 4))

@@ -7,6 +7,8 @@ from scipy import stats
 from scipy.ndimage import map_coordinates
 from scipy.special import expit, logit
 
+from air.model.cells import CellController
+
 KL_WEIGHTS = {"z_pres": 0.7, "scale": 1.3, "shift": 1.0, "z_what": 0.4}  # at step 5
 PRIORS = {"scale": (-0.5, 0.3), "shift": (0.1, 0.8), "z_what": (-0.2, 1.5)}  # mean and variance
 PRIOR_LOG_ODDS = np.log(10 * 0.1 ** (5 / 5))
@@ -54,12 +56,10 @@ def gaussian_kl(mean, std, prior_mean, prior_variance):
     return 0.5 * terms.sum(axis=-1)
 
 
-def sample(picture, centre_x, centre_y, half_width, size):
-    """Sample a picture bilinearly at `size` points that fill a rectangle, in units where the picture is [-1, 1]."""
-    rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in size)
-    rows, columns = half_width * rows + centre_y, half_width * columns + centre_x
-    height, width = picture.shape
-    grid = np.meshgrid((rows + 1) / 2 * height - 0.5, (columns + 1) / 2 * width - 0.5, indexing="ij")
+def sample(picture, centre_x, centre_y, pixel, size):
+    """Sample a picture bilinearly at `size` points around a centre, `pixel` apart, all in pixels of the picture."""
+    rows, columns = (pixel * (np.arange(n) - (n - 1) / 2) for n in size)
+    grid = np.meshgrid(rows + centre_y - 0.5, columns + centre_x - 0.5, indexing="ij")
     return map_coordinates(np.asarray(picture, np.float64), grid, order=1, mode="grid-constant")
 
 
@@ -70,22 +70,23 @@ def mlp(x, layer):
     return x @ kernel + bias
 
 
-def infer(model, images, z_where):
-    """Infer what does not depend on the estimator, for windows at given places, in float64.
+def infer(model, images, attention):
+    """Infer what does not depend on the estimator, for windows where the controller puts them, in float64.
 
     Returns the probability of presence if all steps before are present, [batch, steps]; the KLs of scale, shift and z_what,
     [batch, steps] each; and every object on a canvas of its own, [batch, steps, height, width].
     """
-    posterior, where = model.controller(images), z_where.numpy().astype(np.float64)
-    logits = posterior.presence_logits.numpy().astype(np.float64)
-    kl = {name: gaussian_kl(q.loc, q.scale, *PRIORS[name]) for name, q in posterior.where.items()}
+    where, logits = (x.numpy().astype(np.float64) for x in (attention.z_where, attention.presence_logits))
+    posterior = {name: attention.posterior[name] for name in ("scale", "shift")}
+    kl = {name: gaussian_kl(q.loc, q.scale, *PRIORS[name]) for name, q in posterior.items()}
     kl["z_what"], objects = np.zeros(logits.shape), np.zeros((*logits.shape, 20, 24))
     for b, t in np.ndindex(logits.shape):
-        s, x, y = where[b, t]
-        mean = mlp(sample(images[b], x, y, s, (8, 6)).ravel(), model.encoder)[:4]
+        x, y = (where[b, t, 1:] + 1) / 2 * [24, 20]
+        pixel = where[b, t, 0] * 24 / 8
+        mean = mlp(sample(images[b], x, y, pixel, (8, 6)).ravel(), model.encoder)[:4]
         kl["z_what"][b, t] = gaussian_kl(mean, np.full(4, np.exp(-6)), *PRIORS["z_what"])
         window = expit(mlp(mean, model.decoder).reshape(8, 6))
-        objects[b, t] = sample(window, -x / s, -y / s, 1 / s, (20, 24))
+        objects[b, t] = sample(window, 3 + (12 - x) / pixel, 4 + (10 - y) / pixel, 1 / pixel, (20, 24))
     return expit(logits), kl, objects
 
 
@@ -137,11 +138,12 @@ TERMS = {"concrete": concrete_terms, "nvil": nvil_terms, "enumerated": enumerate
 
 @pytest.mark.parametrize("likelihood", ["cross_entropy", "normal"])
 @pytest.mark.parametrize("estimator", TERMS)
-def test_the_loss_is_the_negative_elbo_of_the_paper(estimator, likelihood, make_annealed, tiny_images):
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+def test_the_loss_is_the_negative_elbo_of_the_paper(controller, estimator, likelihood, make_annealed, tiny_images):
     changes = {"likelihood": likelihood, "likelihood_std": "linear(0.5, 0.3, steps=10)", "baseline_units": (5,)}
-    model = make_annealed(estimator=estimator, **changes)
+    model = make_annealed(controller=controller, estimator=estimator, **changes)
     losses, estimate, attention = model.objective(tf.constant(tiny_images), SEED)
-    p, kl, objects = infer(model, tiny_images, attention.z_where)
+    p, kl, objects = infer(model, tiny_images, attention)
 
     def reconstruct(weights):
         return reconstruction_of(likelihood, tiny_images, np.einsum("bt,bthw->bhw", weights, objects))
@@ -173,11 +175,12 @@ def test_decoder_noise(make_model, tiny_images):
         assert np.abs(losses.reconstruction - other.reconstruction).max() > 1
 
 
-def test_the_objective_looks_once(make_model, tiny_images):
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+def test_the_objective_looks_once(controller, make_model, tiny_images):
     """In training and validation, no matter how often inference looks."""
-    once, twice = (make_model(looks=looks, decoder_bias=0.0) for looks in (1, 2))
+    once, twice = (make_model(controller=controller, looks=looks, decoder_bias=0.0) for looks in (1, 2))
     twice.set_weights(once.get_weights())
-    assert np.abs(twice.infer(tiny_images).z_what - once.infer(tiny_images).z_what).max() > 0.01
+    assert np.abs(twice(tiny_images).z_what - once(tiny_images).z_what).max() > 0.01
     for training in (True, False):
         losses = [model.objective(tf.constant(tiny_images), SEED, training)[0].total for model in (once, twice)]
         np.testing.assert_array_equal(*losses)
@@ -186,38 +189,61 @@ def test_the_objective_looks_once(make_model, tiny_images):
 # Its gradients
 
 
-OTHER_WAYS = {
+LATENTS = {
     "estimator": "enumerated",
-    "controller_input": "latents",
+    "controller": "latents",
     "refiner_units": (6,),
     "refinement": "linear(0, 1, steps=10)",
     "likelihood": "normal",
     "window_size": (5, 4),  # fewer kinks between pixels
 }
+CELLS = {"controller": "convolutional", "refiner_units": (), "max_steps": 1}  # no gradient passes from step to step
+HEADS = ("scale_mean", "scale_log_variance", "shift_mean", "shift_log_variance", "presence")
+LSTM = ("input_gates", "recurrent_gates", *HEADS, "encoder", "decoder")
+SMOOTH = {  # with the parts whose gradients are large enough to be seen
+    "concrete": ({"refiner_units": ()}, LSTM),
+    "enumerated, latents, refiner, normal": (LATENTS, (*LSTM, "latent_gates", "refiner")),
+    "convolutional": (CELLS, ("convolution_0", "convolution_1", "from_canvas", "presence", "where", "encoder", "decoder")),
+}
 
 
-@pytest.fixture(params=[{"refiner_units": ()}, OTHER_WAYS], ids=["concrete", "enumerated, latents, refiner, normal"])
+def move_posterior(controller):
+    """Make windows large, narrow posteriors, and objects likely."""
+    biases = {"scale_mean": 4, "scale_log_variance": -4, "shift_log_variance": -5, "presence": 1.5}
+    if isinstance(controller, CellController):
+        controller.where.bias.assign_add([0, 0, 4, -1, -1, -1])
+        controller.presence.bias.assign_add([1.5])
+        for layer in (*controller.convolutions, controller.from_canvas):  # whose ReLUs see every brightness
+            layer.bias.assign_add(np.ones(layer.bias.shape))
+    else:
+        for head, value in biases.items():
+            variable = controller.heads[head].layers[-1].bias
+            variable.assign_add(np.full(variable.shape, value))
+
+
+@pytest.fixture(params=SMOOTH)
 def smooth_model(request, model, make_model):
-    """A model whose loss has few kinks nearby.
+    """A model whose loss has few kinks nearby, and the parts to check.
 
     The canvas stays away from 0 and 1, where its logarithm bends sharply, because windows are dim and cover it; no ReLU is at
     its kink, as all are for a black picture before training.
     """
-    smooth = make_model(**{**model.config.to_dict(), "decoder_bias": -3.0, **request.param})
+    changes, parts = SMOOTH[request.param]
+    # A window of the canvas' proportions covers it.
+    smooth = make_model(**{**model.config.to_dict(), "decoder_bias": -3.0, "window_size": (5, 6), **changes})
     rng = np.random.default_rng(0)
     for variable in smooth.trainable_variables:
         if variable.path.endswith("bias"):
             variable.assign_add(rng.normal(0, 0.2, variable.shape))
-    for head, bias in {"scale_mean": 4, "scale_log_variance": -4, "shift_log_variance": -5, "presence": 1.5}.items():
-        variable = smooth.controller.heads[head].layers[-1].bias
-        variable.assign_add(np.full(variable.shape, bias))
+    move_posterior(smooth.controller)
     smooth.step.assign(5)
-    return smooth
+    return smooth, parts
 
 
 def test_gradients_agree_with_finite_differences(smooth_model, tiny_images):
     """Along the gradient of each weight array, and along random directions that mix all of them."""
-    model, variables, images = smooth_model, smooth_model.trainable_variables, tf.constant(0.1 + 0.6 * tiny_images)
+    model, parts = smooth_model
+    variables, images = model.trainable_variables, tf.constant(0.1 + 0.6 * tiny_images)
     total = tf.function(lambda: model.objective(images, SEED)[0].total)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(total())
@@ -241,9 +267,7 @@ def test_gradients_agree_with_finite_differences(smooth_model, tiny_images):
         if difference(direction, 0.02 / norm) != pytest.approx(norm, rel=0.01):  # a kink may lie within this reach
             assert difference(direction, 0.005 / norm) == pytest.approx(norm, rel=0.01), variable.path
         checked.append(variable.path)
-    heads = ("scale_mean", "scale_log_variance", "shift_mean", "shift_log_variance", "presence")
-    chosen = ("latent_gates", "refiner") if model.refiner else ()
-    for part in ("input_gates", "recurrent_gates", *heads, "encoder", "decoder", *chosen):
+    for part in parts:
         assert any(part in path for path in checked), part
     whole, rng = np.sqrt(sum(np.sum(g**2) for g in gradients)), np.random.default_rng(0)
     for _ in range(3):

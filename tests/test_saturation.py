@@ -9,6 +9,7 @@ from fitting import KnownLikelihood, flatten, set_bias
 from scipy.special import expit
 
 from air.model import distributions, generative, presence, transformer
+from air.model.cells import CellController, Explained
 from air.model.distributions import gaussian
 from air.model.estimators import NVIL, Concrete, Enumerated, Proposal
 from air.model.inference import InferenceNetwork
@@ -54,6 +55,10 @@ def test_networks(factor, brightness):
         saturate(layer, factor)
         check(layer, inputs, layer=layer)
     check(lambda z_what: tf.sigmoid(decoder(z_what)), z_what, layer=decoder)
+    cells = CellController((10, 14), cell_size=3, filters=(4, 5), units=6)
+    cells.build((None, 10, 14))
+    saturate(cells, factor)
+    check(lambda canvas: cells(cells.read(canvas), Explained(canvas, 1.0 - canvas)), canvas, layer=cells)
 
 
 def test_log_variances_and_gaussian_kl():
@@ -151,6 +156,11 @@ def test_estimators(make, log_likelihood):
 
 def set_heads(**values):
     def change(model):
+        if isinstance(model.controller, CellController):
+            names = ("shift_mean", "scale_mean", "scale_log_variance", "shift_log_variance")
+            set_bias(model.controller.where, np.repeat([values.get(name, 0.0) for name in names], [2, 1, 1, 2]))
+            set_bias(model.controller.presence, values.get("presence", 0.0))
+            return
         for name, value in values.items():
             set_bias(model.controller.heads[name].layers[-1], value)
 
@@ -188,14 +198,15 @@ WAYS = [(estimator, name) for estimator in ("concrete", "nvil", "enumerated") fo
 CASES = [(name, "concrete", "canvas") for name in SATURATED]
 for case in ("huge weights", "white decoder", "certain presence", "certain absence"):
     CASES += [(case, "nvil", "latents"), (case, "enumerated", "residual")]
+CASES += [(name, ("concrete", "nvil", "enumerated")[i % 3], "convolutional") for i, name in enumerate(SATURATED)]
 CASES += [(list(SATURATED)[-2 + i % 2], *way) for i, way in enumerate(WAYS) if way != ("concrete", "canvas")]
 
 
-@pytest.mark.parametrize(("name", "estimator", "controller_input"), CASES)
-def test_whole_models(name, estimator, controller_input, make_model, tiny_images):
+@pytest.mark.parametrize(("name", "estimator", "controller"), CASES)
+def test_whole_models(name, estimator, controller, make_model, tiny_images):
     likelihood = "cross_entropy" if estimator == "concrete" else "normal"
     refiner = {"refiner_units": (4,) if "refined" in name else (), "refinement": 1.0}
-    ways = {"estimator": estimator, "controller_input": controller_input, "likelihood": likelihood}
+    ways = {"estimator": estimator, "controller": controller, "likelihood": likelihood}
     model = make_model(**ways, **refiner, temperature=0.1)
     SATURATED[name](model)
     black_and_white = np.stack([np.zeros((20, 24), np.float32), np.ones((20, 24), np.float32)])

@@ -28,6 +28,7 @@ def localise(detected, true, confidence=None):
 def test_counts():
     result = scores.count_accuracy([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 3, 1])
     assert result["accuracy"] == pytest.approx(4 / 7)
+    assert result["absolute_error"] == pytest.approx(3 / 7)
     assert result["by_count"] == pytest.approx({"0": 0.5, "1": 1.0, "2": 1 / 3})
     assert result["confusion"] == [[1, 1, 0, 0], [0, 2, 0, 0], [0, 1, 1, 1]]
     # Newcombe (1998), table I: 81 of 263 has the Wilson interval 0.2553 to 0.3662.
@@ -103,11 +104,6 @@ def test_interpolation_never_lowers_the_average_precision(seed):
     hits[0] = True
     ours = scores.average_precision(confidence, hits, hits.sum())
     assert average_precision_score(hits, confidence) - 1e-9 <= ours <= 1
-
-
-def test_segments_are_those_of_the_brightest_object():
-    objects = np.array([[[[0.5, 0.1], [0, 0]], [[0.4, 0.2], [0, 0.3]]]])
-    assert scores.segment(objects).tolist() == [[[1, 2], [0, 2]]]
 
 
 def test_foreground_ari():

@@ -21,10 +21,10 @@ def uniform(value):
     return SceneSet(np.full((64, 50, 50), value, np.uint8), np.zeros(64, np.uint8))
 
 
-@pytest.mark.parametrize("setting", ["temperature", "learning rate", "batch of one", "black", "white", "equal scenes"])
+@pytest.mark.parametrize("setting", ["temperature", "learning rate", "batch of one", "black", "white", "equal scenes", "LSTM"])
 def test_training_stays_finite(few_digits, setting):
     digits = SceneSet.load(few_digits / "data" / "train.npz")
-    model = {"temperature": {"temperature": 0.1}}.get(setting, {})
+    model = {"temperature": {"temperature": 0.1}, "LSTM": {"controller": "canvas"}}.get(setting, {})
     training = {"learning rate": {"learning_rate": "cosine(3e-2, 5e-4)"}}.get(setting, {})
     scenes = {
         "black": uniform(0),

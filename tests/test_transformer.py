@@ -1,4 +1,4 @@
-"""Crop and render are bilinear sampling, with its gradients, even where a window leaves the canvas."""
+"""Crop and render are bilinear sampling of square pixels, with its gradients, even where a window leaves the canvas."""
 
 import numpy as np
 import pytest
@@ -14,26 +14,29 @@ Z_WHERE = st.tuples(st.floats(0.1, 2.5), st.floats(-2, 2), st.floats(-2, 2))
 PLACES = {"inside": (0.37, 0.21, -0.33), "partly outside": (0.41, 0.93, 0.71), "wholly outside": (0.31, -1.73, 0.2)}
 
 
-def centres(size):
-    """Coordinates of pixel centres in a picture whose outer edges are at -1 and 1."""
-    return -1 + (np.arange(size) + 0.5) * 2 / size
-
-
 def sample(picture, x, y):
-    """Sample a picture at columns of coordinates x and rows of coordinates y, in float64; 0 outside of it."""
-    height, width = picture.shape
-    rows, columns = np.meshgrid((y + 1) / 2 * height - 0.5, (x + 1) / 2 * width - 0.5, indexing="ij")
+    """Sample a picture at columns x and rows y, in pixels from its outer edges, in float64; 0 outside of it."""
+    rows, columns = np.meshgrid(y - 0.5, x - 0.5, indexing="ij")
     return map_coordinates(np.asarray(picture, np.float64), [rows, columns], order=1, mode="grid-constant", cval=0)
 
 
-def reference_crop(canvas, z_where, window_size):
+def locate(z_where, canvas_size, window_size):
+    """Compute the centre (x, y) of a window, and the side of its pixels, in pixels of the canvas."""
     scale, shift_x, shift_y = z_where
-    return sample(canvas, scale * centres(window_size[1]) + shift_x, scale * centres(window_size[0]) + shift_y)
+    centre = (shift_x + 1) * canvas_size[1] / 2, (shift_y + 1) * canvas_size[0] / 2
+    return *centre, scale * max(canvas_size) / max(window_size)
+
+
+def reference_crop(canvas, z_where, window_size):
+    x, y, pixel = locate(z_where, canvas.shape, window_size)
+    rows, columns = (pixel * (np.arange(n) - (n - 1) / 2) for n in window_size)
+    return sample(canvas, x + columns, y + rows)
 
 
 def reference_render(window, z_where, canvas_size):
-    scale, shift_x, shift_y = z_where
-    return sample(window, (centres(canvas_size[1]) - shift_x) / scale, (centres(canvas_size[0]) - shift_y) / scale)
+    x, y, pixel = locate(z_where, canvas_size, window.shape)
+    rows, columns = (np.arange(n) + 0.5 for n in canvas_size)
+    return sample(window, (columns - x) / pixel + window.shape[1] / 2, (rows - y) / pixel + window.shape[0] / 2)
 
 
 REFERENCES = {transformer.crop: reference_crop, transformer.render: reference_render}
@@ -128,26 +131,58 @@ def test_x_points_right_and_y_down():
 
 
 @pytest.mark.parametrize(
-    ("z_where", "box"),
+    ("z_where", "window_size", "box"),
     [
-        ((1, 0, 0), (0, 0, 30, 20)),
-        ((0.5, 0, 0), (7.5, 5, 15, 10)),
-        ((0.5, 0.5, -0.5), (15, 0, 15, 10)),
-        ((0.2, -1, 1), (-3, 18, 6, 4)),
+        ((1, 0, 0), (28, 28), (0, -5, 30, 30)),  # as long as the longer side
+        ((0.5, 0, 0), (28, 28), (7.5, 2.5, 15, 15)),
+        ((0.5, 0.5, -0.5), (28, 28), (15, -2.5, 15, 15)),
+        ((0.2, -1, 1), (28, 28), (-3, 17, 6, 6)),
+        ((0.4, 0, 0), (8, 6), (10.5, 4, 9, 12)),
+        ((0.4, 0, 0), (6, 8), (9, 5.5, 12, 9)),
     ],
 )
-def test_attention_boxes(z_where, box):
-    np.testing.assert_allclose(transformer.attention_boxes(tf.constant([z_where], tf.float32), (20, 30)), [box], atol=1e-5)
+def test_attention_boxes(z_where, window_size, box):
+    answer = transformer.attention_boxes(tf.constant([z_where], tf.float32), (20, 30), window_size)
+    np.testing.assert_allclose(answer, [box], atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
-@given(scale=st.floats(0.2, 0.6), shift_x=st.floats(-0.3, 0.3), shift_y=st.floats(-0.3, 0.3))
-def test_a_window_is_rendered_in_its_attention_box(scale, shift_x, shift_y):
+@given(z_where=Z_WHERE, size=st.integers(4, 24), window_size=st.integers(4, 24))
+def test_a_square_window_has_the_scale_of_a_square_canvas(z_where, size, window_size):
+    """Canvas coordinate = scale * window coordinate + shift, as in the paper."""
+    scale, *shift = z_where
+    np.testing.assert_allclose(transformer.extents(scale, (size, size), (window_size, window_size)), scale, rtol=1e-6)
+    box = transformer.attention_boxes(tf.constant(z_where, tf.float32), (size, size), (window_size, window_size)).numpy()
+    np.testing.assert_allclose(box[:2] / size * 2 - 1, np.subtract(shift, scale), atol=1e-5)
+    np.testing.assert_allclose(box[2:] / size * 2, 2 * scale, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    scale=st.floats(0.2, 0.6), shift_x=st.floats(-0.3, 0.3), shift_y=st.floats(-0.3, 0.3), canvas_size=SIZES, window_size=SIZES
+)
+def test_a_window_is_rendered_in_its_attention_box(scale, shift_x, shift_y, canvas_size, window_size):
+    """Up to half a pixel of the window."""
     z_where = (scale, shift_x, shift_y)
-    rows, columns = np.nonzero(apply(transformer.render, np.ones((32, 32)), z_where, (30, 40)) > 0.999)
-    x, y, width, height = transformer.attention_boxes(tf.constant(z_where), (30, 40)).numpy()
-    found = [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1]
-    np.testing.assert_allclose(found, [x, x + width, y, y + height], rtol=0, atol=1.6)
+    x, y, width, height = transformer.attention_boxes(tf.constant(z_where), canvas_size, window_size).numpy()
+    assert width / height == pytest.approx(window_size[1] / window_size[0], rel=1e-5)
+    pixel = width / window_size[1]
+    rendered = apply(transformer.render, np.ones(window_size), z_where, canvas_size)
+    rows, columns = np.ogrid[: canvas_size[0], : canvas_size[1]]
+    distance = np.maximum(np.abs(columns + 0.5 - x - width / 2) - width / 2, np.abs(rows + 0.5 - y - height / 2) - height / 2)
+    np.testing.assert_allclose(rendered[distance < -0.51 * pixel], 1, atol=1e-5)
+    np.testing.assert_allclose(rendered[distance > 0.51 * pixel], 0, atol=1e-5)
+
+
+def test_pixels_stay_square():
+    """A disc in a wide canvas is cropped as a disc, and rendered as one again."""
+    rows, columns = np.ogrid[:30, :60]
+    canvas = ((columns - 39.5) ** 2 + (rows - 14.5) ** 2 < 100).astype(np.float32)
+    z_where = (24 / 60, 40 / 60 * 2 - 1, 0)
+    window = apply(transformer.crop, canvas, z_where, (24, 24))
+    np.testing.assert_allclose(window, canvas[3:27, 28:52], atol=1e-5)
+    np.testing.assert_array_equal(window > 0.5, window.T > 0.5)
+    np.testing.assert_allclose(apply(transformer.render, window, z_where, (30, 60)), canvas, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)

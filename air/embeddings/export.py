@@ -28,7 +28,7 @@ import numpy as np
 
 from air.config import DEFAULT_DATA
 from air.data import held_out, mnist, multi_mnist
-from air.data.scenes import SceneSet
+from air.data.scenes import SceneSet, read_canvas_size
 from air.embeddings import objects, plots, projector
 from air.embeddings.config import OWN_FILES, EmbeddingsConfig
 from air.errors import DataError
@@ -99,7 +99,8 @@ def export(
     """Write the folder, completely or not at all; `overwrite` replaces one that holds nothing but embeddings.
 
     `run` is a run folder, a folder with `air.keras` or a `.keras` file; `data` a folder or file of scenes, labelled or not (see
-    `air.data.held_out.load`); `mnist_path` the digits that they are made of (see `air.data.mnist.load`).
+    `air.data.held_out.load`), on any canvas that the model takes; `mnist_path` the digits that they are made of (see
+    `air.data.mnist.load`).
 
     Raises:
         UsageError: if the output exists.
@@ -109,6 +110,8 @@ def export(
     model = checkpoints.load(run)
     size = model.config.canvas_size
     multi_mnist.ensure(data, size, mnist_path)
+    if model.config.takes_any_canvas:
+        size = read_canvas_size(multi_mnist.find_scenes(data, "test"))
     scenes, reference = held_out.load(data, size, config.scenes or NO_LIMIT, EvaluationConfig().reference_scenes, None)
     if scenes.labels is not None and scenes.segments is None:
         scenes = held_out.with_segments(scenes, mnist.load(mnist_path))

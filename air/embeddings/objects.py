@@ -47,9 +47,7 @@ def infer(
             pictures = scenes.decoded_windows
         elif picture == "crop":
             z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
-            pictures = transformer.crop(
-                as_float(images[part], model.config.canvas_size), z_where, model.config.window_size
-            ).numpy()
+            pictures = transformer.crop(as_float(images[part], images.shape[1:]), z_where, model.config.window_size).numpy()
         else:
             pictures = np.empty((*scenes.presence.shape, 0, 0))
         latents = (scenes.count, scenes.presence, scenes.scale, scenes.shift, scenes.attention_boxes, scenes.z_what)

@@ -19,8 +19,8 @@ class EvaluationConfig(Config):
     """Test scenes for that bound, at most; it is by far the most expensive number of the report."""
     reference_scenes: CountOrZero = 60000
     """Training scenes whose objects train the classifiers of z_what; 0 skips the classification."""
-    other_scenes: CountOrZero = 2000
-    """Scenes of each kind that training did not show; 0 skips generalisation."""
+    other_scenes: CountOrZero = 1000
+    """Scenes of each kind outside of what training shows, fewer on larger canvases; 0 skips them."""
     pyro_scenes: CountOrZero = 10000
     """Scenes that follow the rules of Pyro's generator; 0 skips them."""
     figures: bool = True
@@ -43,7 +43,7 @@ class SeedsConfig(Config):
     bound_scenes: CountOrZero = 1000
     """Test scenes for the bounds, at most; the first ones of the file. 0 skips the bounds."""
     more_digits_scenes: CountOrZero = 1000
-    """Scenes of three digits to count; 0 skips them."""
+    """Scenes of three digits to count, and of four and of larger canvases if the model takes them; 0 skips them."""
 
     @field_validator("estimators")
     @classmethod

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on held-out scenes like those it was trained on, and on others, and write a report."""
+"""Evaluate a trained model on held-out scenes like those it was trained on, and outside of that box, and write a report."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from air.config import DEFAULT_DATA
 from air.data import held_out, mnist, multi_mnist
 from air.data.scenes import SceneSet
-from air.errors import UsageError
-from air.evaluation import measures, probes, report
+from air.errors import DataError, UsageError
+from air.evaluation import measures, probes, recognition, report
 from air.evaluation.config import EvaluationConfig
+from air.evaluation.recognition import ReferenceSet
 from air.model import bounds
 from air.model.air_model import AIRModel
 from air.support.console import stage
@@ -27,7 +28,8 @@ def evaluate(
     """Evaluate a model, write report.json, report.md and figures/, and return the content of report.json.
 
     The model is a `.keras` file, a folder with `air.keras` or a run folder; `data` is a folder or file of scenes, of which
-    `multi_mnist` is made if missing, from the digits at `mnist_path`. The folder `out` is made, or its report replaced.
+    `multi_mnist` is made if missing, from the digits at `mnist_path`. They have the canvas of training, or any canvas if the
+    model takes it. The folder `out` is made, or its report replaced.
 
     Raises:
         AIRError: if the model, the data or the digits can't be used.
@@ -36,9 +38,9 @@ def evaluate(
     path, out, data = Path(path), Path(out), Path(data)
     config = config or EvaluationConfig()
     model = checkpoints.load(path)
-    size = model.config.canvas_size
-    multi_mnist.ensure(data, size, mnist_path)
+    multi_mnist.ensure(data, model.config.canvas_size, mnist_path)
     digits = mnist.load(mnist_path)
+    size = _canvas_size(data) if model.config.takes_any_canvas else model.config.canvas_size
     test, training = held_out.load(data, size, config.scenes, config.reference_scenes, digits)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -52,8 +54,7 @@ def evaluate(
         "generalisation": evaluator.generalisation(digits) if config.other_scenes else {},
     }
     if config.pyro_scenes:
-        pyro = held_out.pyro_scenes(config.pyro_scenes, size, digits)
-        result["pyro"] = evaluator.measure_kind(pyro, config.importance_scenes)
+        result["pyro"] = evaluator.pyro(digits)
     result["versions"] = run_folder.versions()
     if config.figures:
         with stage("Figures", 0):
@@ -85,27 +86,62 @@ class Evaluator(NamedTuple):
                 importance = model.importance_samples(images, config.samples, config.seed, advance)
         with stage(f"Measuring {title}", 0):
             measured = measures.measure(scenes, found, self.reference, config.seed)
-            priors = bounds.count_priors(model.count_frequencies().numpy())
+            priors = bounds.count_priors(model.count_prior_on(scenes.canvas_size))
             measured["bounds"] = measures.summarise_bounds(elbo, importance, priors)
         return found, measured
 
-    def measure_kind(self, kind: held_out.SceneKind, importance_scenes: int = 0) -> dict[str, Any]:
-        """Make and measure scenes of another kind; state the reason if the canvas is too small for them."""
+    def pyro(self, digits: mnist.MNIST) -> dict[str, Any]:
+        """Measure scenes by the rules of Pyro's generator; state the reason if the canvas is too small for them."""
+        kind = held_out.pyro_scenes(self.config.pyro_scenes, self.model.config.canvas_size, digits)
         try:
             scenes = kind.make()
         except UsageError as error:
             return {"title": kind.title, "not_possible": str(error)}
-        steps = self.model.config.max_steps + kind.more_steps
-        evaluator = self._replace(model=measures.with_steps(self.model, steps)) if kind.more_steps else self
-        return {"title": kind.title, **evaluator.measure(scenes, kind.title, importance_scenes)[1]}
+        return {"title": kind.title, **self.measure(scenes, kind.title, self.config.importance_scenes)[1]}
 
     def generalisation(self, digits: mnist.MNIST) -> dict[str, Any]:
-        """Measure all kinds of scenes that are unlike the training scenes."""
-        height, width = size = self.model.config.canvas_size
-        kinds = held_out.generalisation(self.config.other_scenes, size, digits, self.model.config.max_steps)
-        reason = f"this controller sees canvases of {height}x{width} pixels only"  # flattened by a layer of that size
-        measured = {kind.name: self.measure_kind(kind) for kind in kinds}
-        return measured | {"larger_canvas": {"title": "larger canvas", "not_possible": reason}}
+        """Measure, briefly, all kinds of scenes that are unlike the training scenes."""
+        c = self.model.config
+        kinds = held_out.generalisation(self.config.other_scenes, c.canvas_size, digits, c.max_steps, c.takes_any_canvas)
+        objects = self.reference
+        names = ReferenceSet.first(*objects, recognition.fingerprint(self.model)) if objects and len(objects.labels) else None
+        measured = {kind.name: self.measure_kind(kind, names) for kind in kinds}
+        if not c.takes_any_canvas:
+            reason = f"this controller sees canvases of {c.canvas_size[0]}x{c.canvas_size[1]} pixels only"
+            measured["larger_canvas"] = {"title": "larger canvas", "not_possible": reason}
+        return measured
+
+    def measure_kind(self, kind: held_out.SceneKind, names: ReferenceSet | None) -> dict[str, Any]:
+        """Make and measure scenes of a kind, those with objects of other sizes also by `any_size` if the model offers it.
+
+        A reason is stated instead if the canvas has no room for the digits or for the model's window.
+        """
+        c = self.model.config
+        model = measures.with_steps(self.model, c.max_steps + kind.more_steps) if kind.more_steps else self.model
+        try:
+            scenes = kind.make()
+            steps = measures.enough_steps(c, scenes.canvas_size)
+            with stage(kind.title, len(scenes)) as advance:
+                found = measures.observe(model, scenes.images, advance, steps)
+        except (UsageError, DataError) as error:
+            return {"title": kind.title, "not_possible": str(error)}
+        measured = {"title": kind.title, **measures.measure_briefly(scenes, found, names)}
+        if c.takes_any_canvas and _varies_in_size(kind):
+            with stage(f"{kind.title}, any size", len(scenes)) as advance:
+                found = measures.observe(model, scenes.images, advance, steps, any_size=True)
+            measured["any_size"] = measures.measure_briefly(scenes, found, names)
+        return measured
+
+
+def _varies_in_size(kind: held_out.SceneKind) -> bool:
+    """Whether objects are larger or smaller than in training."""
+    changed = kind.rules if isinstance(kind, held_out.Generated) else {}
+    return isinstance(kind, held_out.Drawn) or any("scale" in rule for rule in changed)
+
+
+def _canvas_size(data: Path) -> tuple[int, int]:
+    """Return the height and width of the test scenes, in pixels."""
+    return SceneSet.load(multi_mnist.find_scenes(data, "test")).canvas_size
 
 
 def _reference_objects(model: AIRModel, scenes: SceneSet | None) -> probes.Objects | None:

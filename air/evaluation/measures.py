@@ -1,18 +1,22 @@
 """Run a model on a set of scenes, and measure its accuracy and its bounds."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from air.config import AIRConfig
 from air.data.scenes import SceneSet
 from air.evaluation import probes, scores
+from air.evaluation.recognition import ReferenceSet
 from air.model import bounds
 from air.model.air_model import AIRModel
-from air.model.generative import cross_entropy
+from air.model.generative import Scenes, cross_entropy
 from air.support.arrays import in_batches
 
-BATCH = 500  # scenes whose rendered objects are in memory at a time
+MAX_PIXELS = 4_000_000  # of canvases and decoded windows in memory at a time
+MIN_STEPS = 12  # for scenes with more objects than in training, if the model takes any number of steps
 OBJECT_THRESHOLD = 0.2
 """Brightness from which a pixel of a render belongs to the object's tight box; it gives the best IoU on *training* scenes."""
 SAMPLE_SIZES = (1, 10, 100, 1000, 10000)  # at which the importance-weighted bound is reported, up to the number drawn
@@ -25,22 +29,55 @@ class Observations(NamedTuple):
     presence: np.ndarray  # [N, T] probability that the step attends to an object
     attention_boxes: np.ndarray  # [N, T, 4] pixels
     object_boxes: np.ndarray  # [N, T, 4] tight boxes of the rendered objects, pixels
-    segments: np.ndarray  # [N, H, W] number of the object that each pixel shows, 0 for none
+    segments: np.ndarray  # [N, H, W] number of the object that is brightest at each pixel, 0 for none
     z_what: np.ndarray  # [N, T, Z] posterior means
     nats: np.ndarray  # [N] cross-entropy of the reconstruction
 
 
-def observe(model: AIRModel, images: np.ndarray, progress: Callable[[int], Any] | None = None) -> Observations:
-    """Infer scenes [N, H, W] uint8 deterministically, in batches that bound the memory for rendered objects."""
+def observe(
+    model: AIRModel,
+    images: np.ndarray,
+    progress: Callable[[int], Any] | None = None,
+    max_steps: int | None = None,
+    any_size: bool = False,
+) -> Observations:
+    """Infer scenes [N, H, W] uint8 deterministically, see `AIRModel.infer`, in batches that bound memory."""
+    height, width = images.shape[1:]
+    steps = max_steps or model.config.steps_on((height, width))
 
     def infer(positions: slice) -> Observations:
         batch = images[positions]
-        scenes = model.infer(batch)
-        object_boxes, segments = scores.tight_boxes(scenes.objects, OBJECT_THRESHOLD), scores.segment(scenes.objects)
+        scenes = model.infer(batch, max_steps=max_steps, any_size=any_size)
         nats = cross_entropy(batch / np.float32(255), scenes.reconstruction).numpy()
-        return Observations(scenes.count, scenes.presence, scenes.attention_boxes, object_boxes, segments, scenes.z_what, nats)
+        return Observations(
+            scenes.count, scenes.presence, scenes.attention_boxes, *_boxes_and_segments(scenes), scenes.z_what, nats
+        )
 
-    return in_batches(infer, len(images), BATCH, progress)
+    size = MAX_PIXELS // (height * width + steps * math.prod(model.config.window_size))
+    return in_batches(infer, len(images), max(size, 1), progress)
+
+
+def enough_steps(config: AIRConfig, canvas_size: tuple[int, int]) -> int | None:
+    """Return a number of steps for more objects than in training; None if the model's is fixed."""
+    return max(config.steps_on(canvas_size), MIN_STEPS) if config.takes_any_canvas else None
+
+
+def _boxes_and_segments(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
+    """Find the tight boxes of rendered objects, [B, T, 4], and the brightest of them at each pixel, [B, H, W].
+
+    One object of each scene is rendered at a time: together, those of a large canvas take gigabytes.
+    """
+    boxes = np.zeros((*scenes.presence.shape, 4), np.float32)
+    brightest = np.zeros(scenes.reconstruction.shape, np.float32)
+    segments = np.zeros(scenes.reconstruction.shape, np.uint16)
+    for step in range(scenes.count.max(initial=0)):
+        here = np.s_[:, step : step + 1]
+        alone = {name: getattr(scenes, name)[here] for name in ("scale", "shift", "decoded_windows")}
+        objects = scenes._replace(count=np.int32(scenes.count > step), **alone).objects[:, 0]
+        boxes[:, step] = scores.tight_boxes(objects, OBJECT_THRESHOLD)
+        segments[objects > brightest] = step + 1
+        brightest = np.maximum(brightest, objects)
+    return boxes, segments
 
 
 def sampled_counts(presence: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -50,7 +87,7 @@ def sampled_counts(presence: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
-    """Copy a model with another number of steps; counts that are new to it get a `count_prior` of 0."""
+    """Copy a model whose LSTM takes a fixed number of steps, with another number; new counts get a `count_prior` of 0."""
     copy = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
     for part, trained in zip(copy.parts, model.parts, strict=True):
         part.set_weights(trained.get_weights())
@@ -58,6 +95,25 @@ def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
     known = model.count_prior.numpy()[: max_steps + 1]
     copy.count_prior.assign(np.pad(known, (0, max_steps + 1 - len(known))))
     return copy
+
+
+def measure_briefly(scenes: SceneSet, found: Observations, reference: ReferenceSet | None) -> dict[str, Any]:
+    """Measure counts, boxes and names of labelled scenes, as a tree for JSON.
+
+    `named` is the fraction of true objects that the reference set names correctly; one that was not found is not named.
+    """
+    measures: dict[str, Any] = {
+        "scenes": len(scenes),
+        "count": {"deterministic": scores.count_accuracy(scenes.count, found.count)},
+    }
+    if scenes.count.any():
+        boxes = scores.localisation(found.object_boxes, found.count, found.presence, scenes.boxes, scenes.count)
+        measures["boxes"] = {"object": boxes}
+        if reference is not None:
+            objects = probes.matched_objects(found.count, found.attention_boxes, found.z_what, scenes)
+            names, _ = reference.predict(objects.z_what)
+            measures["named"] = float((names == objects.labels).sum() / scenes.count.sum(dtype=int))
+    return measures
 
 
 def measure(scenes: SceneSet, found: Observations, reference: probes.Objects | None = None, seed: int = 0) -> dict[str, Any]:

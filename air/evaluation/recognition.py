@@ -36,6 +36,12 @@ class ReferenceSet:
     labels: np.ndarray  # [K] int8, classes from 0 on
     fingerprint: int  # of the weights that inferred the objects
 
+    @classmethod
+    def first(cls, z_what: np.ndarray, labels: np.ndarray, fingerprint: int, per_class: int = PER_CLASS) -> "ReferenceSet":
+        """Keep the first `per_class` objects of each class."""
+        picked = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)])
+        return cls(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint)
+
     def predict(self, z_what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify objects [N, Z] by their nearest neighbours, whose votes weigh 1 / distance: classes and confidences, [N]."""
         from scipy.spatial.distance import cdist
@@ -107,8 +113,7 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
             break
     if not len(labels):
         raise DataError("the model finds no object in these scenes")
-    picked = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in classes])
-    return ReferenceSet(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint(model))
+    return ReferenceSet.first(z_what, labels, fingerprint(model), per_class)
 
 
 def reference_set_path(model: str | os.PathLike[str]) -> Path:

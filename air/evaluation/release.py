@@ -6,7 +6,7 @@
 air.keras           the weights, without the optimiser's state
 config.json         copied from the run
 metrics.csv         copied from the run
-metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights
+metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights, also outside its box
 reference_set.npz   labelled objects by which the demo recognises digits
 README.md           kept when the folder is replaced
 """
@@ -67,6 +67,12 @@ def scores(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def scores_outside(kind: dict[str, Any]) -> dict[str, Any]:
+    """Pick the headline scores of scenes that training did not show."""
+    picked = {"count_accuracy": kind["count"]["deterministic"]["accuracy"], "named": kind.get("named")}
+    return picked | ({"any_size": scores_outside(kind["any_size"])} if "any_size" in kind else {})
+
+
 def release(
     run: str | Path,
     data: str | Path,
@@ -98,6 +104,9 @@ def release(
         metrics |= {
             "judged_by": f"python evaluation.py {shlex.quote(str(output))}",
             "scores": scores(report),
+            "scores_outside": {
+                name: scores_outside(kind) for name, kind in report["generalisation"].items() if "count" in kind
+            },
             "versions": record["versions"],
         }
         files.write_json(target / "metrics.json", metrics)

@@ -23,7 +23,12 @@ def mean_and_error(values: np.ndarray) -> dict[str, float]:
 
 
 def count_accuracy(true_count: np.ndarray, count: np.ndarray) -> dict[str, Any]:
-    """Compute the accuracy of counts [N], its 95 % interval (Wilson, 1927), and the confusion matrix, whose rows are true."""
+    """Compute how accurate counts [N] are.
+
+    Returns:
+        accuracy, its 95 % interval (Wilson, 1927) and itself by_count; absolute_error, the mean distance from the true
+        count; and the confusion matrix, whose rows are true.
+    """
     true_count, count = np.asarray(true_count, int), np.asarray(count, int)
     correct = true_count == count
     interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
@@ -32,6 +37,7 @@ def count_accuracy(true_count: np.ndarray, count: np.ndarray) -> dict[str, Any]:
         "accuracy": float(correct.mean()),
         "interval": (float(interval.low), float(interval.high)),
         "by_count": {str(n): float(correct[true_count == n].mean()) for n in np.unique(true_count)},
+        "absolute_error": float(np.abs(count - true_count).mean()),
         "confusion": confusion[: true_count.max() + 1].tolist(),
     }
 
@@ -134,11 +140,6 @@ def average_precision(confidence: np.ndarray, hits: np.ndarray, objects: int) ->
     precision, recall, _ = precision_recall_curve(hits, confidence)  # recall falls, and is of the objects that were found
     interpolated = np.maximum.accumulate(precision[:-1])
     return float((interpolated * -np.diff(recall)).sum() * hits.sum() / objects)
-
-
-def segment(objects: np.ndarray) -> np.ndarray:
-    """Assign each pixel of objects [N, T, H, W] to the brightest, numbered from 1, or to 0 if all are dark: [N, H, W] uint8."""
-    return np.where(objects.max(axis=1) > 0, objects.argmax(axis=1) + 1, 0).astype(np.uint8)
 
 
 def foreground_ari(true_segments: np.ndarray, segments: np.ndarray) -> np.ndarray:

@@ -30,7 +30,9 @@ class Result(NamedTuple):
     training_seconds_to_goal: float = math.inf  # without compilation
     seconds: float = math.inf  # of the whole run, with compilation
     final: float = 0.0  # count accuracy at the last scoring
-    three_digits: float = 0.0  # this and the next two: see `Scorer.score`
+    three_digits: float = 0.0  # this and the next four: see `Scorer.score`
+    four_digits: float = 0.0
+    canvas_100: float = 0.0
     elbo: float = -math.inf
     iwae: float = -math.inf
 
@@ -42,6 +44,8 @@ COLUMNS = {
     "final": ("final accuracy", ".2%", min),
     "seconds": ("seconds in all", ".0f", max),
     "three_digits": ("3 digits", ".2%", min),
+    "four_digits": ("4 digits", ".2%", min),
+    "canvas_100": ("0-8 on 100x100", ".2%", min),
     "elbo": ("ELBO", ".1f", min),
     "iwae": ("IWAE {samples}", ".1f", min),
 }
@@ -59,7 +63,9 @@ class Study(NamedTuple):
     @property
     def columns(self) -> list[str]:
         """The fields of `Result` that were asked for."""
-        asked = {"three_digits": self.config.more_digits_scenes, "elbo": self.config.has_bounds, "iwae": self.config.has_bounds}
+        counted, bounded = bool(self.config.more_digits_scenes), self.config.has_bounds
+        asked = {"three_digits": counted, "elbo": bounded, "iwae": bounded}
+        asked |= dict.fromkeys(("four_digits", "canvas_100"), counted and self.recipe.model.takes_any_canvas)
         return [name for name in COLUMNS if asked.get(name, True)]
 
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from air import presets
 from air.config import AIRConfig
 from air.data import held_out, mnist, multi_mnist
@@ -50,9 +52,9 @@ def report(
     runs = planned_runs(out, config, recipe, preset)
     for folder, run in runs.items():  # before the data set is made and the first run is trained
         check_recipe(folder, run)
-    three_digits = three_digit_scenes(config, recipe.model, mnist_path)
+    more_digits = make_more_digits(config, recipe.model, mnist_path)
     multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
-    scorer = Scorer(config, recipe.model, data / "test.npz", three_digits)
+    scorer = Scorer(config, recipe.model, data / "test.npz", more_digits)
     failed = [folder for folder, run in runs.items() if not train(folder, run, data)]
     results: dict[str, list[Result]] = {}
     for folder, run in runs.items():
@@ -139,21 +141,23 @@ def flags(recipe: Preset) -> list[str]:
     return words
 
 
-def three_digit_scenes(config: SeedsConfig, model: AIRConfig, mnist_path: str | Path | None) -> SceneSet | None:
-    """Generate the scenes of three digits to count; None if none are wanted.
+def make_more_digits(config: SeedsConfig, model: AIRConfig, mnist_path: str | Path | None) -> dict[str, SceneSet]:
+    """Generate the scenes of more digits to count, by field of `Result`; none if none are wanted.
 
     Raises:
         DataError: if the digits can't be used.
         UsageError: if the canvas is too small.
     """
     if not config.more_digits_scenes:
-        return None
-    digits = mnist.load(mnist_path)
-    kinds = held_out.generalisation(config.more_digits_scenes, model.canvas_size, digits, model.max_steps)
+        return {}
+    any_canvas = model.takes_any_canvas
+    names = ("three_digits", "four_digits", "canvas_100") if any_canvas else ("three_digits_same_steps",)
+    scenes = config.more_digits_scenes
+    kinds = held_out.generalisation(scenes, model.canvas_size, mnist.load(mnist_path), model.max_steps, any_canvas)
     try:
-        return next(kind for kind in kinds if kind.name == "three_digits_same_steps").make()
+        return {kind.name.removesuffix("_same_steps"): kind.make() for kind in kinds if kind.name in names}
     except UsageError as error:
-        raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of 3 digits") from None
+        raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of more digits") from None
 
 
 class Scorer:
@@ -163,21 +167,21 @@ class Scorer:
         DataError: at construction, if the test scenes at `path` can't be used.
     """
 
-    def __init__(self, config: SeedsConfig, model: AIRConfig, path: Path, three_digits: SceneSet | None) -> None:
+    def __init__(self, config: SeedsConfig, model: AIRConfig, path: Path, more_digits: dict[str, SceneSet]) -> None:
         self.config = config
-        self.three_digits = three_digits
+        self.more_digits = more_digits  # by field of `Result`
         self.models: dict[str, AIRModel] = {}  # by estimator
         self.test = multi_mnist.read(path, model.canvas_size)
         if self.test.count is None:
             raise DataError(f"{path}: has no counts; runs are scored by them")
 
     def score(self, folder: Path) -> dict[str, float]:
-        """Return the scores that were asked for: `elbo` and `iwae` in nats, `three_digits` from 0 to 1.
+        """Return the scores that were asked for: `elbo` and `iwae` in nats, count accuracies on scenes of more digits.
 
         They take minutes, so the run folder's scores.json keeps them. There are none without a checkpoint.
         """
         found, path = checkpoints.checkpoints(folder), folder / "scores.json"
-        if not found or not (self.config.has_bounds or self.three_digits is not None):
+        if not found or not (self.config.has_bounds or self.more_digits):
             return {}
         subject = {"step": found[-1][0], **self.config.model_dump(include={"samples", "bound_scenes", "more_digits_scenes"})}
         known = files.read_json(path) if path.exists() else {}
@@ -189,8 +193,6 @@ class Scorer:
     def _measure(self, folder: Path) -> dict[str, float]:
         with cli.quiet_import():  # only here: runs whose scores are known need no TensorFlow
             from air.evaluation import measures
-            from air.model import bounds
-            from air.training.validation import count_scores
         _, loaded = checkpoints.newest_checkpoint(folder)
         model = self.models.setdefault(loaded.config.estimator, loaded)
         model.set_weights(loaded.get_weights())
@@ -198,10 +200,12 @@ class Scorer:
         with stage(f"{folder}: scores"):
             if self.config.has_bounds:
                 images = self.test.images[: self.config.bound_scenes]
-                prior = bounds.count_priors(model.count_frequencies())["frequency"]
+                prior = model.count_prior_on(self.test.canvas_size)
                 scores["elbo"] = float(model.elbo(images).bound(model.config.likelihood, prior).mean())
                 scores["iwae"] = float(model.log_prob_bound(images, self.config.samples).mean())
-            if self.three_digits is not None:
-                wider = model if model.config.max_steps >= 3 else measures.with_steps(model, 3)
-                scores["three_digits"] = count_scores(wider, self.three_digits)["count_accuracy/all"]
+            can_count = model.config.takes_any_canvas or model.config.max_steps >= 3
+            wider = model if can_count else measures.with_steps(model, 3)
+            for name, scenes in self.more_digits.items():
+                steps = measures.enough_steps(model.config, scenes.canvas_size)
+                scores[name] = float(np.mean(wider.infer(scenes.images, max_steps=steps).count == scenes.count))
         return scores

@@ -34,6 +34,7 @@ class Seen(NamedTuple):
     version: int  # of the picture
     image: np.ndarray  # [H, W] uint8
     scene: "Scenes"  # NumPy arrays without the batch axis
+    objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
     loss: float  # cross-entropy of the reconstruction, nats
     milliseconds: float  # taken by the model
     labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a reference set
@@ -53,6 +54,7 @@ class _Request(NamedTuple):
     version: int
     image: np.ndarray
     seed: int | None = None
+    quick: bool = False
     seen: Seen | None = None
     z_what: np.ndarray | None = None
 
@@ -108,6 +110,11 @@ class Engine:
         return self.status.state == "ready"
 
     @property
+    def offers_any_size(self) -> bool:
+        """Whether `look` can find objects of any size, by now."""
+        return self.programs is not None and self.programs.any_size
+
+    @property
     def is_busy(self) -> bool:
         """Whether a request has not been answered yet."""
         return self._request is not None or self._dream_seed is not None or self.busy_since is not None
@@ -119,9 +126,9 @@ class Engine:
             self._load_requested, self._is_settled = True, False
             self._news.notify_all()
 
-    def look(self, version: int, image: np.ndarray, seed: int | None = None) -> None:
-        """Ask for the attention to a picture [H, W] uint8: posterior means, or samples drawn from `seed`."""
-        self._ask(_Request(version, image, seed))
+    def look(self, version: int, image: np.ndarray, seed: int | None = None, quick: bool = False) -> None:
+        """Ask for the attention to a picture [H, W] uint8, see `Programs.infer`."""
+        self._ask(_Request(version, image, seed, quick))
 
     def render(self, seen: Seen, z_what: np.ndarray) -> None:
         """Ask for the scene of an earlier answer with another z_what [T, Z]."""
@@ -138,7 +145,7 @@ class Engine:
         return self._wait_for(lambda: self._answered >= version, seconds)
 
     def wait_until_settled(self, seconds: float) -> bool:
-        """Wait until the model is ready and its reference set, if any, is loaded; return False if that fails."""
+        """Wait until the model is ready for objects of any size and its reference set, if any, loaded; False if that fails."""
         return self._wait_for(lambda: self._is_settled, seconds)
 
     def take_seen(self) -> Seen | None:
@@ -229,29 +236,24 @@ class Engine:
 
     def _answer(self, request: _Request) -> Seen:
         start, before = time.perf_counter(), request.seen
-        image = np.float32(request.image[None]) / 255.0
+        image = np.float32(request.image) / 255.0
         if before is not None:
-            z_where = np.concatenate([before.scene.scale[:, None], before.scene.shift], axis=1)
-            z_pres = np.float32(np.arange(len(z_where)) < before.scene.count)
-            scenes, loss = self.programs.render(image, request.z_what[None], z_where[None], z_pres[None])
-        elif request.seed is not None:
-            scenes, loss = self.programs.sample(image, np.array([request.seed, 0], np.int32))
+            answer = self.programs.render(image, before.scene, request.z_what)
         else:
-            scenes, loss = self.programs.means(image)
-        scene = type(scenes)(*(tensor.numpy()[0] for tensor in scenes))
+            answer = self.programs.infer(image, request.seed, request.quick)
+        scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        if before is not None:
-            scene = scene._replace(presence=before.scene.presence)
         labels, confidences = (), ()
         if self.reference_set is not None and scene.count:
             labels, confidences = (tuple(field.tolist()) for field in self.reference_set.predict(scene.z_what[: scene.count]))
         sampled = request.seed is not None if before is None else before.sampled
-        is_edited, loss = before is not None, float(loss[0])
-        return Seen(request.version, request.image, scene, loss, milliseconds, labels, confidences, sampled, is_edited)
+        is_edited = before is not None
+        return Seen(request.version, request.image, *answer, milliseconds, labels, confidences, sampled, is_edited)
 
     def _load_extras(self, programs: "Programs") -> None:
-        """Do what can wait until the model is ready: load or make the reference set, and trace the other programs."""
+        """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
         try:
+            programs.warm_up_any_size()
             self.reference_set = self._find_reference_set(programs)
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo

@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 import pygame
 
+from air.config import AIRConfig
 from air.gui import chrome, theme
 from air.gui.engine import Seen
 from air.gui.layout import Layout, cut
@@ -55,7 +56,7 @@ def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
         pygame.draw.rect(painter.surface, theme.INK, rect)
     painter.picture(session.image, layout.drawn)
     if session.drawing.is_empty and not session.image.any():
-        _invitation(painter, layout.drawn, session.config.canvas_size)
+        _invitation(painter, layout.drawn, session.config)
     if last is not None:
         painter.picture(last.scene.reconstruction, layout.reconstructed)
         _attention_boxes(painter, layout.reconstructed, session, last)
@@ -87,11 +88,12 @@ def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, se
             view.tag(pygame.Rect(visible.topleft, (size, size)), step, theme.INK, colour)
 
 
-def _invitation(painter: Painter, rect: pygame.Rect, canvas_size: tuple[int, int]) -> None:
-    """Show how large to draw: AIR only knows MNIST's digits, which are 20 pixels high."""
-    digit = pygame.Rect(0, 0, round(16 * rect.width / canvas_size[1]), round(20 * rect.height / canvas_size[0]))
+def _invitation(painter: Painter, rect: pygame.Rect, config: AIRConfig) -> None:
+    """Invite to draw; unless digits may have any size, show that of MNIST's, which are 20 pixels high."""
+    height, width = config.canvas_size
+    digit = pygame.Rect(0, 0, round(16 * rect.width / width), round(20 * rect.height / height))
     y = rect.centery
-    if digit.height < 0.6 * rect.height and digit.width < rect.width:
+    if not config.takes_any_canvas and digit.height < 0.6 * rect.height and digit.width < rect.width:
         digit.center = rect.center
         colour = theme.mix(theme.INK, theme.FAINT, 0.7)
         arm = max(2, digit.width // 5)
@@ -189,7 +191,7 @@ def _card_pictures(painter: Painter, body: pygame.Rect, seen: Seen, step: int) -
     captions = both and height - caption >= 44 * painter.unit
     free = height - (caption if captions else 0)
     each = width / 2 if both else (body.width - painter.px(34) if is_wide else body.width)
-    pictures = [("window", seen.scene.decoded_windows[step]), ("render", seen.scene.objects[step])][: 2 if both else 1]
+    pictures = [("window", seen.scene.decoded_windows[step]), ("render", seen.objects[step])][: 2 if both else 1]
     x, bottom = body.left, body.top
     for name, image in pictures:
         zoom = min(free / image.shape[0], each / image.shape[1])

@@ -47,6 +47,11 @@ class Drawing:
         return not self.image.any()
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the pen is down."""
+        return self._stroke is not None
+
+    @property
     def can_undo(self) -> bool:
         return bool(self._done)
 

@@ -1,4 +1,6 @@
-"""A model's functions, compiled for one picture."""
+"""What the window asks a model about one picture."""
+
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -6,40 +8,51 @@ import tensorflow as tf
 from air.model import AIRModel, Scenes
 from air.model.generative import cross_entropy
 
-Answer = tuple[Scenes, tf.Tensor]
-"""Scenes with a batch axis of 1, and the cross-entropy [1] of the image and their reconstruction, in nats."""
+MIN_STEPS = 12  # of a model that takes any number: people draw more objects than training shows
+WARM_UP = 3  # calls: TensorFlow compiles at the first one and optimises at the next ones
+
+
+class Answer(NamedTuple):
+    """A scene of T steps on a canvas H x W, in NumPy arrays without the batch axis."""
+
+    scene: Scenes
+    objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
+    loss: float  # cross-entropy of the image and the reconstruction, nats
 
 
 class Programs:
-    """Inference, sampling and rendering, compiled for a batch of one.
+    """Inference, sampling and rendering of one picture, through functions that the model and this class compile once.
 
     TensorFlow never frees all the memory of a compiled function, so the weights of a model that is loaded again are copied into
-    the functions that exist already. `means`, `sample` and `render` are compiled `_means`, `_sample` and `_render`.
+    the one whose functions exist already.
     """
 
     def __init__(self, model: AIRModel) -> None:
         self.model = model
-        c = model.config
-        self._blank = np.zeros((1, *c.canvas_size), np.float32)
-        image = tf.TensorSpec([1, *c.canvas_size], tf.float32)
-        seed = tf.TensorSpec([2], tf.int32)
-        latents = [tf.TensorSpec([1, c.max_steps, *shape], tf.float32) for shape in ([c.z_what_size], [3], [])]
-        self.means = tf.function(self._means, [image], jit_compile=True, autograph=False)
-        # XLA would take longer to compile these two than they ever save.
-        self.sample = tf.function(self._sample, [image, seed], autograph=False)
-        self.render = tf.function(self._render, [image, *latents], autograph=False)
+        steps = model.config.max_steps
+        self.steps = max(steps, MIN_STEPS) if model.config.takes_any_canvas else steps
+        self.any_size = False  # whether `infer` can find objects of any size, see `warm_up_any_size`
+        self._decode = tf.function(model.decode, autograph=False)
+        self._explain = tf.function(lambda image, scenes: (scenes.objects, cross_entropy(image, scenes.reconstruction)))
 
-    def _means(self, image: tf.Tensor) -> Answer:
-        """Attend to an image [1, H, W] in [0, 1] with posterior means."""
-        return _with_loss(image, self.model(image))
+    def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
+        """Attend to an image [H, W] in [0, 1], with posterior means or, from a seed, with samples of the posterior.
 
-    def _sample(self, image: tf.Tensor, seed: tf.Tensor) -> Answer:
-        """Attend to an image with samples of the posterior, drawn from a seed [2]."""
-        return _with_loss(image, self.model.draw(image, seed))
+        After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
+        """
+        how = {"any_size": self.any_size and not quick} if seed is None else {"sample": True, "seed": seed}
+        return self._answer(image, self.model.infer(image[None], max_steps=self.steps, **how))
 
-    def _render(self, image: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, z_pres: tf.Tensor) -> Answer:
-        """Render latents [1, T, ...], and compare the result with an image."""
-        return _with_loss(image, self.model.decode(z_what, z_where, z_pres))
+    def render(self, image: np.ndarray, scene: Scenes, z_what: np.ndarray) -> Answer:
+        """Render a scene with another z_what [T, Z], and compare the result with an image [H, W]."""
+        z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
+        present = np.float32(np.arange(len(z_where)) < scene.count)
+        decoded = self._decode(z_what[None], z_where[None], present[None])
+        return self._answer(image, decoded._replace(presence=scene.presence[None]))
+
+    def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
+        objects, loss = self._explain(image[None], scenes)
+        return Answer(Scenes(*(np.asarray(field)[0] for field in scenes)), objects.numpy()[0], float(loss[0]))
 
     def take_weights(self, model: AIRModel) -> bool:
         """Copy another model's weights; return False if it has another configuration."""
@@ -49,15 +62,29 @@ class Programs:
         return True
 
     def warm_up(self) -> None:
-        """Compile `means`; TensorFlow compiles at the first call and optimises at the next ones."""
-        for _ in range(3):
-            self.means(self._blank)
+        """Compile what `infer` needs for objects of the usual size."""
+        for _ in range(WARM_UP):
+            self.infer(self._picture(), quick=True)
+
+    def warm_up_any_size(self) -> None:
+        """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
+        if self.model.config.takes_any_canvas:
+            for _ in range(WARM_UP):
+                self.model.infer(self._picture()[None], max_steps=self.steps, any_size=True)
+            self.any_size = True
 
     def warm_up_the_rest(self) -> None:
-        """Trace `sample` and `render`."""
-        scenes, _ = self.sample(self._blank, np.zeros(2, np.int32))
-        steps = scenes.z_what.shape[:2]
-        self.render(self._blank, scenes.z_what, np.ones((*steps, 3), np.float32), np.zeros(steps, np.float32))
+        """Compile sampling and `render`."""
+        image = self._picture()
+        scene = self.infer(image, seed=0).scene
+        self.render(image, scene, scene.z_what)
+
+    def _picture(self) -> np.ndarray:
+        """Return a picture of one object."""
+        height, width = self.model.config.canvas_size
+        picture = np.zeros((height, width), np.float32)
+        picture[height // 3 : height // 2, width // 3 : width // 2] = 1.0
+        return picture
 
     def dream(self, seed: int, tries: int) -> np.ndarray:
         """Sample the prior until a scene is not empty; return it as [H, W] uint8."""
@@ -66,7 +93,3 @@ class Programs:
             if scenes.count[0]:
                 break
         return np.rint(255 * images[0]).astype(np.uint8)
-
-
-def _with_loss(image: tf.Tensor, scenes: Scenes) -> Answer:
-    return scenes, cross_entropy(image, scenes.reconstruction)

@@ -2,6 +2,8 @@
 
 A picture and the attention to it are one `Seen` and are only ever shown together. While the model looks at a newer picture, the
 older pair stays for a moment (`HOLD`); after that the newer picture is shown alone, without attention.
+
+While the pen is down, the model only looks for objects of the usual size, which takes a frame; once it is up, for any size.
 """
 
 import math
@@ -63,7 +65,7 @@ class Session:
         self.loading_since = 0.0  # seconds of the same clock
         self.scenes = pictures.RandomScenes(model, config.canvas_size, config.max_steps, notify)
         self.last_seen: Seen | None = None  # the newest answer, even if its picture is no longer shown
-        self._asked_version, self._asked_at = -1, -math.inf
+        self._asked_version, self._asked_at, self._asked_quickly = -1, -math.inf, False
         self._is_current, self._current_at = False, -math.inf  # whether the drawing is what is shown, and when it last was
         self._reference_set = self.engine.reference_set
         self._seed = 0
@@ -153,21 +155,29 @@ class Session:
             if self._reference_set is not None:
                 self.editor.sort_dimensions(self._reference_set)
 
+    @property
+    def _is_quick(self) -> bool:
+        """Whether to look for objects of the usual size only."""
+        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
+
     def _wants_look(self) -> bool:
         if not self.engine.is_ready or self.engine.is_busy:
             return False
-        return self._asked_version != self.drawing.version or (self.sampling and not self.editor.is_edited)
+        is_new = self._asked_version != self.drawing.version or (self._asked_quickly and not self._is_quick)
+        return is_new or (self.sampling and not self.editor.is_edited)
 
     def _interval(self) -> float:
         """Seconds between the last look and the next."""
-        return max(self.period / 1000, MIN_SAMPLE_PERIOD if self._asked_version == self.drawing.version else 0.0)
+        is_same = self.sampling and self._asked_version == self.drawing.version
+        return max(self.period / 1000, MIN_SAMPLE_PERIOD if is_same else 0.0)
 
     def _ask(self) -> bool:
         if not self._wants_look() or self.now < self._asked_at + self._interval():
             return False
         self._seed += 1
-        self.engine.look(self.drawing.version, self.drawing.image, self._seed if self.sampling else None)
-        self._asked_version, self._asked_at = self.drawing.version, self.now
+        self._asked_version, self._asked_at, self._asked_quickly = self.drawing.version, self.now, self._is_quick
+        seed = self._seed if self.sampling else None
+        self.engine.look(self.drawing.version, self.drawing.image, seed, self._asked_quickly)
         return True
 
     # What the user does

@@ -11,7 +11,6 @@ The loss is the negative ELBO in nats (section 2 of the paper).
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -19,19 +18,17 @@ import numpy as np
 import tensorflow as tf
 
 from air.config import AIRConfig
-from air.model import bounds, distributions, generative, presence, replicas
+from air.model import distributions, generative, presence, replicas
+from air.model.cells import CellController
 from air.model.estimators import Estimate
-from air.model.generative import Scenes, compose, draw_prior
+from air.model.exploration import Found, Price, as_scenes, explore
+from air.model.generative import Scenes, compose
 from air.model.images import as_float, check_images, unpack
 from air.model.inference import Attention, InferenceNetwork
 from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.model.objective import Losses, negative_elbo
 from air.model.optimisation import Clipped, clip
-from air.model.trainable import TrainableModel
-from air.support.arrays import in_batches
-
-ELBO_BATCH = 250  # scenes at a time
-SAMPLES_BATCH = 1000  # pairs of scene and sample at a time
+from air.model.trained import TrainedModel
 
 
 class Differentiated(NamedTuple):
@@ -45,7 +42,7 @@ class Differentiated(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="air")
-class AIRModel(TrainableModel):
+class AIRModel(TrainedModel):
     """AIR. `model(images)` infers deterministically and returns `Scenes` of tensors; see also `infer` and `generate`.
 
     Args:
@@ -63,15 +60,22 @@ class AIRModel(TrainableModel):
         try:
             super().__init__(config, seed, **kwargs)
             self._make_networks()
+            self._programs: dict[Any, Any] = {}  # compiled functions, see `TrainedModel`
         finally:
             keras.config.set_dtype_policy(policy)
 
     def _make_networks(self) -> None:
         c = self.config
-        cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-        self.controller = Controller(
-            c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=c.latent_size, name="controller"
-        )
+        if c.controller == "convolutional":
+            mean = c.scale_prior_mean(0)
+            self.controller = CellController(
+                c.canvas_size, float(mean), c.cell_size, c.cell_filters, c.cell_units, name="controller"
+            )
+        else:
+            cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
+            self.controller = Controller(
+                c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=c.latent_size, name="controller"
+            )
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(c.window_size, c.decoder_units, c.activation, c.decoder_bias, name="decoder")
@@ -166,14 +170,21 @@ class AIRModel(TrainableModel):
         )
         return losses, estimate, attention
 
-    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1) -> Attention:
-        """Run the inference network q(z | x), see `InferenceNetwork.attend`; as many looks as configured when None."""
+    def attend(
+        self, images: tf.Tensor, seed: tf.Tensor | None, looks: int | None = None, samples: int = 1, steps: int | None = None
+    ) -> Attention:
+        """Run the inference network q(z | x), see `InferenceNetwork.attend`; looks and steps as configured when None."""
+        c = self.config
+        images = as_float(images, c.canvas_size)
+        steps = c.steps_on(images.shape[1:]) if steps is None else steps
+        return self._network().attend(images, seed, steps, looks=c.looks if looks is None else looks, samples=samples)
+
+    def _network(self) -> InferenceNetwork:
         c = self.config
         # A constant is known when a graph is traced, so the graph needs no branch.
         constant = c.refinement.kind == "constant"
         refinement = tf.constant(c.refinement.initial) if constant else c.refinement(tf.convert_to_tensor(self.step))
-        network = InferenceNetwork(c, self.controller, self.refiner, refinement, self.encoder, self.decoder)
-        return network.attend(as_float(images, c.canvas_size), seed, looks=c.looks if looks is None else looks, samples=samples)
+        return InferenceNetwork(c, self.controller, self.refiner, refinement, self.encoder, self.decoder)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infer scenes deterministically: posterior means, rounded z_pres.
@@ -183,7 +194,7 @@ class AIRModel(TrainableModel):
             training: ignored; training draws its own samples.
         """
         if tf.executing_eagerly():
-            images = tf.constant(check_images(images, self.config.canvas_size))
+            images = tf.constant(check_images(images, self.config))
         return self.draw(images, None)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
@@ -192,192 +203,62 @@ class AIRModel(TrainableModel):
             self(np.zeros((1, *self.config.canvas_size), np.float32))
         super().export(*args, **kwargs)
 
-    def draw(self, images: tf.Tensor, seed: tf.Tensor | None) -> Scenes:
+    def draw(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None) -> Scenes:
         """Infer scenes with latent variables drawn from the posterior.
 
         Args:
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers; None for posterior means and rounded z_pres.
+            steps: maximum number of steps, and rows of the result; as many as configured for this canvas when None.
         """
+        c = self.config
+        images = as_float(images, c.canvas_size)
+        size = images.shape[1:]
+        if c.takes_any_canvas:
+            return as_scenes(self.explore(images, seed, steps), size)
         seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
         attention = self.attend(images, seeds[1])
         probability = tf.sigmoid(attention.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), seeds[0])
         present = presence.discrete(probability, threshold)
-        scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, self.config.canvas_size)
+        scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, size)
         return scenes._replace(presence=presence.cumulative_product(probability))
+
+    def explore(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None) -> Found:
+        """Find objects with a convolutional controller, see `exploration` and `draw`."""
+        steps = self.config.steps_on(images.shape[1:]) if steps is None else steps
+        return explore(self._network(), images, steps, self.price(), self.config.looks, seed)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""
-        present = presence.discrete(self._presence(images))
-        return tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
+        return tf.cast(tf.reduce_sum(presence.discrete(self._presence(images)), axis=1), tf.int32)
 
     def _presence(self, images: tf.Tensor) -> tf.Tensor:
         """Infer deterministically the probability that each step attends to an object, if all before it do: [batch, steps]."""
-        needs_glimpses = self.config.controller_input != "canvas"
-        posterior = self.attend(images, None, looks=1) if needs_glimpses else self.controller(images)
+        controller = self.config.controller
+        if controller == "convolutional":  # whose second look may drop objects
+            scenes = self.draw(images, None)
+            return tf.sequence_mask(scenes.count, scenes.presence.shape[1], tf.float32)
+        posterior = self.controller(images) if controller == "canvas" else self.attend(images, None, looks=1)
         return tf.sigmoid(posterior.presence_logits)
 
-    def decode(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor) -> Scenes:
-        """Render scenes from their latent variables.
+    def decode(
+        self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, canvas_size: tuple[int, int] | None = None
+    ) -> Scenes:
+        """Render scenes from their latent variables, on a canvas as large as in training unless another size is given.
 
         Args:
             z_what: [batch, steps, z_what_size].
             z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
             present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
         """
-        return compose(self.decoder(z_what), z_what, z_where, present, self.config.canvas_size)
+        return compose(self.decoder(z_what), z_what, z_where, present, canvas_size or self.config.canvas_size)
 
-    def infer(self, images: Any, *, sample: bool = False, seed: int = 0, batch_size: int = 256) -> Scenes:
-        """Infer scenes: how many objects there are, where, and what they look like.
-
-        Args:
-            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1].
-            sample: draw the latent variables from their posterior instead of taking the means.
-            seed: of the draws, which depend on `batch_size` too.
-            batch_size: scenes at a time, which bounds memory.
-
-        Returns:
-            `Scenes` of NumPy arrays.
-
-        Raises:
-            DataError: for images of another shape, type or range.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size} is not allowed; it must be 1 or more")
-        function = self._draw if sample else lambda images, seed: self._draw(images, None)
-        return self._in_batches(function, check_images(images, self.config.canvas_size), batch_size, seed)
-
-    def generate(self, scenes: int, *, count: int | None = None, seed: int = 0) -> tuple[np.ndarray, Scenes]:
-        """Draw scenes from the model's prior.
-
-        The number of objects is drawn from the frequencies of the counts that the model inferred in training, because the
-        annealed prior of z_pres ends far below them; everything else is drawn from its prior.
-
-        Args:
-            scenes: number of scenes.
-            count: objects in every scene; None to draw it.
-            seed: of the draws.
-
-        Returns:
-            Images [scenes, canvas_height, canvas_width] in [0, 1], and their `Scenes`.
-
-        Raises:
-            ValueError: if count is not in 0 ... max_steps, or scenes is below 1.
-        """
-        max_steps = self.config.max_steps
-        if scenes < 1:
-            raise ValueError(f"scenes: {scenes} is not allowed; it must be 1 or more")
-        if count is not None and not 0 <= count <= max_steps:
-            raise ValueError(f"count: {count} is not allowed; it must be from 0 to max_steps = {max_steps}")
-        seeds = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int32)))
-        if count is None:
-            log_prior = tf.math.log(self.count_frequencies())[None]
-            drawn = tf.random.stateless_categorical(log_prior, scenes, seeds[0], dtype=tf.int32)[0]
-        else:
-            drawn = tf.fill([scenes], count)
-        present = tf.sequence_mask(drawn, max_steps, tf.float32)
-        latents = draw_prior(self.config, tf.convert_to_tensor(self.step), scenes, seeds[1])
-        generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present)))
-        return generated.reconstruction, generated
-
-    def log_prob_bound(
-        self,
-        images: Any,
-        samples: int = 100,
-        *,
-        seed: int = 0,
-        likelihood: str | None = None,
-        count_prior: Any = None,
-    ) -> np.ndarray:
-        """Compute a lower bound on log p(x) of each scene, in nats: the importance-weighted bound (Burda et al., 2016).
-
-        It is the bound of the discrete model that `infer` uses, and rises with the number of samples; with one it is a sample
-        of the ELBO.
-
-        Args:
-            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1].
-            samples: of the latent variables of each scene.
-            seed: of the draws.
-            likelihood: "cross_entropy" or "normal"; the configured one when None.
-            count_prior: [max_steps + 1] probabilities of each count; the frequencies inferred in training when None.
-
-        Returns:
-            [batch] float64.
-
-        Raises:
-            DataError: for images of another shape, type or range.
-            ValueError: for an impossible number of samples, likelihood or prior.
-        """
-        likelihood = self.config.likelihood if likelihood is None else likelihood
-        prior = np.asarray(self.count_frequencies() if count_prior is None else count_prior, np.float64)
-        bounds.check(samples, likelihood, prior, self.config.max_steps)
-        weights = self.importance_samples(check_images(images, self.config.canvas_size), samples, seed)
-        return bounds.importance_bound(weights.log_weights(likelihood, prior / prior.sum()), samples)
-
-    def elbo(self, images: np.ndarray, seed: int = 0, progress: Callable[[int], Any] | None = None) -> bounds.Elbo:
-        """Compute the parts of the ELBO of scenes: exact over the count, one sample of z_where and z_what.
-
-        Args:
-            images: [N, canvas_height, canvas_width], uint8 or float in [0, 1].
-            seed: of the samples.
-            progress: called repeatedly with the number of scenes done since the last call.
-        """
-        return self._in_batches(self._elbo, images, ELBO_BATCH, seed, progress, pad=True)
-
-    def importance_samples(
-        self, images: np.ndarray, samples: int, seed: int = 0, progress: Callable[[int], Any] | None = None
-    ) -> bounds.ImportanceSamples:
-        """Draw the latent variables of each scene several times and weigh the samples, see `elbo` and `bounds`."""
-
-        def function(images: tf.Tensor, seed: tf.Tensor) -> bounds.ImportanceSamples:
-            return self._importance_samples(images, seed, samples)
-
-        return self._in_batches(function, images, max(SAMPLES_BATCH // samples, 1), seed, progress, pad=True)
-
-    def _in_batches(
-        self,
-        function: Callable[[tf.Tensor, tf.Tensor], Any],
-        images: np.ndarray,
-        size: int,
-        seed: int,
-        progress: Callable[[int], Any] | None = None,
-        pad: bool = False,
-    ) -> Any:
-        """Call a compiled function of images and a seed on batches, see `in_batches`; join the fields that it returns.
-
-        With `pad`, every batch has the same size, as another would be compiled again.
-        """
-        size = max(min(size, len(images)), 1)
-
-        def part(which: slice) -> Any:
-            batch = images[which]
-            padded = np.zeros((size if pad else max(len(batch), 1), *images.shape[1:]), np.float32)
-            padded[: len(batch)] = batch / np.float32(255) if batch.dtype == np.uint8 else batch
-            fields = function(tf.constant(padded), tf.constant([seed, which.start], tf.int32))
-            return type(fields)(*(field.numpy()[: len(batch)] for field in fields))
-
-        # TensorFlow's convolutions don't take an empty batch.
-        return in_batches(part, len(images), size, progress) if len(images) else part(slice(0, 0))
-
-    @tf.function(reduce_retracing=True)
-    def _draw(self, images: tf.Tensor, seed: tf.Tensor | None) -> Scenes:
-        return self.draw(images, seed)
-
-    @functools.partial(tf.function, jit_compile=True)
-    def _elbo(self, images: tf.Tensor, seed: tf.Tensor) -> bounds.Elbo:
-        return bounds.elbo(images, self.attend(images, seed), *self._terms())
-
-    @functools.partial(tf.function, jit_compile=True)
-    def _importance_samples(self, images: tf.Tensor, seed: tf.Tensor, samples: int) -> bounds.ImportanceSamples:
-        seeds = tf.unstack(tf.random.split(seed, 2))
-        attention = self.attend(images, seeds[0], samples=samples)
-        return bounds.importance_samples(images, attention, *self._terms(), seeds[1])
-
-    def _terms(self) -> tuple[distributions.Normals, tf.Tensor]:
-        """Return the prior of an object's latent variables and the std of the Normal likelihood, now."""
-        step = tf.convert_to_tensor(self.step)
-        return generative.prior(self.config, step), self.config.likelihood_std(step)
+    def price(self) -> Price:
+        """Return what an object must add to the log-likelihood, now."""
+        c, step = self.config, tf.convert_to_tensor(self.step)
+        count = -tf.math.log(c.z_pres_prior_odds(step))
+        return Price(generative.prior(c, step), count, c.likelihood, c.likelihood_std(step))
 
     @property
     def parts(self) -> list[keras.layers.Layer]:

@@ -31,13 +31,20 @@ class Scenes(NamedTuple):
 
     count: np.ndarray  # type: ignore[assignment]  # [B] int32, inferred number of objects
     presence: np.ndarray  # [B, T] probability that the step attends to an object
-    scale: np.ndarray  # [B, T] half the side of the attention window, canvas units
+    scale: np.ndarray  # [B, T] longer side of the attention window, as a fraction of the canvas' longer side
     shift: np.ndarray  # [B, T, 2] its centre (x, y), canvas units
     attention_boxes: np.ndarray  # [B, T, 4] the attention window (x, y, width, height), pixels
     z_what: np.ndarray  # [B, T, Z]
     decoded_windows: np.ndarray  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
-    objects: np.ndarray  # [B, T, H, W] the same rendered onto a canvas of its own, 0 for absent objects
     reconstruction: np.ndarray  # [B, H, W] all objects on one canvas, in [0, 1]
+
+    @property
+    def objects(self) -> np.ndarray:
+        """[B, T, H, W] each object rendered onto a canvas of its own, 0 for absent ones; rendered anew at each access."""
+        present = tf.sequence_mask(self.count, self.scale.shape[-1], tf.float32)[..., None, None]
+        z_where = tf.concat([self.scale[..., None], self.shift], axis=-1)
+        objects = transformer.render(self.decoded_windows * present, z_where, self.reconstruction.shape[-2:])
+        return objects if tf.is_tensor(self.count) else objects.numpy()
 
 
 class Rendering(NamedTuple):
@@ -72,24 +79,28 @@ def prior(config: AIRConfig, step: Any) -> Normals:
     }
 
 
-def draw_prior(config: AIRConfig, step: Any, scenes: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draw the latent variables of `max_steps` objects in each of several scenes from their prior.
+def draw_prior(
+    config: AIRConfig, step: Any, scenes: int, objects: int, seed: tf.Tensor, unit: float = 1.0
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw the latent variables of several objects in each of several scenes from their prior.
 
     Args:
         config: the model's.
         step: training step, at which annealed priors are evaluated.
         scenes: number of scenes.
+        objects: number of objects in each.
         seed: [2] integers.
+        unit: of the scale, see `transformer.as_z_where`.
 
     Returns:
-        z_what [scenes, steps, z_what_size] and z_where [scenes, steps, 3].
+        z_what [scenes, objects, z_what_size] and z_where [scenes, objects, 3].
     """
     sizes = {"scale": 1, "shift": 2, "z_what": config.z_what_size}
     p, drawn = prior(config, step), {}
     for name, key in zip(LATENTS, tf.unstack(tf.random.split(seed, 3)), strict=True):
-        noise = distributions.standard_normal([scenes, config.max_steps, sizes[name]], key)
+        noise = distributions.standard_normal([scenes, objects, sizes[name]], key)
         drawn[name] = p[name].loc + p[name].scale * noise
-    return drawn["z_what"], transformer.as_z_where(tf.concat([drawn["scale"], drawn["shift"]], axis=-1))
+    return drawn["z_what"], transformer.as_z_where(tf.concat([drawn["scale"], drawn["shift"]], axis=-1), unit)
 
 
 def compose(
@@ -105,17 +116,16 @@ def compose(
         canvas_size: height and width, in pixels.
     """
     decoded_windows = tf.sigmoid(window_logits)
-    objects = transformer.render(decoded_windows, z_where, canvas_size) * present[..., None, None]
+    canvas = transformer.render_sum(decoded_windows * present[..., None, None], z_where, canvas_size)
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
         presence=present,
         scale=z_where[..., 0],
         shift=z_where[..., 1:],
-        attention_boxes=transformer.attention_boxes(z_where, canvas_size),
+        attention_boxes=transformer.attention_boxes(z_where, canvas_size, window_logits.shape[-2:]),
         z_what=z_what,
         decoded_windows=decoded_windows,
-        objects=objects,
-        reconstruction=tf.clip_by_value(tf.reduce_sum(objects, axis=1), 0.0, 1.0),
+        reconstruction=tf.clip_by_value(canvas, 0.0, 1.0),
     )
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from air.config import AIRConfig
 from air.errors import DataError
 
 BACKGROUND = 0.1  # brightness above which a pixel is not an empty canvas
@@ -24,8 +25,10 @@ class Batch(NamedTuple):
 def as_float(images: Any, canvas_size: tuple[int, int]) -> tf.Tensor:
     """Convert images of integers from 0 to 255, or of floats in [0, 1], to float32 [batch, H, W] in [0, 1]."""
     images = tf.convert_to_tensor(images)
-    if images.shape.rank != 3:  # a channel axis, or unknown in a graph for several ranks
+    if images.shape.rank is None:  # in a graph for several ranks
         images = tf.reshape(images, [-1, *canvas_size])
+    elif images.shape.rank == 4:  # a channel axis
+        images = images[..., 0]
     return tf.cast(images, tf.float32) / 255.0 if images.dtype.is_integer else tf.cast(images, tf.float32)
 
 
@@ -42,30 +45,34 @@ def unpack(data: Any, canvas_size: tuple[int, int]) -> Batch:
     )
 
 
-def check_images(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
+def check_images(images: Any, config: AIRConfig) -> np.ndarray:
     """Check images and convert them to a float32 array [batch, height, width] in [0, 1].
 
     Args:
         images: [batch, height, width], or the same with a channel axis of 1: integers from 0 to 255, or floats in [0, 1].
-        canvas_size: height and width, pixels.
+        config: the model's, which decides which canvases it takes.
 
     Raises:
         DataError: unless they are such images.
     """
-    return _as_unit(_checked(images, canvas_size))
+    return _as_unit(_checked(images, config, config.takes_any_canvas))
 
 
-def _checked(images: Any, canvas_size: tuple[int, int]) -> np.ndarray:
+def _checked(images: Any, config: AIRConfig, any_canvas: bool) -> np.ndarray:
     """Return images as an array [batch, height, width] of their own type, or raise DataError, see `check_images`."""
-    height, width = canvas_size
+    height, width = map(min, config.window_size, config.canvas_size) if any_canvas else config.canvas_size
+    allowed = f"[batch, {height}, {width}]" + (", the window's size, or larger" if any_canvas else "")
     try:
         images = np.asarray(images)
     except ValueError:
-        raise DataError(f"images: not an array; it must be one of shape [batch, {height}, {width}]") from None
+        raise DataError(f"images: not an array; it must be one of shape {allowed}") from None
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
-    if images.ndim != 3 or images.shape[1:] != (height, width):
-        raise DataError(f"images: shape {images.shape} is not allowed; it must be [batch, {height}, {width}]")
+    fits = images.ndim == 3 and (
+        images.shape[1] >= height and images.shape[2] >= width if any_canvas else images.shape[1:] == (height, width)
+    )
+    if not fits:
+        raise DataError(f"images: shape {images.shape} is not allowed; it must be {allowed}")
     is_integer = images.dtype.kind in "ui"
     if not is_integer and images.dtype.kind != "f":
         raise DataError(f"images: type {images.dtype} is not allowed; it must be integers from 0 to 255, or floats in [0, 1]")
@@ -81,10 +88,15 @@ def _as_unit(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / np.float32(255) if images.dtype.kind in "ui" else images.astype(np.float32)
 
 
-def check_first(data: Any, canvas_size: tuple[int, int]) -> None:
+def check_first(data: Any, config: AIRConfig, any_canvas: bool = False) -> None:
     """Check what `fit`, `evaluate` or `predict` is given before its first step: an array as a whole, else the first batch.
 
     A generator is taken on trust, as looking at its first batch would use it up. Images that have a background give a warning.
+
+    Args:
+        data: as in Keras.
+        config: the model's.
+        any_canvas: whether to take any canvas at least as large as the window, not only that of the configuration.
 
     Raises:
         DataError: unless these are images that `check_images` takes.
@@ -100,7 +112,7 @@ def check_first(data: Any, canvas_size: tuple[int, int]) -> None:
             raise DataError(f"images: missing from the data, which has {', '.join(map(str, data))}")
         data = data["images"]
     if isinstance(data, (np.ndarray, tf.Tensor)):
-        note = unpaintable_background(_as_unit(_checked(data, canvas_size)[:1000]))
+        note = unpaintable_background(_as_unit(_checked(data, config, any_canvas)[:1000]))
         if note:
             warnings.warn(note, stacklevel=3)
 

@@ -1,8 +1,9 @@
 """The inference network q(z | x): where each step attends, what it sees there, and how the decoder renders it.
 
 The controller's input is the canvas, the same at every step, so that all steps can be taken at once; or it depends on the
-previous step, so that they are taken one by one (`controller_input` in the configuration):
+previous step, so that they are taken one by one (`controller` in the configuration):
 
+- "convolutional": the canvas, what the steps so far leave of it, and where they have looked, see `cells`;
 - "latents": the canvas, and z_where and z_what of the previous step, as in the paper;
 - "residual": the canvas minus what the steps so far explain, the paper's DAIR variant, for which a scene with one more object
   is nothing new.
@@ -13,13 +14,14 @@ Inference may look twice: neighbours reach into each other's windows, but once a
 encoded without the others. This needs no training, because scenes of one object have taught the networks such windows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, presence, transformer
+from air.model.cells import CellController, Explained
 from air.model.distributions import Normals, gaussian, tfd
 from air.model.networks import Controller, Correction, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
 
@@ -46,75 +48,87 @@ class InferenceNetwork(NamedTuple):
     """The networks that infer z from x, and how they are wired."""
 
     config: AIRConfig
-    controller: Controller
+    controller: Controller | CellController
     refiner: Refiner | None
     refinement: tf.Tensor  # scalar: the fraction of the refiner's correction that is applied
     encoder: GlimpseEncoder
     decoder: GlimpseDecoder
 
-    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, *, looks: int = 1, samples: int = 1) -> Attention:
+    def attend(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int, *, looks: int = 1, samples: int = 1) -> Attention:
         """Run the inference network on a batch of images.
 
         Args:
             images: [batch, H, W] in [0, 1].
             seed: [2] integers; None for posterior means.
+            steps: number of steps to take, all of them in every scene.
             looks: 2 to look at each object again, in what the others leave unexplained of the canvas.
             samples: of each scene; with more than 1, they take the place of the scene in the batch.
         """
         seeds = MEANS if seed is None else self._split(seed, 3, distributions.LATENTS)
         canvas = images[:, None]
-        if self.config.controller_input == "canvas":
+        if self.config.controller == "canvas":
             posterior = self.controller(images)
             if looks == 2:
-                canvas = self._unexplained(canvas, self._look(canvas, posterior, MEANS))
+                canvas = self._unexplained(canvas, self.look(canvas, posterior, MEANS))
             if samples > 1:
                 canvas, posterior = (map_tensors(lambda x: tf.repeat(x, samples, axis=0), x) for x in (canvas, posterior))
-            return self._look(canvas, posterior, seeds)
+            return self.look(canvas, posterior, seeds)
         if samples > 1:
             canvas = tf.repeat(canvas, samples, axis=0)
-        posterior, attention = self._attend_in_turn(canvas, seeds)
+        in_turn = self._attend_by_cells if isinstance(self.controller, CellController) else self._attend_in_turn
+        by_step = {name: seed if seed is None else self._split(seed, steps, range(steps)) for name, seed in seeds.items()}
+        keys = [{name: seed if seed is None else seed[step] for name, seed in by_step.items()} for step in range(steps)]
+        posteriors, attentions = zip(*in_turn(canvas, keys), strict=True)
         if looks == 2:
-            return self._look(self._unexplained(canvas, attention), posterior, seeds)
-        return attention
+            canvas = self._unexplained(canvas, map_tensors(_join, *attentions))
+            return self.look(canvas, map_tensors(_join, *posteriors), seeds)
+        return map_tensors(_join, *attentions)
 
-    def _attend_in_turn(self, canvas: tf.Tensor, seeds: Seeds) -> tuple[Posterior, Attention]:
-        steps = range(self.config.max_steps)
-        by_step = {name: seed if seed is None else self._split(seed, len(steps), steps) for name, seed in seeds.items()}
+    def _attend_by_cells(self, canvas: tf.Tensor, seeds: Sequence[Seeds]) -> Iterator[tuple[Posterior, Attention]]:
+        features = self.controller.read(canvas[:, 0])
+        explained = Explained.nothing(canvas[:, 0])
+        for keys in seeds:
+            posterior = self.controller(features, explained)
+            attention = self.look(canvas, posterior, keys)
+            explained = explained.by(tf.sigmoid(attention.window_logits), attention.z_where)
+            yield posterior, attention
+
+    def _attend_in_turn(self, canvas: tf.Tensor, seeds: Sequence[Seeds]) -> Iterator[tuple[Posterior, Attention]]:
         residual, latents, state = canvas[:, 0], None, None
         from_canvas = self.controller.read(residual)
-        posteriors: list[Posterior] = []
-        attentions: list[Attention] = []
-        for step in steps:
-            if attentions and self.config.controller_input == "residual":
-                decoded_windows = tf.sigmoid(tf.stop_gradient(attentions[-1].window_logits))
-                z_where = tf.stop_gradient(attentions[-1].z_where)
-                residual -= transformer.render_sum(decoded_windows, z_where, self.config.canvas_size)
-                from_canvas = self.controller.read(residual)
+        for keys in seeds:
             state = self.controller.advance(from_canvas, latents, state)
-            posteriors.append(self.controller.answer(state.h[:, None]))
-            keys = {name: seed if seed is None else seed[step] for name, seed in by_step.items()}
-            attentions.append(self._look(canvas, posteriors[-1], keys))
-            if self.config.controller_input == "latents":
-                latents = tf.concat([attentions[-1].z_where, attentions[-1].z_what], axis=-1)[:, 0]
-        return map_tensors(_join, *posteriors), map_tensors(_join, *attentions)
+            posterior = self.controller.answer(state.h[:, None])
+            attention = self.look(canvas, posterior, keys)
+            yield posterior, attention
+            if self.config.controller == "latents":
+                latents = tf.concat([attention.z_where, attention.z_what], axis=-1)[:, 0]
+            else:
+                decoded_windows = tf.sigmoid(tf.stop_gradient(attention.window_logits))
+                residual -= transformer.render_sum(decoded_windows, tf.stop_gradient(attention.z_where), residual.shape[1:])
+                from_canvas = self.controller.read(residual)
 
-    def _look(self, canvas: tf.Tensor, posterior: Posterior, seeds: Seeds) -> Attention:
+    def look(self, canvas: tf.Tensor, posterior: Posterior, seeds: Seeds) -> Attention:
         """Take a glimpse of a canvas [batch, 1 or steps, H, W] where the controller points, at as many steps as it does."""
         if self.refiner is not None:
             posterior = self._refine(canvas, posterior)
         where = tf.concat([distributions.draw(normal, seeds[name]) for name, normal in posterior.where.items()], axis=-1)
-        z_where = transformer.as_z_where(where)
+        z_where = transformer.as_z_where(where, self.unit(canvas.shape[-2:]))
         what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
         z_what = distributions.draw(what, seeds["z_what"])
         q = {**posterior.where, "z_what": what}
         sample = {"scale": where[..., :1], "shift": where[..., 1:], "z_what": z_what}
         return Attention(posterior.presence_logits, q, sample, z_where, self.decoder(z_what))
 
+    def unit(self, canvas_size: Sequence[int]) -> float:
+        """Return the scale of a window as large as a training canvas, see `transformer.as_z_where`."""
+        return max(self.config.canvas_size) / max(canvas_size)
+
     def _unexplained(self, canvas: tf.Tensor, attention: Attention) -> tf.Tensor:
         """Subtract the objects of all other steps from a canvas [batch, 1, H, W], for each step: [batch, steps, H, W]."""
         present = presence.reached(attention.presence_logits)[..., None, None]
         decoded_windows = tf.sigmoid(attention.window_logits) * present
-        objects = transformer.render(decoded_windows, attention.z_where, self.config.canvas_size)
+        objects = transformer.render(decoded_windows, attention.z_where, canvas.shape[-2:])
         return tf.nn.relu(canvas - (tf.reduce_sum(objects, axis=1, keepdims=True) - objects))
 
     def _refine(self, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
@@ -124,10 +138,11 @@ class InferenceNetwork(NamedTuple):
         a small network place windows more precisely than the controller, which sees the whole canvas.
         """
         scale, shift = posterior.where["scale"], posterior.where["shift"]
-        z_where = transformer.as_z_where(tf.concat([scale.loc, shift.loc], axis=-1))
+        z_where = transformer.as_z_where(tf.concat([scale.loc, shift.loc], axis=-1), self.unit(canvas.shape[-2:]))
         correction = self._correction(canvas, z_where)
         steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
-        unit = z_where[..., :1] / tf.maximum(steepness, 0.1)
+        extent = tf.concat(transformer.extents(z_where[..., :1], canvas.shape[-2:], self.config.window_size), axis=-1)
+        unit = extent / tf.maximum(steepness, 0.1)
 
         def correct(normal: tfd.Normal, move: tf.Tensor, widen: tf.Tensor) -> tfd.Normal:
             log_variance = 2.0 * tf.math.log(normal.scale) + self.refinement * widen

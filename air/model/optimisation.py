@@ -40,7 +40,7 @@ def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """
 
     def sum_of_squares(tensor: tf.Tensor) -> tf.Tensor:
-        rows = tf.reshape(tf.square(tensor), [-1, tensor.shape[-1]])
+        rows = tf.reshape(tf.square(tensor), [-1, tensor.shape[-1] if tensor.shape.rank else 1])
         return tf.reduce_sum(tf.linalg.matvec(rows, tf.ones(rows.shape[-1])))
 
     return tf.sqrt(tf.add_n([sum_of_squares(tensor) for tensor in tensors]))

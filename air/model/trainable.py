@@ -114,29 +114,29 @@ class TrainableModel(replicas.ReplicatedModel):
         Raises:
             DataError: if the first batch has images that `infer` would reject.
         """
-        check_first(x, self.config.canvas_size)
+        check_first(x, self.config)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as in Keras: loss, count accuracy (NaN without true counts) and reconstruction, see `fit`."""
-        check_first(x, self.config.canvas_size)
+        check_first(x, self.config)
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Infer `Scenes` as in Keras, see `fit`."""
-        check_first(x, self.config.canvas_size)
+        """Infer `Scenes` as in Keras, of any canvas that `infer` takes."""
+        check_first(x, self.config, self.config.takes_any_canvas)
         return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        check_first(x, self.config.canvas_size)
+        check_first(x, self.config)
         return super().train_on_batch(x, *args, **kwargs)
 
     def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        check_first(x, self.config.canvas_size)
+        check_first(x, self.config)
         return super().test_on_batch(x, *args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        check_first(x, self.config.canvas_size)
+        check_first(x, self.config, self.config.takes_any_canvas)
         return super().predict_on_batch(x)
 
     def _record(

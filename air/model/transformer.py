@@ -1,24 +1,39 @@
 """Spatial transformer (Jaderberg et al., 2015) for attention that only scales and shifts, as in AIR.
 
 Canvas and window are both the square [-1, 1] x [-1, 1] in *canvas units* and *window units*: -1 is the outer edge of the first
-pixel, 1 the outer edge of the last. An attention window with `z_where` = (scale, shift_x, shift_y) is the square of side
-2 * scale around (shift_x, shift_y), so
+pixel, 1 the outer edge of the last. An attention window with `z_where` = (scale, shift_x, shift_y) has its centre at
+(shift_x, shift_y), and its longer side is the fraction `scale` of the canvas' longer side. Pixels stay square. If canvas and
+window are square too, the window is the square of side 2 * scale, so
 
-    canvas coordinate = scale * window coordinate + shift.
+    canvas coordinate = scale * window coordinate + shift;
+
+otherwise each axis has a factor of its own, see `extents`.
 
 Bilinear sampling of such a transform is separable: an image is multiplied from the left by a matrix of row weights and from
 the right by one of column weights, whose entries are the hat function max(0, 1 - |source - pixel|). This is exact, has no
 gather, and its gradient with respect to `z_where` is the bilinear sampler's own. Everything outside an image is 0.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
 
 
-def as_z_where(where: tf.Tensor) -> tf.Tensor:
-    """Map unbounded scale and shift, [..., 3], to (scale, shift_x, shift_y) in canvas units."""
-    return tf.concat([tf.sigmoid(tf.clip_by_value(where[..., :1], *SCALE_LOGIT_RANGE)), tf.tanh(where[..., 1:])], axis=-1)
+def as_z_where(where: tf.Tensor, unit: float = 1.0) -> tf.Tensor:
+    """Map unbounded scale and shift, [..., 3], to (scale, shift_x, shift_y) in canvas units.
+
+    The unit is the scale of a window as large as a training canvas: 1, except on canvases of another size.
+    """
+    scale = unit * tf.sigmoid(tf.clip_by_value(where[..., :1], *SCALE_LOGIT_RANGE))
+    return tf.concat([scale, tf.tanh(where[..., 1:])], axis=-1)
+
+
+def extents(scale: tf.Tensor, canvas_size: Sequence[int], window_size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Compute the fractions of a canvas' width and height that a window takes, for scales of any shape."""
+    unit = max(canvas_size) / max(window_size)
+    return scale * (unit * window_size[1] / canvas_size[1]), scale * (unit * window_size[0] / canvas_size[0])
 
 
 def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) -> tf.Tensor:
@@ -34,8 +49,9 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
     """
     height, width = canvas.shape[-2:]
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
-    rows = _weights(_centres(window_size[0]), scale, shift_y, height)
-    columns = _weights(_centres(window_size[1]), scale, shift_x, width)
+    extent_x, extent_y = extents(scale, (height, width), window_size)
+    rows = _weights(_centres(window_size[0]), extent_y, shift_y, height)
+    columns = _weights(_centres(window_size[1]), extent_x, shift_x, width)
     canvas = canvas[:, None] if canvas.shape.rank == 3 else canvas
     return tf.matmul(tf.matmul(rows, canvas), columns, transpose_b=True)
 
@@ -51,13 +67,13 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
     Returns:
         [batch, steps, canvas_height, canvas_width].
     """
-    rows, columns = _render_weights(window, z_where, canvas_size)
+    rows, columns = _render_weights(window.shape[-2:], z_where, canvas_size)
     return tf.matmul(tf.matmul(rows, window), columns, transpose_b=True)
 
 
 def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
     """Render all steps onto one canvas, [batch, canvas_height, canvas_width], without a canvas for each step."""
-    rows, columns = _render_weights(window, z_where, canvas_size)
+    rows, columns = _render_weights(window.shape[-2:], z_where, canvas_size)
     height, width = canvas_size
     contracted = window.shape[1] * window.shape[3]  # the columns of all windows side by side: one product sums over the steps
     rows = tf.reshape(tf.transpose(tf.matmul(rows, window), [0, 2, 1, 3]), [-1, height, contracted])
@@ -71,13 +87,19 @@ def render_cumsum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int,
     return tf.cumsum(tf.pad(objects, [[0, 0], [1, 0], [0, 0], [0, 0]]), axis=1)
 
 
-def attention_boxes(z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
+def coverage(z_where: tf.Tensor, canvas_size: tuple[int, int], window_size: tuple[int, int]) -> tf.Tensor:
+    """Render windows of 1 onto empty canvases: [batch, steps, canvas_height, canvas_width]."""
+    rows, columns = _render_weights(window_size, z_where, canvas_size)
+    return tf.reduce_sum(rows, axis=-1)[..., :, None] * tf.reduce_sum(columns, axis=-1)[..., None, :]
+
+
+def attention_boxes(z_where: tf.Tensor, canvas_size: Sequence[int], window_size: Sequence[int]) -> tf.Tensor:
     """Compute attention windows as (x, y, width, height) in pixels, x and y at the upper left corner: [..., 4]."""
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
+    extent_x, extent_y = extents(scale, canvas_size, window_size)
     height, width = canvas_size
-    return tf.stack(
-        [(shift_x - scale + 1) * width / 2, (shift_y - scale + 1) * height / 2, scale * width, scale * height], axis=-1
-    )
+    corner = [(shift_x - extent_x + 1) * width / 2, (shift_y - extent_y + 1) * height / 2]
+    return tf.stack([*corner, extent_x * width, extent_y * height], axis=-1)
 
 
 def _centres(size: int) -> tf.Tensor:
@@ -85,13 +107,15 @@ def _centres(size: int) -> tf.Tensor:
     return (2.0 * tf.range(size, dtype=tf.float32) + 1.0) / size - 1.0
 
 
-def _render_weights(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+def _render_weights(
+    window_size: tuple[int, int], z_where: tf.Tensor, canvas_size: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute weights of rows and columns [batch, steps, canvas, window] that read a window at every pixel of the canvas."""
-    height, width = window.shape[-2:]
+    height, width = window_size
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
-    inverse = 1.0 / scale
-    rows = _weights(_centres(canvas_size[0]), inverse, -shift_y * inverse, height)
-    columns = _weights(_centres(canvas_size[1]), inverse, -shift_x * inverse, width)
+    extent_x, extent_y = extents(scale, canvas_size, window_size)
+    rows = _weights(_centres(canvas_size[0]), 1.0 / extent_y, -shift_y / extent_y, height)
+    columns = _weights(_centres(canvas_size[1]), 1.0 / extent_x, -shift_x / extent_x, width)
     return rows, columns
 
 

@@ -18,7 +18,8 @@ def test_drawn_digits_are_counted_and_recognised():
     paths = sorted((ROOT / "tests" / "strokes").glob("*.jsonl"))
     true = [[int(digit) for digit in path.stem.split("_")[1:]] for path in paths]
     assert len(paths) == 20
-    scenes = checkpoints.load(ROOT / "model").infer(np.stack([drawn(path) for path in paths]))
+    model = checkpoints.load(ROOT / "model")
+    scenes = model.infer(np.stack([drawn(path) for path in paths]), any_size=model.config.takes_any_canvas)
     reference_set = ReferenceSet.load(ROOT / "model" / "reference_set.npz")
     assert np.sum(scenes.count == list(map(len, true))) >= 19
     recognised = 0

@@ -60,7 +60,7 @@ def test_a_broken_model_is_reported_in_the_window(open_app, tmp_path):
 def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatch):
     app = open_app()
     failed = app.session.engine.programs
-    monkeypatch.setattr(failed, "means", lambda image: 1 / 0)
+    monkeypatch.setattr(failed, "infer", lambda *arguments: 1 / 0)
     draw(app, (3, 3), (9, 9))
     assert "ZeroDivisionError" in app.session.lost
     assert shows(app, theme.ERROR, app.layout.reconstructed)
@@ -76,8 +76,8 @@ def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatc
 
 def test_a_model_that_does_not_answer_is_reported(open_app, monkeypatch):
     app = open_app()
-    hang, means = threading.Event(), app.session.engine.programs.means
-    monkeypatch.setattr(app.session.engine.programs, "means", lambda image: (hang.wait(SECONDS), means(image))[1])
+    hang, infer = threading.Event(), app.session.engine.programs.infer
+    monkeypatch.setattr(app.session.engine.programs, "infer", lambda *asked: (hang.wait(SECONDS), infer(*asked))[1])
     monkeypatch.setattr("air.gui.session.STUCK_SECONDS", 0.05)
     app.session.pen_down((5, 5))
     app.frame()

@@ -1,0 +1,170 @@
+"""A controller with no memory but the canvas, and no weight that depends on the size of the canvas.
+
+Every step sees the canvas, the residual (what the steps so far leave of it) and the coverage (where their windows are). It
+divides them into square cells, scores each cell, and attends near the best one. One more object, or a larger canvas, is nothing
+new to it: trained on scenes of up to two objects, it counts many more. Compare the paper's DAIR variant, whose LSTM sees the
+residual (section 4.2), and SPAIR (Crawford and Pineau, 2019), which reads its cells once, in a fixed order.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from air.model import transformer
+from air.model.distributions import gaussian
+from air.model.networks import Posterior, clip_log_variance
+
+REACH = 1.5  # cells between the centre of the chosen cells and the farthest centre of a window
+RADIUS = 2  # cells around the best one that share in the choice
+NEIGHBOURHOODS = (3, 5, 7)  # widths in cells over which the residual and the coverage are averaged
+SHARPNESS = 4.0  # of the learned scores
+INITIAL_STD = (0.22, 0.14)  # of scale and shift, before the sigmoid and the tanh
+MAX_SHIFT = 0.999  # canvas units; atanh(1) is infinite
+
+
+class Explained(NamedTuple):
+    """What the steps so far explain of a batch of canvases: all that one step passes on to the next."""
+
+    residual: tf.Tensor  # [batch, H, W] the canvas minus all objects so far, at least 0
+    coverage: tf.Tensor  # [batch, H, W] in [0, 1], 1 within an attention window
+
+    @classmethod
+    def nothing(cls, canvas: tf.Tensor) -> "Explained":
+        return cls(canvas, tf.zeros_like(canvas))
+
+    def by(self, decoded_windows: tf.Tensor, z_where: tf.Tensor) -> "Explained":
+        """Add the objects of another step, decoded_windows [batch, 1, h, w]; no gradient passes."""
+        size = self.residual.shape[1:]
+        windows, z_where = tf.stop_gradient(decoded_windows), tf.stop_gradient(z_where)
+        residual = tf.nn.relu(self.residual - transformer.render_sum(windows, z_where, size))
+        covered = transformer.coverage(z_where, size, windows.shape[-2:])[:, 0]
+        return Explained(residual, tf.maximum(self.coverage, covered))
+
+
+@keras.saving.register_keras_serializable(package="air")
+class CellController(keras.layers.Layer):
+    """Scores the cells of a canvas, and predicts from the best one where the window lies and whether there is an object.
+
+    The canvas passes the convolutions once for all steps; a step only adds a projection of what has changed. The score of a
+    cell is learned, plus its log-odds of an object, plus three terms that let counting begin within a few hundred training
+    steps: the mean residual around it, so that even the first windows lie on objects; minus its coverage, so that the next
+    step looks elsewhere; minus a slope from the upper left to the lower right, which decides between equals. The cells around
+    the best one share in the choice by a softmax of their scores, so that gradients reach the scores. (A softmax over all cells
+    would point between two objects.)
+
+    Args:
+        canvas_size: height and width of a training scene in pixels, to which the scale refers on canvases of any size.
+        scale_mean: prior mean of the scale before the sigmoid, where posteriors start.
+        cell_size: side of a cell, in pixels.
+        filters: of the convolutions; the first has the stride of a cell and twice its width, the others are 3 cells wide.
+        units: width of the layer that joins the canvas and what is explained of it.
+    """
+
+    def __init__(
+        self,
+        canvas_size: Sequence[int],
+        scale_mean: float = 0.0,
+        cell_size: int = 5,
+        filters: Sequence[int] = (32, 32, 64),
+        units: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.canvas_size, self.scale_mean = tuple(canvas_size), scale_mean
+        self.cell_size, self.filters, self.units = cell_size, tuple(filters), units
+        shapes = [(2 * cell_size, cell_size), *[(3, 1)] * (len(self.filters) - 1)]
+        self.convolutions = [
+            keras.layers.Conv2D(n, kernel, stride, padding="same", activation="relu", name=f"convolution_{i}")
+            for i, (n, (kernel, stride)) in enumerate(zip(self.filters, shapes, strict=True))
+        ]
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        self.from_canvas = keras.layers.Dense(units, name="from_canvas")
+        self.from_explained = keras.layers.Dense(units, use_bias=False, name="from_explained")
+        self.score = keras.layers.Dense(1, use_bias=False, kernel_initializer=small, name="score")
+        self.presence = keras.layers.Dense(1, kernel_initializer=small, name="presence")
+        self.where = keras.layers.Dense(6, kernel_initializer=small, name="where")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (None, None, None, 1)
+        for layer in self.convolutions:
+            layer.build(shape)
+            shape = (None, None, None, layer.filters)
+        self.from_canvas.build(shape)
+        self.from_explained.build((None, self.cell_size**2 + 2 * len(NEIGHBOURHOODS) + 1))
+        for head in (self.score, self.presence, self.where):
+            head.build((None, self.units))
+        constant = keras.initializers.Constant
+        self.saliency = self.add_weight(name="saliency", shape=(), initializer=constant(10.0))
+        self.inhibition = self.add_weight(name="inhibition", shape=(), initializer=constant(2.0))
+        self.slope = self.add_weight(name="slope", shape=(2,), initializer=constant(1.0))
+        super().build(input_shape)
+
+    def read(self, canvas: tf.Tensor) -> tf.Tensor:
+        """Compute what a canvas [batch, H, W] in [0, 1] contributes to all steps: [batch, rows, columns, units]."""
+        features = self._pad(canvas)
+        for layer in self.convolutions:
+            features = layer(features)
+        return self.from_canvas(features)
+
+    def call(self, features: tf.Tensor, explained: Explained) -> Posterior:
+        """Take one step, given the canvas' features from `read`."""
+        height, width = explained.residual.shape[1:]
+        rows, columns = features.shape[1:3]
+        pixels = self._cells(explained.residual)
+        residual = _around(tf.reduce_mean(pixels, axis=-1, keepdims=True))
+        covered = tf.reduce_mean(self._cells(explained.coverage), axis=-1, keepdims=True)
+        # Factors that bring all inputs to the order of 1
+        inputs = [3.0 * pixels, *(10.0 * mean for mean in residual), covered, *_around(covered)]
+        hidden = tf.nn.relu(features + self.from_explained(tf.concat(inputs, axis=-1)))
+
+        logits = self.presence(hidden)
+        place = self.cell_size * (tf.stack(tf.meshgrid(tf.range(columns), tf.range(rows)), axis=-1))  # upper left, pixels
+        place = tf.cast(place, tf.float32) + self.cell_size / 2
+        # On a larger canvas less steep, as it must not outweigh the difference between an object and nothing.
+        order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / max(*self.canvas_size, height, width)
+        score = SHARPNESS * self.score(hidden) + logits + self.saliency * residual[1] - self.inhibition * covered - order
+        weights = _softmax_around_best(score[..., 0])
+
+        def choose(values: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(weights[..., None] * values, axis=(1, 2))
+
+        where = choose(self.where(hidden))
+        centre = choose(place)
+        centre += REACH * self.cell_size * tf.tanh(where[:, :2])
+        shift = tf.clip_by_value(2.0 * centre / tf.constant([width, height], tf.float32) - 1.0, -MAX_SHIFT, MAX_SHIFT)
+        atanh_shift = 0.5 * (tf.math.log1p(shift) - tf.math.log1p(-shift))  # TFLite has no atanh
+        unit = max(self.canvas_size) / max(height, width)
+        log_std = tf.math.log(tf.constant([INITIAL_STD[0], *[INITIAL_STD[1] * unit] * 2]))
+        log_variance = clip_log_variance(where[:, 3:] + 2.0 * log_std)
+        q = {
+            "scale": gaussian(self.scale_mean + where[:, None, 2:3], log_variance[:, None, :1]),
+            "shift": gaussian(atanh_shift[:, None], log_variance[:, None, 1:]),
+        }
+        return Posterior(q, choose(logits))
+
+    def _cells(self, image: tf.Tensor) -> tf.Tensor:
+        """Sort the pixels of an image [batch, H, W] into cells [batch, rows, columns, pixels]."""
+        return tf.nn.space_to_depth(self._pad(image), self.cell_size)
+
+    def _pad(self, image: tf.Tensor) -> tf.Tensor:
+        """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', 1]."""
+        height, width = image.shape[1:]
+        return tf.pad(image, [[0, 0], [0, -height % self.cell_size], [0, -width % self.cell_size]])[..., None]
+
+
+def _around(mean: tf.Tensor) -> list[tf.Tensor]:
+    """Average cells [batch, rows, columns, 1] over each neighbourhood."""
+    return [tf.nn.avg_pool2d(mean, size, 1, "SAME") for size in NEIGHBOURHOODS]
+
+
+def _softmax_around_best(score: tf.Tensor) -> tf.Tensor:
+    """Compute the softmax of scores [batch, rows, columns] over the best cell and those within RADIUS of it; 0 elsewhere."""
+    rows, columns = score.shape[1:]
+    flat = tf.reshape(score, [-1, rows * columns])
+    best = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
+    near_rows = tf.abs(tf.range(rows) - best // columns) <= RADIUS
+    near_columns = tf.abs(tf.range(columns) - best % columns) <= RADIUS
+    near = near_rows[:, :, None] & near_columns[:, None]
+    return tf.reshape(tf.nn.softmax(tf.where(tf.reshape(near, tf.shape(flat)), flat, -1e9)), tf.shape(score))

@@ -1,0 +1,163 @@
+"""Inference with the controller that takes any canvas and any number of steps.
+
+First attend, until every scene has stopped. Then look again at each object, in what the others leave unexplained of the canvas:
+there it is placed and encoded without its neighbours. An object that isn't worth its price by then, because others explain what
+it shows, is dropped; so a first window that fell between two objects does no harm once both are found.
+
+Both are loops that hold the canvases of one step at a time, so that memory hardly grows with the number of steps.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from air.model import distributions, transformer
+from air.model.cells import Explained
+from air.model.distributions import LATENTS, Normals, tfd
+from air.model.generative import LIKELIHOODS, Scenes, compose
+from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds
+from air.model.networks import Posterior
+
+
+class Found(NamedTuple):
+    """What one step finds, or all steps: [batch, steps, ...]; steps that no scene took repeat the first, with presence 0."""
+
+    present: tf.Tensor  # [batch, steps] 1.0 for objects and 0.0; objects come first
+    presence: tf.Tensor  # [batch, steps] probability that the step attends to an object
+    z_where: tf.Tensor  # [batch, steps, 3]
+    z_what: tf.Tensor  # [batch, steps, Z]
+    window_logits: tf.Tensor  # [batch, steps, h, w]
+    kl: tf.Tensor  # [batch, steps] KL(q || p) of z_where and z_what, nats
+
+
+class Price(NamedTuple):
+    """What an object must add to the log-likelihood, in nats: its KL, and a constant for the count."""
+
+    prior: Normals  # p(z) of an object
+    count: tf.Tensor  # scalar
+    likelihood: str  # a key of LIKELIHOODS
+    std: tf.Tensor  # scalar, of the Normal likelihood
+
+
+class _Row(NamedTuple):
+    """A step of the first pass: what it finds, and the posterior from which the second look starts."""
+
+    found: Found
+    scale: tuple[tf.Tensor, tf.Tensor]  # [batch, 1, 1] mean and std
+    shift: tuple[tf.Tensor, tf.Tensor]  # [batch, 1, 2]
+
+
+def explore(
+    network: InferenceNetwork, images: tf.Tensor, steps: int, price: Price, looks: int, seed: tf.Tensor | None
+) -> Found:
+    """Find the objects of scenes.
+
+    Args:
+        network: with a `CellController`.
+        images: [batch, H, W] in [0, 1].
+        steps: maximum number of steps; fewer are taken once all scenes have stopped.
+        price: of an object at the second look; samples don't pay it, as it would distort them.
+        looks: 2 to look again.
+        seed: [2] integers; None for posterior means and rounded z_pres.
+    """
+    rows, taken = _attend(network, images, steps, price.prior, seed, looks)
+    found = _look_again(network, images, rows, taken, price, seed) if looks == 2 else rows.found
+    order = tf.argsort(-found.present, axis=1, stable=True)
+    return Found(*(tf.gather(field, order, batch_dims=1) for field in found))
+
+
+def as_scenes(found: Found, canvas_size: tuple[int, int]) -> Scenes:
+    """Compose scenes from what is found in them."""
+    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size)
+    return scenes._replace(presence=found.presence)
+
+
+def _attend(
+    network: InferenceNetwork, images: tf.Tensor, steps: int, prior: Normals, seed: tf.Tensor | None, looks: int
+) -> tuple[_Row, tf.Tensor]:
+    """Attend until every scene has stopped; return the rows of all steps, and the number of those taken."""
+    features = network.controller.read(images)
+
+    def attend_once(step: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor, Explained]) -> tuple[tuple[Any, ...], _Row]:
+        going, reached, explained = state
+        posterior = network.controller(features, explained)
+        attention = network.look(images[:, None], posterior, MEANS if looks == 2 else _seeds(step, seed))
+        probability = tf.sigmoid(posterior.presence_logits)
+        threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
+        going, reached = going * tf.cast(probability > threshold, tf.float32), reached * probability
+        found = _found(going, reached, attention, prior)
+        explained = explained.by(tf.sigmoid(attention.window_logits), attention.z_where)
+        scale, shift = (posterior.where[name] for name in ("scale", "shift"))
+        return (going, reached, explained), _Row(found, (scale.loc, scale.scale), (shift.loc, shift.scale))
+
+    ones = tf.ones([tf.shape(images)[0], 1])
+    state = ones, ones, Explained.nothing(images)
+    # The first step, outside the loop, fills all rows: an attention window of scale 0 can't be rendered.
+    state, row = attend_once(tf.constant(0), state)
+    rows = tf.nest.map_structure(lambda field: tf.repeat(field, steps, axis=1), row)
+    is_first = tf.one_hot([0], steps)
+    found = rows.found._replace(present=rows.found.present * is_first, presence=rows.found.presence * is_first)
+    rows = rows._replace(found=found)
+
+    def body(step: tf.Tensor, state: tuple[Any, ...], rows: _Row) -> tuple[Any, ...]:
+        state, row = attend_once(step, state)
+        return step + 1, state, _write(rows, step, row)
+
+    taken, _, rows = tf.while_loop(
+        lambda step, state, rows: (step < steps) & tf.reduce_any(state[0] > 0.0), body, (tf.constant(1), state, rows)
+    )
+    return rows, taken
+
+
+def _look_again(
+    network: InferenceNetwork, images: tf.Tensor, rows: _Row, taken: tf.Tensor, price: Price, seed: tf.Tensor | None
+) -> Found:
+    """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
+
+    def render(found: Found) -> tf.Tensor:
+        decoded_windows = tf.sigmoid(found.window_logits) * found.present[..., None, None]
+        return transformer.render_sum(decoded_windows, found.z_where, images.shape[1:])
+
+    def log_prob(canvas: tf.Tensor) -> tf.Tensor:
+        return LIKELIHOODS[price.likelihood](images, tf.clip_by_value(canvas, 0.0, 1.0), price.std)[:, None]
+
+    def look(step: tf.Tensor, canvas: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
+        row = tf.nest.map_structure(lambda field: tf.gather(field, [step], axis=1), rows)
+        where = {"scale": tfd.Normal(*row.scale), "shift": tfd.Normal(*row.shift)}
+        others = canvas - render(row.found)
+        attention = network.look(tf.nn.relu(images - others)[:, None], Posterior(where, row.found.presence), _seeds(step, seed))
+        found = _found(row.found.present, row.found.presence, attention, price.prior)
+        if seed is None:
+            worth = log_prob(others + render(found)) - log_prob(others) - found.kl - price.count
+            kept = tf.cast(worth > 0.0, tf.float32)
+            dropped = found.present * (1.0 - kept)
+            found = found._replace(present=found.present * kept, presence=found.presence * (1.0 - dropped))
+        return step + 1, others + render(found), _write(rows, step, row._replace(found=found))
+
+    state = tf.constant(0), render(rows.found), rows
+    return tf.while_loop(lambda step, canvas, rows: step < taken, look, state)[-1].found
+
+
+def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior: Normals) -> Found:
+    kl = tf.add_n(list(distributions.kl(attention.posterior, prior).values()))
+    return Found(present, presence, attention.z_where, attention.z_what, attention.window_logits, kl)
+
+
+def _write(rows: _Row, step: tf.Tensor, row: _Row) -> _Row:
+    """Replace the row of a step."""
+
+    def write(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        here = tf.reshape(tf.range(old.shape[1]) == step, [1, -1, *[1] * (old.shape.rank - 2)])
+        return tf.where(here, new, old)
+
+    return tf.nest.map_structure(write, rows, row)
+
+
+def _seeds(step: tf.Tensor, seed: tf.Tensor | None) -> Seeds:
+    """Return the seeds of the draws of a step's latent variables; None, for their means, without a seed."""
+    return MEANS if seed is None else dict(zip(LATENTS, tf.unstack(tf.random.split(_at(step, seed), 3)), strict=True))
+
+
+def _at(step: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return the seed of a step's draws."""
+    return tf.random.experimental.stateless_fold_in(seed, step)

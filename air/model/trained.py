@@ -1,0 +1,265 @@
+"""What a trained model is asked, with NumPy arrays in and out, in batches: infer, generate, bound."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from air.model import bounds, zooms
+from air.model.exploration import as_scenes
+from air.model.generative import Scenes, draw_prior
+from air.model.images import check_images
+from air.model.trainable import MIN_FREQUENCY, TrainableModel
+from air.support.arrays import in_batches
+
+BATCH = 256  # scenes at a time
+ELBO_BATCH = 250
+SAMPLES_BATCH = 1000  # pairs of scene and sample at a time
+MAX_STEPS = 10_000
+MAX_COMPILED_STEPS = 8  # XLA would take minutes for more
+
+
+class TrainedModel(TrainableModel):
+    """Base class of the model: everything that needs no gradient."""
+
+    def infer(
+        self,
+        images: Any,
+        *,
+        max_steps: int | None = None,
+        any_size: bool = False,
+        sample: bool = False,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> Scenes:
+        """Infer scenes: how many objects there are, where, and what they look like.
+
+        Args:
+            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1]. A convolutional controller takes any canvas
+                at least as large as the window, and stops once every scene has stopped.
+            max_steps: rows T of the result, and the maximum number of objects; that of the configuration when None, or
+                in proportion more on a larger canvas.
+            any_size: also look at smaller versions of the images, and keep the objects that make them most probable:
+                for objects much larger than in training.
+            sample: draw the latent variables from their posterior instead of taking the means.
+            seed: of the draws, which depend on `batch_size` too.
+            batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
+
+        Returns:
+            `Scenes` of NumPy arrays.
+
+        Raises:
+            DataError: for images of another shape, type or range.
+            ValueError: for an impossible option, or one that an LSTM doesn't offer.
+        """
+        images = check_images(images, self.config)
+        steps = self._steps(max_steps, images.shape[1:])
+        batch_size = self._batch(BATCH, images.shape[1:]) if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} is not allowed; it must be 1 or more")
+        if any_size and (sample or not self.config.takes_any_canvas):
+            needed = "sample=False" if sample else "the convolutional controller"
+            raise ValueError(f"any_size: True is not allowed; it needs {needed}")
+        program = self._program("any_size" if any_size else "draw", images.shape[1:], steps, sample)
+        return self._in_batches(program, images, batch_size, seed)
+
+    def generate(
+        self, scenes: int, *, count: int | None = None, seed: int = 0, canvas_size: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, Scenes]:
+        """Draw scenes from the model's prior.
+
+        The number of objects is drawn from the frequencies of the counts that the model inferred in training, because the
+        annealed prior of z_pres ends far below them; everything else is drawn from its prior.
+
+        Args:
+            scenes: number of scenes.
+            count: objects in every scene; None to draw it.
+            seed: of the draws.
+            canvas_size: height and width in pixels, if other than in training; needs a convolutional controller.
+
+        Returns:
+            Images [scenes, canvas_height, canvas_width] in [0, 1], and their `Scenes`.
+
+        Raises:
+            ValueError: if count is not in 0 ... T, scenes is below 1, or the canvas is impossible.
+        """
+        height, width = canvas_size or self.config.canvas_size
+        size, window = (height, width), self.config.window_size
+        if self.config.takes_any_canvas:
+            fits, allowed = size[0] >= window[0] and size[1] >= window[1], f"at least the window's size, {window}"
+        else:
+            fits, allowed = size == self.config.canvas_size, f"{self.config.canvas_size}, as this model has an LSTM"
+        if not fits:
+            raise ValueError(f"canvas_size: {size} is not allowed; it must be {allowed}")
+        steps = self.config.steps_on(size)
+        if scenes < 1:
+            raise ValueError(f"scenes: {scenes} is not allowed; it must be 1 or more")
+        if count is not None and not 0 <= count <= steps:
+            raise ValueError(f"count: {count} is not allowed; it must be from 0 to max_steps = {steps}")
+        seeds = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int32)))
+        if count is None:
+            log_prior = tf.constant(np.log(self.count_prior_on(size))[None], tf.float32)
+            drawn = tf.random.stateless_categorical(log_prior, scenes, seeds[0], dtype=tf.int32)[0]
+        else:
+            drawn = tf.fill([scenes], count)
+        present = tf.sequence_mask(drawn, steps, tf.float32)
+        unit = max(self.config.canvas_size) / max(size)
+        latents = draw_prior(self.config, tf.convert_to_tensor(self.step), scenes, steps, seeds[1], unit)
+        generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present, size)))
+        return generated.reconstruction, generated
+
+    def count_prior_on(self, canvas_size: tuple[int, int], max_steps: int | None = None) -> np.ndarray:
+        """Return the prior p(n) from the counts that the model inferred in training: [T + 1].
+
+        A canvas of k times the area, rounded up, has as many objects as k training scenes together.
+        """
+        steps = self.config.steps_on(canvas_size) if max_steps is None else max_steps
+        areas = math.ceil(math.prod(canvas_size) / math.prod(self.config.canvas_size))
+        frequencies = np.asarray(self.count_frequencies(), np.float64)
+        prior = functools.reduce(np.convolve, [frequencies / frequencies.sum()] * areas)[: steps + 1]
+        prior = np.maximum(np.pad(prior, (0, steps + 1 - len(prior))), MIN_FREQUENCY)
+        return prior / prior.sum()
+
+    def log_prob_bound(
+        self,
+        images: Any,
+        samples: int = 100,
+        *,
+        seed: int = 0,
+        likelihood: str | None = None,
+        count_prior: Any = None,
+        max_steps: int | None = None,
+    ) -> np.ndarray:
+        """Compute a lower bound on log p(x) of each scene, in nats: the importance-weighted bound (Burda et al., 2016).
+
+        It is the bound of the discrete model that `infer` uses, and rises with the number of samples; with one it is a sample
+        of the ELBO.
+
+        Args:
+            images: see `infer`.
+            samples: of the latent variables of each scene.
+            seed: of the draws.
+            likelihood: "cross_entropy" or "normal"; the configured one when None.
+            count_prior: [T + 1] probabilities of each count; `count_prior_on` this canvas when None.
+            max_steps: number of steps T, see `infer`.
+
+        Returns:
+            [batch] float64.
+
+        Raises:
+            DataError: for images of another shape, type or range.
+            ValueError: for an impossible number of samples or steps, likelihood or prior.
+        """
+        images = check_images(images, self.config)
+        size = images.shape[1:]
+        steps = self._steps(max_steps, size)
+        likelihood = self.config.likelihood if likelihood is None else likelihood
+        prior = np.asarray(self.count_prior_on(size, steps) if count_prior is None else count_prior, np.float64)
+        bounds.check(samples, likelihood, prior, steps)
+        weights = self.importance_samples(images, samples, seed, max_steps=steps)
+        return bounds.importance_bound(weights.log_weights(likelihood, prior / prior.sum()), samples)
+
+    def elbo(
+        self, images: np.ndarray, seed: int = 0, progress: Callable[[int], Any] | None = None, max_steps: int | None = None
+    ) -> bounds.Elbo:
+        """Compute the parts of the ELBO of scenes: exact over the count, one sample of z_where and z_what.
+
+        Args:
+            images: [N, canvas_height, canvas_width], uint8 or float in [0, 1].
+            seed: of the samples.
+            progress: called repeatedly with the number of scenes done since the last call.
+            max_steps: number of steps T, see `infer`.
+        """
+        steps = self._steps(max_steps, images.shape[1:])
+        program = self._program("elbo", images.shape[1:], steps)
+        return self._in_batches(program, images, self._batch(ELBO_BATCH, images.shape[1:], steps), seed, progress, pad=True)
+
+    def importance_samples(
+        self,
+        images: np.ndarray,
+        samples: int,
+        seed: int = 0,
+        progress: Callable[[int], Any] | None = None,
+        max_steps: int | None = None,
+    ) -> bounds.ImportanceSamples:
+        """Draw the latent variables of each scene several times and weigh the samples, see `elbo` and `bounds`."""
+        steps = self._steps(max_steps, images.shape[1:])
+        program = self._program("importance", images.shape[1:], steps, samples)
+        size = max(self._batch(SAMPLES_BATCH, images.shape[1:], steps) // samples, 1)
+        return self._in_batches(program, images, size, seed, progress, pad=True)
+
+    def _steps(self, max_steps: int | None, canvas_size: tuple[int, int]) -> int:
+        """Check a number of steps, or return the default."""
+        if max_steps is None:
+            return self.config.steps_on(canvas_size)
+        if not self.config.takes_any_canvas and max_steps != self.config.max_steps:
+            raise ValueError(f"max_steps: {max_steps} is not allowed; this model's LSTM takes {self.config.max_steps} steps")
+        if not 1 <= max_steps <= MAX_STEPS:
+            raise ValueError(f"max_steps: {max_steps} is not allowed; it must be from 1 to {MAX_STEPS}")
+        return max_steps
+
+    def _batch(self, size: int, canvas_size: tuple[int, int], steps: int = 1) -> int:
+        """Return how many scenes of a canvas take as much memory as `size` training scenes do."""
+        larger = math.prod(canvas_size) / math.prod(self.config.canvas_size)
+        more = (steps + 1) / (self.config.max_steps + 1)
+        return max(int(size / max(larger, 1.0) / max(more, 1.0)), 1)
+
+    def _in_batches(
+        self,
+        program: Callable[[tf.Tensor, tf.Tensor], Any],
+        images: np.ndarray,
+        size: int,
+        seed: int = 0,
+        progress: Callable[[int], Any] | None = None,
+        pad: bool = False,
+    ) -> Any:
+        """Call a compiled function of images and a seed on batches, see `in_batches`; join the fields that it returns.
+
+        With `pad`, every batch has the same size, as another would be compiled again.
+        """
+        size = max(min(size, len(images)), 1)
+
+        def part(which: slice) -> Any:
+            batch = images[which]
+            padded = np.zeros((size if pad else max(len(batch), 1), *images.shape[1:]), np.float32)
+            padded[: len(batch)] = batch / np.float32(255) if batch.dtype == np.uint8 else batch
+            fields = program(tf.constant(padded), tf.constant([seed, which.start], tf.int32))
+            return type(fields)(*(field.numpy()[: len(batch)] for field in fields))
+
+        # TensorFlow's convolutions don't take an empty batch.
+        return in_batches(part, len(images), size, progress) if len(images) else part(slice(0, 0))
+
+    def _program(self, name: str, canvas_size: tuple[int, int], steps: int, option: Any = None) -> Callable[..., Any]:
+        """Return a function of images and a seed, compiled once for a canvas and a number of steps."""
+        key = name, canvas_size, steps, option
+        if key not in self._programs:
+            # TensorFlow takes functions of the same code for one that is traced again and again, and warns; not so partials.
+            function = functools.partial(self._compute, name, steps, option)
+            if name in ("elbo", "importance") and steps <= MAX_COMPILED_STEPS:
+                options: dict[str, Any] = {"jit_compile": True}
+            else:  # of any batch size, on which XLA can't branch
+                options = {"input_signature": [tf.TensorSpec([None, *canvas_size], tf.float32), tf.TensorSpec([2], tf.int32)]}
+            self._programs[key] = tf.function(function, autograph=False, **options)
+        return self._programs[key]
+
+    def _compute(self, name: str, steps: int, option: Any, images: tf.Tensor, seed: tf.Tensor) -> Any:
+        if name == "draw":
+            return self.draw(images, seed if option else None, steps)
+        if name == "any_size":
+            found = [self.explore(zooms.shrink(images, zoom), None, steps) for zoom in zooms.ZOOMS]
+            return as_scenes(zooms.most_probable(images, found, self.price()), images.shape[1:])
+        if name == "elbo":
+            return self._elbo(images, seed, steps)
+        return self._importance_samples(images, seed, steps, option)
+
+    def _elbo(self, images: tf.Tensor, seed: tf.Tensor, steps: int) -> bounds.Elbo:
+        price = self.price()
+        return bounds.elbo(images, self.attend(images, seed, steps=steps), price.prior, price.std)
+
+    def _importance_samples(self, images: tf.Tensor, seed: tf.Tensor, steps: int, samples: int) -> bounds.ImportanceSamples:
+        seeds, price = tf.unstack(tf.random.split(seed, 2)), self.price()
+        attention = self.attend(images, seeds[0], samples=samples, steps=steps)
+        return bounds.importance_samples(images, attention, price.prior, price.std, seeds[1])
