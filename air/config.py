@@ -142,8 +142,8 @@ class AIRConfig(Config):
     """Steps in training, and in inference on a canvas of this size unless told otherwise: at most so many objects are found."""
 
     controller: Literal["convolutional", "canvas", "latents", "residual"] = "convolutional"
-    """What decides where to look: convolutions without memory, for canvases of any size and any number of objects; or an
-    LSTM that sees the canvas, the canvas and the previous latents, or the canvas minus all explained so far."""
+    """Network that decides where to look: convolutions without memory, for canvases of any size and any number of objects;
+    or an LSTM that sees the canvas, the canvas and the previous latents, or the canvas minus all explained so far."""
     cell_size: Annotated[int, Field(ge=2, le=64)] = 5
     """Side of the cells among which a convolutional controller chooses, in pixels."""
     cell_filters: Annotated[Units, Field(min_length=1)] = (32, 32, 64)
@@ -256,6 +256,13 @@ class AIRConfig(Config):
     def takes_any_canvas(self) -> bool:
         """True of a controller for canvases of any size and any number of steps."""
         return self.controller == "convolutional"
+
+    @property
+    def smallest_canvas(self) -> tuple[int, int]:
+        """Height and width of the smallest canvas that is taken: the window's, or the training canvas' if that is smaller."""
+        if not self.takes_any_canvas:
+            return self.canvas_size
+        return min(self.window_size[0], self.canvas_size[0]), min(self.window_size[1], self.canvas_size[1])
 
     def steps_on(self, canvas_size: tuple[int, int]) -> int:
         """Return the default number of steps on a canvas: `max_steps`, or as many more as it is larger than the training's."""

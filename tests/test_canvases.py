@@ -184,6 +184,16 @@ def test_scenes_are_not_generated_on_impossible_canvases(size, tiny_cells, tiny_
         tiny_cells.generate(2, count=4)
 
 
+def test_a_training_canvas_may_be_smaller_than_the_window(make_model):
+    model = make_model(controller="convolutional", canvas_size=(14, 16), window_size=(20, 12))
+    images, _ = model.generate(3, seed=0)
+    assert images.shape == (3, 14, 16)
+    assert len(model.infer(images).count) == 3
+    assert model.generate(2, canvas_size=(14, 12))[0].shape == (2, 14, 12)
+    with pytest.raises(ValueError, match=r"^canvas_size: \(13, 16\) is not allowed; it must be at least \(14, 12\)$"):
+        model.generate(2, canvas_size=(13, 16))
+
+
 def test_generated_counts_follow_the_prior_on_the_canvas(make_model):
     model = make_model(controller="convolutional")
     model.count_prior.assign([0.2, 0.5, 0.3, 0.0])

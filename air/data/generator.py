@@ -116,7 +116,7 @@ class GeneratorConfig(Config):
 
     @property
     def changes_digits(self) -> bool:
-        """Whether digits may look unlike MNIST's."""
+        """Return True if digits may look unlike MNIST's."""
         fields = type(self).model_fields
         return any(getattr(self, name) != fields[name].default for name in _CHANGES)
 
@@ -285,7 +285,7 @@ def _arrange(
 
 
 class _Change(NamedTuple):
-    """How a digit differs from MNIST's."""
+    """Difference of a digit from MNIST's."""
 
     scale: tuple[float, float]  # factors for width and height
     angle: float  # degrees, counter-clockwise

@@ -140,7 +140,7 @@ class Drawn(SceneKind):
     """Scenes of data/drawings.npz, drawn with the window's pens by tests/strokes/make.py."""
 
     position: int
-    """Of the first scene in the file."""
+    """Position of the first scene in the file."""
     scenes: int
 
     def make(self) -> SceneSet:

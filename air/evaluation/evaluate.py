@@ -134,7 +134,7 @@ class Evaluator(NamedTuple):
 
 
 def _varies_in_size(kind: held_out.SceneKind) -> bool:
-    """Whether objects are larger or smaller than in training."""
+    """Return True if objects are larger or smaller than in training."""
     changed = kind.rules if isinstance(kind, held_out.Generated) else {}
     return isinstance(kind, held_out.Drawn) or any("scale" in rule for rule in changed)
 

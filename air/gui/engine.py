@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def offers_any_size(self) -> bool:
-        """Whether `look` can find objects of any size, by now."""
+        """Return True once `look` can find objects of any size."""
         return self.programs is not None and self.programs.any_size
 
     @property

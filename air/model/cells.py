@@ -135,7 +135,7 @@ class CellController(keras.layers.Layer):
         centre += REACH * self.cell_size * tf.tanh(where[:, :2])
         shift = tf.clip_by_value(2.0 * centre / tf.constant([width, height], tf.float32) - 1.0, -MAX_SHIFT, MAX_SHIFT)
         atanh_shift = 0.5 * (tf.math.log1p(shift) - tf.math.log1p(-shift))  # TFLite has no atanh
-        unit = max(self.canvas_size) / max(height, width)
+        unit = transformer.unit(self.canvas_size, (height, width))
         log_std = tf.math.log(tf.constant([INITIAL_STD[0], *[INITIAL_STD[1] * unit] * 2]))
         log_variance = clip_log_variance(where[:, 3:] + 2.0 * log_std)
         q = {

@@ -15,7 +15,7 @@ from air.model import distributions, transformer
 from air.model.cells import Explained
 from air.model.distributions import LATENTS, Normals, tfd
 from air.model.generative import LIKELIHOODS, Scenes, compose
-from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds
+from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, split
 from air.model.networks import Posterior
 
 
@@ -127,12 +127,14 @@ def _look_again(
         others = canvas - render(row.found)
         attention = network.look(tf.nn.relu(images - others)[:, None], Posterior(where, row.found.presence), _seeds(step, seed))
         found = _found(row.found.present, row.found.presence, attention, price.prior)
+        added = render(found)
         if seed is None:
-            worth = log_prob(others + render(found)) - log_prob(others) - found.kl - price.count
+            worth = log_prob(others + added) - log_prob(others) - found.kl - price.count
             kept = tf.cast(worth > 0.0, tf.float32)
             dropped = found.present * (1.0 - kept)
             found = found._replace(present=found.present * kept, presence=found.presence * (1.0 - dropped))
-        return step + 1, others + render(found), _write(rows, step, row._replace(found=found))
+            added *= kept[..., None]
+        return step + 1, others + added, _write(rows, step, row._replace(found=found))
 
     state = tf.constant(0), render(rows.found), rows
     return tf.while_loop(lambda step, canvas, rows: step < taken, look, state)[-1].found
@@ -155,7 +157,7 @@ def _write(rows: _Row, step: tf.Tensor, row: _Row) -> _Row:
 
 def _seeds(step: tf.Tensor, seed: tf.Tensor | None) -> Seeds:
     """Return the seeds of the draws of a step's latent variables; None, for their means, without a seed."""
-    return MEANS if seed is None else dict(zip(LATENTS, tf.unstack(tf.random.split(_at(step, seed), 3)), strict=True))
+    return MEANS if seed is None else split(_at(step, seed), LATENTS)
 
 
 def _at(step: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -60,7 +60,7 @@ def check_images(images: Any, config: AIRConfig) -> np.ndarray:
 
 def _checked(images: Any, config: AIRConfig, any_canvas: bool) -> np.ndarray:
     """Return images as an array [batch, height, width] of their own type, or raise DataError, see `check_images`."""
-    height, width = map(min, config.window_size, config.canvas_size) if any_canvas else config.canvas_size
+    height, width = config.smallest_canvas if any_canvas else config.canvas_size
     allowed = f"[batch, {height}, {width}]" + (", the window's size, or larger" if any_canvas else "")
     try:
         images = np.asarray(images)

@@ -64,7 +64,7 @@ class InferenceNetwork(NamedTuple):
             looks: 2 to look at each object again, in what the others leave unexplained of the canvas.
             samples: of each scene; with more than 1, they take the place of the scene in the batch.
         """
-        seeds = MEANS if seed is None else self._split(seed, 3, distributions.LATENTS)
+        seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
         canvas = images[:, None]
         if self.config.controller == "canvas":
             posterior = self.controller(images)
@@ -76,7 +76,7 @@ class InferenceNetwork(NamedTuple):
         if samples > 1:
             canvas = tf.repeat(canvas, samples, axis=0)
         in_turn = self._attend_by_cells if isinstance(self.controller, CellController) else self._attend_in_turn
-        by_step = {name: seed if seed is None else self._split(seed, steps, range(steps)) for name, seed in seeds.items()}
+        by_step = {name: seed if seed is None else split(seed, range(steps)) for name, seed in seeds.items()}
         keys = [{name: seed if seed is None else seed[step] for name, seed in by_step.items()} for step in range(steps)]
         posteriors, attentions = zip(*in_turn(canvas, keys), strict=True)
         if looks == 2:
@@ -113,16 +113,12 @@ class InferenceNetwork(NamedTuple):
         if self.refiner is not None:
             posterior = self._refine(canvas, posterior)
         where = tf.concat([distributions.draw(normal, seeds[name]) for name, normal in posterior.where.items()], axis=-1)
-        z_where = transformer.as_z_where(where, self.unit(canvas.shape[-2:]))
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[-2:]))
         what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
         z_what = distributions.draw(what, seeds["z_what"])
         q = {**posterior.where, "z_what": what}
         sample = {"scale": where[..., :1], "shift": where[..., 1:], "z_what": z_what}
         return Attention(posterior.presence_logits, q, sample, z_where, self.decoder(z_what))
-
-    def unit(self, canvas_size: Sequence[int]) -> float:
-        """Return the scale of a window as large as a training canvas, see `transformer.as_z_where`."""
-        return max(self.config.canvas_size) / max(canvas_size)
 
     def _unexplained(self, canvas: tf.Tensor, attention: Attention) -> tf.Tensor:
         """Subtract the objects of all other steps from a canvas [batch, 1, H, W], for each step: [batch, steps, H, W]."""
@@ -138,7 +134,8 @@ class InferenceNetwork(NamedTuple):
         a small network place windows more precisely than the controller, which sees the whole canvas.
         """
         scale, shift = posterior.where["scale"], posterior.where["shift"]
-        z_where = transformer.as_z_where(tf.concat([scale.loc, shift.loc], axis=-1), self.unit(canvas.shape[-2:]))
+        where = tf.concat([scale.loc, shift.loc], axis=-1)
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[-2:]))
         correction = self._correction(canvas, z_where)
         steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
         extent = tf.concat(transformer.extents(z_where[..., :1], canvas.shape[-2:], self.config.window_size), axis=-1)
@@ -148,11 +145,11 @@ class InferenceNetwork(NamedTuple):
             log_variance = 2.0 * tf.math.log(normal.scale) + self.refinement * widen
             return gaussian(normal.loc + self.refinement * move, clip_log_variance(log_variance))
 
-        where = {
+        corrected = {
             "scale": correct(scale, correction.scale, correction.scale_log_variance),
             "shift": correct(shift, unit * correction.shift, correction.shift_log_variance),
         }
-        return Posterior(where, posterior.presence_logits)
+        return Posterior(corrected, posterior.presence_logits)
 
     def _correction(self, canvas: tf.Tensor, z_where: tf.Tensor) -> Correction:
         """Run the refiner, a fifth of a training step, or return zeros as long as none of its correction is applied."""
@@ -171,9 +168,10 @@ class InferenceNetwork(NamedTuple):
             return ask()
         return tf.cond(self.refinement > 0.0, ask, zeros)
 
-    @staticmethod
-    def _split(seed: tf.Tensor, number: int, names: Sequence[Any]) -> dict[Any, tf.Tensor]:
-        return dict(zip(names, tf.unstack(tf.random.split(seed, number)), strict=True))
+
+def split(seed: tf.Tensor, names: Sequence[Any]) -> dict[Any, tf.Tensor]:
+    """Split a seed into one for each name."""
+    return dict(zip(names, tf.unstack(tf.random.split(seed, len(names))), strict=True))
 
 
 def map_tensors(function: Callable[..., tf.Tensor], *trees: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from air.model import bounds, zooms
+from air.model import bounds, transformer, zooms
 from air.model.exploration import as_scenes
 from air.model.generative import Scenes, draw_prior
 from air.model.images import check_images
@@ -42,8 +42,8 @@ class TrainedModel(TrainableModel):
                 at least as large as the window, and stops once every scene has stopped.
             max_steps: rows T of the result, and the maximum number of objects; that of the configuration when None, or
                 in proportion more on a larger canvas.
-            any_size: also look at smaller versions of the images, and keep the objects that make them most probable:
-                for objects much larger than in training.
+            any_size: also look at enlarged and at smaller versions of the images, and keep the most probable scene of each: for
+                objects of other sizes than in training.
             sample: draw the latent variables from their posterior instead of taking the means.
             seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
@@ -87,9 +87,9 @@ class TrainedModel(TrainableModel):
             ValueError: if count is not in 0 ... T, scenes is below 1, or the canvas is impossible.
         """
         height, width = canvas_size or self.config.canvas_size
-        size, window = (height, width), self.config.window_size
+        size, least = (height, width), self.config.smallest_canvas
         if self.config.takes_any_canvas:
-            fits, allowed = size[0] >= window[0] and size[1] >= window[1], f"at least the window's size, {window}"
+            fits, allowed = height >= least[0] and width >= least[1], f"at least {least}"
         else:
             fits, allowed = size == self.config.canvas_size, f"{self.config.canvas_size}, as this model has an LSTM"
         if not fits:
@@ -106,7 +106,7 @@ class TrainedModel(TrainableModel):
         else:
             drawn = tf.fill([scenes], count)
         present = tf.sequence_mask(drawn, steps, tf.float32)
-        unit = max(self.config.canvas_size) / max(size)
+        unit = transformer.unit(self.config.canvas_size, size)
         latents = draw_prior(self.config, tf.convert_to_tensor(self.step), scenes, steps, seeds[1], unit)
         generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present, size)))
         return generated.reconstruction, generated

@@ -24,16 +24,21 @@ SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rende
 def as_z_where(where: tf.Tensor, unit: float = 1.0) -> tf.Tensor:
     """Map unbounded scale and shift, [..., 3], to (scale, shift_x, shift_y) in canvas units.
 
-    The unit is the scale of a window as large as a training canvas: 1, except on canvases of another size.
+    For the unit on canvases of another size than in training, see `unit`.
     """
     scale = unit * tf.sigmoid(tf.clip_by_value(where[..., :1], *SCALE_LOGIT_RANGE))
     return tf.concat([scale, tf.tanh(where[..., 1:])], axis=-1)
 
 
+def unit(training_size: Sequence[int], canvas_size: Sequence[int]) -> float:
+    """Return the scale, on any canvas, of a window as large as a training canvas."""
+    return max(training_size) / max(canvas_size)
+
+
 def extents(scale: tf.Tensor, canvas_size: Sequence[int], window_size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute the fractions of a canvas' width and height that a window takes, for scales of any shape."""
-    unit = max(canvas_size) / max(window_size)
-    return scale * (unit * window_size[1] / canvas_size[1]), scale * (unit * window_size[0] / canvas_size[0])
+    ratio = max(canvas_size) / max(window_size)
+    return scale * (ratio * window_size[1] / canvas_size[1]), scale * (ratio * window_size[0] / canvas_size[0])
 
 
 def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) -> tf.Tensor:

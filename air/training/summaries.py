@@ -82,21 +82,43 @@ def write_configuration(folder: str | Path, model: AIRConfig, training: Training
     writer.close()
 
 
-class Summaries(StepCallback):
-    """Writes the training summaries: gradients of one batch [batch, height, width], and pictures of a few scenes.
+class PictureCallback(StepCallback):
+    """Base of callbacks that write summaries, among them pictures of a few scenes; the last step always has one."""
 
-    The last step has a picture, whatever the intervals.
-    """
+    def __init__(self, folder: str | Path, training: TrainingConfig, pictured: np.ndarray) -> None:
+        super().__init__()
+        self.training, self.pictured = training, pictured
+        self.writer = tf.summary.create_file_writer(str(folder))
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.drawn = self.step
+
+    def draw_if_due(self, step: int) -> None:
+        if step % self.training.images_every == 0 or step == self.training.iterations:
+            self._draw(step)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.step != self.drawn:
+            self._draw(self.step)
+        self.writer.close()
+
+    def _draw(self, step: int) -> None:
+        with self.writer.as_default(step=step):
+            picture(self.model, self.pictured)
+        self.drawn = step
+
+
+class Summaries(PictureCallback):
+    """Writes the training summaries: gradients of one batch [batch, height, width], and pictures of a few scenes."""
 
     def __init__(self, folder: str | Path, training: TrainingConfig, batch: tf.Tensor, pictured: np.ndarray) -> None:
-        super().__init__()
-        self.training, self.batch, self.pictured = training, batch, pictured
-        self.writer = tf.summary.create_file_writer(str(Path(folder) / "train"))
+        super().__init__(Path(folder) / "train", training, pictured)
+        self.batch = batch
         self.unfinished: list[np.ndarray] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
         self.unfinished = [variable.numpy() for variable in self.model.statistics.variables]
-        self.drawn = self.step
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Keras has just reset them, but the checkpoint of an interrupted run may lie between two rows.
@@ -112,18 +134,7 @@ class Summaries(StepCallback):
                 self._scalars(step)
             if step % training.histograms_every == 0:
                 self._histograms()
-        if step % training.images_every == 0 or step == training.iterations:
-            self._draw(step)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.step != self.drawn:
-            self._draw(self.step)
-        self.writer.close()
-
-    def _draw(self, step: int) -> None:
-        with self.writer.as_default(step=step):
-            picture(self.model, self.pictured)
-        self.drawn = step
+        self.draw_if_due(step)
 
     def _gradient_norms(self) -> None:
         means = self.model.statistics.result()

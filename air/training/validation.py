@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from air.config import TrainingConfig
 from air.data.scenes import SceneSet
@@ -13,9 +12,8 @@ from air.model.air_model import AIRModel
 from air.model.generative import cross_entropy
 from air.model.images import as_float
 from air.support.arrays import in_batches
-from air.training.callbacks import StepCallback
 from air.training.run_folder import MetricsFile
-from air.training.summaries import picture, scalar
+from air.training.summaries import PictureCallback, scalar
 
 
 class _Scored(NamedTuple):
@@ -46,7 +44,7 @@ def count_scores(model: AIRModel, scenes: SceneSet, batch_size: int = 250) -> di
     return scores
 
 
-class Validation(StepCallback):
+class Validation(PictureCallback):
     """Scores and pictures held-out scenes: rows in metrics.csv, and summaries for TensorBoard.
 
     The last step has both, whatever the intervals. Later callbacks find the scores of a step in their `logs`:
@@ -56,43 +54,33 @@ class Validation(StepCallback):
     def __init__(
         self, metrics: MetricsFile, summary: str | Path, training: TrainingConfig, scenes: SceneSet, pictured: np.ndarray
     ) -> None:
-        super().__init__()
-        self.metrics, self.training, self.pictured = metrics, training, pictured
-        self.scenes = scenes.select(slice(training.validation_scenes))
-        self.writer = tf.summary.create_file_writer(str(Path(summary) / "validation"))
+        super().__init__(Path(summary) / "validation", training, pictured)
+        self.metrics, self.scenes = metrics, scenes.select(slice(training.validation_scenes))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
         before = self.metrics.rewind(self.step, self.training.validate_every)
         self.resumed = time.perf_counter()
         self.began = self.resumed - before.get("seconds", 0.0)
         self.compiling = before.get("compile_seconds", 0.0)
         self.scoring = before.get("scoring_seconds", 0.0)
         self.compiled = False
-        self.scored = self.drawn = self.step
+        self.scored = self.step
 
     def on_step(self, step: int, logs: dict[str, Any]) -> None:
         if not self.compiled:
             self.compiling += time.perf_counter() - self.resumed
             self.compiled = True
         self.loss = float(logs["loss"])
-        is_last = step == self.training.iterations
-        if is_last or step % self.training.images_every == 0:
-            self._draw(step)
-        if is_last or step % self.training.validate_every == 0:
+        self.draw_if_due(step)
+        if step == self.training.iterations or step % self.training.validate_every == 0:
             scores = self._score(step)
             logs.update({f"val_{name.removesuffix('/all')}": value for name, value in scores.items() if name.endswith("/all")})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.step != self.drawn:
-            self._draw(self.step)
         if self.step != self.scored:
             self._score(self.step)
-        self.writer.close()
-
-    def _draw(self, step: int) -> None:
-        with self.writer.as_default(step=step):
-            picture(self.model, self.pictured)
-        self.drawn = step
+        super().on_train_end(logs)
 
     def _score(self, step: int) -> dict[str, float]:
         now = time.perf_counter()
