@@ -1,125 +1,120 @@
-"""Objects of other sizes: of the scenes found at several zooms, the one that explains the picture best counts."""
+"""Objects of other sizes: of what is found in several views, each group takes what explains it best."""
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow as tf
 from fitting import assert_same_scenes, draw_blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 from scipy.special import logit
 
-from air.model import transformer, zooms
+from air.model import zooms
 from air.model.exploration import Found, Price
+from air.model.zooms import VIEWS, View
 
-SIZE, WINDOW, STEPS = (40, 44), (8, 8), 5
+SIZE, STEPS = (40, 44), 5
 Y, X = np.ogrid[:8, :8]
 BLOB = np.exp(-((Y - 3.5) ** 2 + (X - 3.5) ** 2) / (2 * 1.5**2)).clip(1e-4, 0.999)  # with a std of 1.5 pixels
 CENTRES = [(7, 7), (20, 8), (34, 8), (8, 28), (30, 28)]  # (x, y), pixels
-COUNT, KL = 4.0, 2.5  # nats
+OTHERS = range(1, len(VIEWS))
+FOR_SMALL = [position for position, view in enumerate(VIEWS) if view.zoom >= 0.5]  # in smaller ones, blobs are dots
 
 
 def find(*objects):
-    """What is found in one scene at one zoom: windows around (x, y) of a size in pixels, all of which show a blob."""
+    """What is found in one scene in one view: windows around (x, y) of a size in pixels, all of which show a blob."""
     z_where = np.full((1, STEPS, 3), 0.1, np.float32)
     for step, (x, y, size) in enumerate(objects):
         z_where[0, step] = size / max(SIZE), 2 * x / SIZE[1] - 1, 2 * y / SIZE[0] - 1
     present = (np.arange(STEPS) < len(objects)).astype(np.float32)[None]
     window = np.tile(logit(BLOB), (1, STEPS, 1, 1)).astype(np.float32)
-    return Found(
-        present, 0.9 * present, z_where, np.zeros((1, STEPS, 2), np.float32), window, np.full((1, STEPS), KL, np.float32)
+    z_what = np.zeros((1, STEPS, 2), np.float32)
+    return Found(present, 0.9 * present, z_where, z_what, window, np.full((1, STEPS), 2.5, np.float32))
+
+
+def choose(image, found, likelihood="cross_entropy"):
+    """Return (x, y, position of its view) of each object chosen, x and y in whole pixels."""
+    marked = [each._replace(z_what=each.z_what + position) for position, each in enumerate(found)]
+    answer = zooms.most_probable(image[None], marked, Price({}, tf.constant(4.0), likelihood, tf.constant(0.3)))
+    assert answer.present.shape == (1, STEPS)
+    count = int(answer.present.numpy().sum())
+    assert answer.present.numpy()[0, :count].all()
+    x, y = (answer.z_where.numpy()[0, :count, 1:] + 1).T * np.array([[SIZE[1]], [SIZE[0]]]) / 2
+    return sorted(
+        zip(x.round().astype(int), y.round().astype(int), answer.z_what.numpy()[0, :count, 0].astype(int), strict=True)
     )
 
 
-def choose(image, *found, likelihood="cross_entropy"):
-    """Return the position of the zoom whose scene is chosen."""
-    marked = [each._replace(z_what=each.z_what + position) for position, each in enumerate(found)]
-    price = Price({}, tf.constant(COUNT), likelihood, tf.constant(0.3))
-    answer = zooms.most_probable(image[None], marked, price)
-    position = int(answer.z_what[0, 0, 0])
-    for ours, theirs in zip(answer, marked[position], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    return position
+def at(position, found, others):
+    """What is found in the views, if it is something else in one of them."""
+    return [found if each == position else others for each in range(len(VIEWS))]
 
 
-def rendered(found, size):
-    """The objects of one scene on one canvas."""
-    windows = tf.sigmoid(found.window_logits) * found.present[..., None, None]
-    return transformer.render_sum(windows, tf.constant(found.z_where), size).numpy()[0].clip(0, 1).astype(float)
+@pytest.mark.parametrize("likelihood", ["cross_entropy", "normal"])
+@settings(max_examples=15, deadline=None)
+@given(shown=st.sets(st.sampled_from(CENTRES), max_size=4), position=st.sampled_from(FOR_SMALL))
+def test_whatever_view_sees_the_objects_gives_them(likelihood, shown, position):
+    objects = find(*((*centre, 8) for centre in shown))
+    chosen = choose(draw_blobs(SIZE, sorted(shown)), at(position, objects, find()), likelihood)
+    assert chosen == sorted((*centre, position) for centre in shown)
 
 
-def worth(image, found, zoom, likelihood):
-    canvas, objects = rendered(found, SIZE).clip(1e-6, 1 - 1e-6), int(found.present.sum())
-    if likelihood == "normal":
-        log_prob = -np.square(image - canvas).sum() / (2 * 0.3**2) - image.size * np.log(0.3 * np.sqrt(2 * np.pi))
-    else:
-        log_prob = (image * np.log(canvas) + (1 - image) * np.log(1 - canvas)).sum()
-    small = zooms.shrink(image[None], zoom)
-    missing = np.abs(small - rendered(found, small.shape[1:])).astype(np.float32)
-    for step in range(objects if zoom != 1.0 else 0):
-        where = tf.constant(found.z_where[:, step : step + 1])
-        seen, rest = (transformer.crop(tf.constant(picture), where, WINDOW).numpy().sum() for picture in (small, missing))
-        if rest > zooms.MAX_UNEXPLAINED * seen:
-            return -np.inf
-    return log_prob - objects * (KL + COUNT + zooms.EXTRA_PRICE)
+def test_the_first_view_is_chosen_between_equals():
+    objects = find(*((*centre, 8) for centre in CENTRES[:2]))
+    assert choose(draw_blobs(SIZE, CENTRES[:2]), [objects] * len(VIEWS)) == [(7, 7, 0), (20, 8, 0)]
 
 
-SOME = st.sets(st.sampled_from(range(5)), max_size=4)
+@pytest.mark.parametrize("position", OTHERS)
+def test_one_window_replaces_those_that_split_a_large_object_but_not_its_neighbour(position):
+    image = np.maximum(draw_blobs(SIZE, [(14, 20)], std=4.0), draw_blobs(SIZE, [(38, 34)]))
+    large, small, split = (14, 20, 8 * 4 / 1.5), (38, 34, 8), [(11, 19, 14), (17, 21, 14)]
+    assert choose(image, at(position, find(large), find(*split, small))) == [(14, 20, position), (38, 34, 0)]
+    chosen = choose(image, at(position, find(*split), find(large, small)))
+    assert [(x, y) for x, y, _ in chosen] == [(14, 20), (38, 34)]
+    assert position not in [view for _, _, view in chosen]
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    shown=SOME,
-    chosen=st.lists(SOME, min_size=len(zooms.ZOOMS), max_size=len(zooms.ZOOMS)),
-    sizes=st.lists(st.sampled_from([6, 8, 12]), min_size=len(zooms.ZOOMS), max_size=len(zooms.ZOOMS)),
-    likelihood=st.sampled_from(["cross_entropy", "normal"]),
-)
-def test_the_scene_of_the_greatest_bound_is_chosen(shown, chosen, sizes, likelihood):
-    """Less a price for each object, and only if each window is well explained at its own zoom."""
-    image = draw_blobs(SIZE, [CENTRES[i] for i in sorted(shown)])
-    found = [find(*((*CENTRES[i], size) for i in sorted(some))) for some, size in zip(chosen, sizes, strict=True)]
-    worths = [worth(image, each, zoom, likelihood) for each, zoom in zip(found, zooms.ZOOMS, strict=True)]
-    best = choose(image, *found, likelihood=likelihood)
-    assert worths[best] == pytest.approx(max(worths), abs=0.1)
+@pytest.mark.parametrize("position", FOR_SMALL[1:])
+def test_a_badly_explained_window_of_another_view_does_not_count(position):
+    """One beside an object, which reaches into it, and one over nothing."""
+    image, good = draw_blobs(SIZE, CENTRES[:3]), [(*centre, 8) for centre in CENTRES[:3]]
+    found = at(position, find(*good, (27, 14, 8), (25, 33, 8)), find())
+    assert choose(image, found) == sorted((*centre, position) for centre in CENTRES[:3])
 
 
-def test_full_size_is_chosen_between_equals():
-    image = draw_blobs(SIZE, CENTRES[:2])
-    assert zooms.ZOOMS[choose(image, *[find(*((*centre, 8) for centre in CENTRES[:2]))] * len(zooms.ZOOMS))] == 1.0
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 43), st.integers(0, 39), st.integers(2, 16)), max_size=STEPS))
+def test_groups_are_the_connected_components_of_overlapping_footprints(objects):
+    found = find(*objects)
+    groups = zooms._groups(found, SIZE).numpy()[0]
+    x, y, size = np.array(objects, float).reshape(-1, 3).T
+    reach = zooms.FOOTPRINT * (size[:, None] + size) / 2
+    # Equal coordinates apart, a half-open overlap is decided by rounding.
+    distance = np.maximum(abs(x[:, None] - x), abs(y[:, None] - y))
+    if (abs(distance - reach) < 1e-3).any():
+        return
+    number, expected = connected_components(distance < reach)
+    pairs = groups[: len(objects), None] == groups[: len(objects)]
+    assert (pairs == (expected[:, None] == expected)).all()
+    assert len(set(groups)) == number + STEPS - len(objects)
 
 
-def at(zoom, found, others):
-    """What is found at one zoom, if it is something else than at all others."""
-    return [found if each == zoom else others for each in zooms.ZOOMS]
-
-
-@pytest.mark.parametrize("zoom", [0.55, 0.4])
-def test_one_window_replaces_those_that_split_a_large_object(zoom):
-    large, half = draw_blobs(SIZE, [(20, 20)], std=4.0), [(17, 19, 14), (23, 21, 14)]
-    assert zooms.ZOOMS[choose(large, *at(zoom, find((20, 20, 8 * 4 / 1.5)), find(*half)))] == zoom
-    assert zooms.ZOOMS[choose(large, *at(zoom, find(*half, (5, 5, 8)), find((20, 20, 8 * 4 / 1.5))))] == 1.0
-
-
-@pytest.mark.parametrize("zoom", [zoom for zoom in zooms.ZOOMS if zoom != 1.0])
-def test_a_scene_with_a_badly_explained_window_does_not_count(zoom):
-    """Whatever its bound: a window beside the object, or over nothing."""
-    image = draw_blobs(SIZE, CENTRES[:3])
-    good, bad = [(*centre, 8) for centre in CENTRES[:3]], (25, 33, 8)
-    assert zooms.ZOOMS[choose(image, *at(zoom, find(*good), find()))] == zoom
-    assert zooms.ZOOMS[choose(image, *at(zoom, find(*good, bad), find()))] == 1.0
-
-
-@pytest.mark.parametrize("zoom", zooms.ZOOMS)
+@pytest.mark.parametrize("zoom", [view.zoom for view in VIEWS])
 @pytest.mark.parametrize("size", [(50, 50), (28, 61)])
-def test_shrinking_keeps_the_mean_brightness(zoom, size):
+def test_resizing_keeps_the_mean_brightness(zoom, size):
     images = np.stack([draw_blobs(size, [(13, 12)]), draw_blobs(size, [(size[1] / 2, 14)], std=3.0)])
-    small = zooms.shrink(images, zoom).numpy()
-    assert small.dtype == np.float32
-    assert small.shape[1:] == tuple(round(zoom * side) for side in size)
-    assert 0 <= small.min() <= small.max() <= 1
-    np.testing.assert_allclose(small.mean(axis=(1, 2)), images.mean(axis=(1, 2)), rtol=0.02)
-    np.testing.assert_allclose(zooms.shrink(np.full((1, *size), 0.7, np.float32), zoom), 0.7, rtol=1e-5)
-    if zoom == 1:
-        np.testing.assert_allclose(small, images, atol=1e-6)
+    seen = zooms.look(images, View(zoom)).numpy()
+    assert seen.dtype == np.float32
+    assert seen.shape[1:] == tuple(round(zoom * side) for side in size)
+    assert 0 <= seen.min() <= seen.max() <= 1
+    np.testing.assert_allclose(seen.mean(axis=(1, 2)), images.mean(axis=(1, 2)), rtol=0.02)
+    np.testing.assert_allclose(zooms.look(np.full((1, *size), 0.7, np.float32), View(zoom)), 0.7, rtol=1e-5)
+
+
+def test_a_brush_thickens_as_a_maximum_filter_does():
+    images = np.random.default_rng(0).random((2, 9, 11), np.float32)
+    np.testing.assert_allclose(zooms.look(images, View(1.0, 3)), scipy.ndimage.maximum_filter(images, (1, 3, 3)))
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -249,7 +249,7 @@ class TrainedModel(TrainableModel):
         if name == "draw":
             return self.draw(images, seed if option else None, steps)
         if name == "any_size":
-            found = [self.explore(zooms.shrink(images, zoom), None, steps) for zoom in zooms.ZOOMS]
+            found = [self.explore(zooms.look(images, view), None, steps) for view in zooms.VIEWS]
             return as_scenes(zooms.most_probable(images, found, self.price()), images.shape[1:])
         if name == "elbo":
             return self._elbo(images, seed, steps)

@@ -1,12 +1,14 @@
-"""Objects of other sizes than in training: look at a picture at several zooms, and keep the scene that explains it best.
+"""Objects of other sizes than in training: look at a picture at several zooms, and keep what explains it best.
 
-Windows are measured in canvas units, which mean the same place at any zoom, so the scene found at each zoom is rendered and
-compared at full size. The best is the most probable one, by its bound on log p(x) minus a price for each object: a large digit
-has so many pixels that several windows which share it would otherwise explain it better than one. A scene found at another
-zoom counts only if each of its windows is well explained there; that of a window which covers two digits is not.
+A view is the picture, shrunk or enlarged. Strokes are thickened before they shrink much, as those of a pen are no thicker in a
+large digit than in a small one. Windows are measured in canvas units, which mean the same place in every view, so objects of all
+views can be compared: those whose footprints overlap form a group, and each group takes the objects of a single view. Sizes
+may therefore differ within a scene. The view is the most probable one by its bound on log p(x), less a price for each object;
+how much better than the first view it explains the pixels is measured both as seen in the view and at full size.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -14,44 +16,132 @@ from air.model import transformer
 from air.model.exploration import Found, Price, as_scenes
 from air.model.generative import LIKELIHOODS
 
-ZOOMS = (1.0, 1.4, 0.75, 0.55, 0.4)
-MAX_UNEXPLAINED = 0.6  # of the ink in a window; in training scenes it is rarely above 0.5
-EXTRA_PRICE = 60.0  # nats an object
+
+class View(NamedTuple):
+    """A way to look at a picture."""
+
+    zoom: float
+    brush: int = 1  # pixels; the maximum over so many squared thickens strokes by one less
 
 
-def shrink(images: tf.Tensor, zoom: float) -> tf.Tensor:
-    """Resize images [batch, H, W] to a fraction of their sides, averaging over the pixels that become one."""
-    size = [max(round(zoom * side), 1) for side in images.shape[1:]]
-    return tf.clip_by_value(tf.image.resize(images[..., None], size, antialias=True)[..., 0], 0.0, 1.0)
+VIEWS = (View(1.0), View(1.4), View(0.7), View(0.5, 2), View(0.35, 3))  # the first is the picture itself
+MAX_UNEXPLAINED = 0.475  # of the ink in a window of another view; more in a window that covers two digits
+EXTRA_PRICE = 40.0  # nats an object; or else several windows explain the many pixels of a large digit better than one
+AT_FULL_SIZE = 0.2  # weight of the comparison at full size, where small pictures look blurred
+FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
+
+
+def look(images: tf.Tensor, view: View) -> tf.Tensor:
+    """Thicken images [batch, H, W], and resize them by averaging over the pixels that become one."""
+    pixels = images[..., None]
+    if view.brush > 1:
+        pixels = tf.nn.max_pool2d(pixels, view.brush, 1, "SAME")
+    if view.zoom != 1.0:
+        pixels = tf.image.resize(pixels, [max(round(view.zoom * side), 1) for side in images.shape[1:]], antialias=True)
+    return tf.clip_by_value(pixels[..., 0], 0.0, 1.0)
 
 
 def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Found:
-    """Choose a zoom for each scene.
+    """Choose a view for each group of objects.
 
     Args:
         images: [batch, H, W] in [0, 1].
-        found: the objects found at each of `ZOOMS`.
+        found: the objects found in each of `VIEWS`; those that explain their windows badly don't count.
         price: of an object, to which EXTRA_PRICE is added.
+
+    Returns:
+        As many steps as each view has.
     """
-    worth = tf.stack([_worth(images, *each, price) for each in zip(ZOOMS, found, strict=True)], axis=1)  # [batch, zooms]
-    best = tf.argmax(worth, axis=1)
-    return Found(*(tf.gather(tf.stack(field, axis=1), best, axis=1, batch_dims=1) for field in zip(*found, strict=True)))
+    steps = found[0].present.shape[1]
+    found = [found[0], *(_well_explained(images, each, view) for each, view in zip(found[1:], VIEWS[1:], strict=True))]
+    every = Found(*(tf.concat(field, axis=1) for field in zip(*found, strict=True)))
+    group = _groups(every, images.shape[1:])  # [batch, views * steps]
+    cost = every.present * (every.kl + price.count + EXTRA_PRICE)
+    worth = _sum_by_group(-cost, group, steps) + _gains(images, found, every, group, price)  # [batch, views, groups]
+    # The extra price decides between objects, not between an object and nothing.
+    worth = tf.where(_sum_by_group(every.present, group, steps) > 0.0, worth, -float("inf"))
+    best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
+    view = tf.repeat(tf.range(len(VIEWS)), steps)
+    present = every.present * tf.cast(best == view, tf.float32)
+    order = tf.argsort(-present, axis=1, stable=True)[:, :steps]
+    return Found(*(tf.gather(field, order, batch_dims=1) for field in every._replace(present=present)))
 
 
-def _worth(images: tf.Tensor, zoom: float, found: Found, price: Price) -> tf.Tensor:
-    """Compute the bound of scenes [batch] in nats, less the prices of their objects; -inf for badly explained ones."""
-    canvas = as_scenes(found, images.shape[1:]).reconstruction
-    log_prob = LIKELIHOODS[price.likelihood](images, canvas, price.std)
-    worth = log_prob - tf.reduce_sum(found.present * (found.kl + price.count + EXTRA_PRICE), axis=1)
-    if zoom == 1.0:
-        return worth
-    is_bad = (_unexplained(shrink(images, zoom), found) > MAX_UNEXPLAINED) & (found.present > 0.0)
-    return tf.where(tf.reduce_any(is_bad, axis=1), -float("inf"), worth)
-
-
-def _unexplained(images: tf.Tensor, found: Found) -> tf.Tensor:
-    """Compute the fraction of the ink in each window [batch, steps] that a scene, found at this zoom, leaves unexplained."""
+def _well_explained(images: tf.Tensor, found: Found, view: View) -> Found:
+    """Leave out objects that explain less than the fraction 1 - MAX_UNEXPLAINED of the ink in their window of a view."""
+    images = look(images, view)
     rest = tf.abs(images - as_scenes(found, images.shape[1:]).reconstruction)
     window_size = found.window_logits.shape[-2:]
     ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (images, rest))
-    return rest / tf.maximum(ink, 1e-6)
+    return found._replace(present=found.present * tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
+
+
+def _footprints(found: Found, canvas_size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Compute the lower and upper corners (x, y) of what objects take up: [batch, steps, 2] each, canvas units."""
+    scale, shift = found.z_where[..., 0], found.z_where[..., 1:]
+    half = FOOTPRINT * tf.stack(transformer.extents(scale, canvas_size, found.window_logits.shape[-2:]), axis=-1)
+    return shift - half, shift + half
+
+
+def _groups(found: Found, canvas_size: Sequence[int]) -> tf.Tensor:
+    """Number objects [batch, steps] by the first one of their group: those whose footprints overlap, also by way of others."""
+    lower, upper = _footprints(found, canvas_size)
+    overlap = tf.reduce_all((lower[:, :, None] < upper[:, None]) & (lower[:, None] < upper[:, :, None]), axis=-1)
+    overlap &= (found.present[:, :, None] > 0.0) & (found.present[:, None] > 0.0)
+    steps = found.present.shape[1]
+
+    def first(group: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(group, tf.reduce_min(tf.where(overlap, group[:, None], steps), axis=2))
+
+    start = tf.broadcast_to(tf.range(steps), tf.shape(found.present))
+    return tf.while_loop(
+        lambda before, group: tf.reduce_any(group < before), lambda _, group: (group, first(group)), (start, first(start))
+    )[1]
+
+
+def _sum_by_group(values: tf.Tensor, group: tf.Tensor, steps: int) -> tf.Tensor:
+    """Sum values of objects [batch, views * steps] over the objects of a view and group: [batch, views, views * steps]."""
+    one_hot = tf.one_hot(group, group.shape[1])
+    return tf.reduce_sum(tf.reshape(values[..., None] * one_hot, [-1, len(VIEWS), steps, group.shape[1]]), axis=2)
+
+
+def _gains(images: tf.Tensor, found: Sequence[Found], every: Found, group: tf.Tensor, price: Price) -> tf.Tensor:
+    """Compute by how much each view explains the pixels of each group better than the first: [batch, views, groups] nats."""
+
+    def log_prob(seen: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:  # of each pixel
+        return LIKELIHOODS[price.likelihood](seen[..., None, None], canvas[..., None, None], price.std)
+
+    first = as_scenes(found[0], images.shape[1:]).reconstruction
+    gains = [tf.zeros_like(group, tf.float32)]
+    for each, view in zip(found[1:], VIEWS[1:], strict=True):
+        gain = 0.0
+        for weight, seen_in in ((1.0 - AT_FULL_SIZE, view._replace(zoom=min(view.zoom, 1.0))), (AT_FULL_SIZE, VIEWS[0])):
+            seen, former = look(images, seen_in), look(first, seen_in)
+            canvas = as_scenes(each, seen.shape[1:]).reconstruction
+            better = log_prob(seen, canvas) - log_prob(seen, former)
+            label = _label(every, group, images.shape[1:], seen.shape[1:])
+            gain += weight / seen_in.zoom**2 * _sum_by_label(better, label, group.shape[1])
+        gains.append(gain)
+    return tf.stack(gains, axis=1)
+
+
+def _label(found: Found, group: tf.Tensor, canvas_size: Sequence[int], size: Sequence[int]) -> tf.Tensor:
+    """Compute for each pixel of a view [batch, height, width] the group whose footprints it lies in; one more without any."""
+    lower, upper = _footprints(found, canvas_size)
+
+    def inside(axis: int, pixels: int) -> tf.Tensor:  # [batch, steps, pixels]
+        centres = (2.0 * tf.range(pixels, dtype=tf.float32) + 1.0) / pixels - 1.0
+        return tf.cast((lower[..., axis, None] <= centres) & (centres < upper[..., axis, None]), tf.float32)
+
+    rows, columns = inside(1, size[0]) * found.present[..., None], inside(0, size[1])
+    footprints = tf.matmul(rows, columns, transpose_a=True)
+    numbers = tf.matmul(rows * tf.cast(group, tf.float32)[..., None], columns, transpose_a=True)
+    # Footprints that overlap are of one group, so that their mean is its number.
+    return tf.where(footprints > 0.0, tf.cast(tf.round(numbers / tf.maximum(footprints, 1.0)), tf.int32), group.shape[1])
+
+
+def _sum_by_label(values: tf.Tensor, label: tf.Tensor, labels: int) -> tf.Tensor:
+    """Sum values [batch, height, width] over the pixels of each label: [batch, labels]."""
+    batch = tf.shape(label)[0]
+    label += (labels + 1) * tf.range(batch)[:, None, None]
+    return tf.reshape(tf.math.unsorted_segment_sum(values, label, (labels + 1) * batch), [batch, labels + 1])[:, :-1]
