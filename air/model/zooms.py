@@ -1,10 +1,10 @@
 """Objects of other sizes than in training: look at a picture at several zooms, and keep what explains it best.
 
-A view is the picture, shrunk or enlarged. Strokes are thickened before they shrink much, as those of a pen are no thicker in a
-large digit than in a small one. Windows are measured in canvas units, which mean the same place in every view, so objects of all
-views can be compared: those whose footprints overlap form a group, and each group takes the objects of a single view. Sizes
-may therefore differ within a scene. The view is the most probable one by its bound on log p(x), less a price for each object;
-how much better than the first view it explains the pixels is measured both as seen in the view and at full size.
+A view is the picture, shrunk or enlarged; strokes are thickened before they shrink much, as those of a pen are no thicker in
+a large digit than in a small one. Windows are measured in canvas units, which mean the same place in every view, so objects
+of all views can be compared: those whose footprints overlap form a group, and each group takes the objects of a single view.
+Sizes may therefore differ within a scene. The view is the most probable one by its bound on log p(x), less a price for each
+object; how much better than the first view it explains the pixels is measured both as seen in the view and at full size.
 """
 
 from collections.abc import Sequence
