@@ -70,3 +70,17 @@ def test_the_readme_states_its_scores(metrics):
         assert f"{100 * metrics['scores'][name]:.2f} %" in text, name
     for name in ("object_boxes_ap50", "object_boxes_mean_iou", "foreground_ari"):
         assert f"{metrics['scores'][name]:.3f}" in text, name
+
+
+def test_the_readme_states_its_scores_outside_of_its_box(metrics):
+    table = (ROOT / "README.md").read_text().split("| outside its box |")[1].split("\n\n")[0]
+    stated = {tuple(row.split("|")[2:4]) for row in table.splitlines()[2:]}
+    pairs = {tuple(zip(*(cell.replace(" ", "").split(",") for cell in row), strict=True)) for row in stated}
+    outside = metrics["scores_outside"].values()
+    measured = {
+        (f"{100 * score['count_accuracy']:.1f}", f"{100 * score['named']:.1f}")
+        for kind in outside
+        for score in (kind, kind.get("any_size", kind))
+    }
+    assert len(pairs) == 6
+    assert {pair for row in pairs for pair in row} <= measured
