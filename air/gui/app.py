@@ -139,7 +139,7 @@ class App:
     @property
     def layout(self) -> Layout | None:
         config = self.session.config
-        return arrange(self.surface.get_size(), config.canvas_size, config.max_steps)
+        return arrange(self.surface.get_size(), config.canvas_size)
 
     def notify(self) -> None:
         """Wake up the loop; may be called from any thread."""

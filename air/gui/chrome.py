@@ -62,14 +62,13 @@ def draw_tools(painter: Painter, layout: Layout, session: Session, hovered: str 
 
 def draw_status(painter: Painter, layout: Layout, session: Session, frame_rate: float | None) -> None:
     """Draw the line at the bottom: loss, time, frame rate (None while nothing moves), and whether digits are recognised."""
-    if layout.status is None:
+    if layout.header is None:
         return
-    pygame.draw.rect(painter.surface, theme.PANEL, layout.status)
-    inner, seen = layout.status.inflate(-2 * painter.px(16), 0), session.last_seen
+    inner, seen = layout.header, session.last_seen
     parts = [f"update every {session.period} ms", "idle" if frame_rate is None else f"{frame_rate:.0f} fps"]
     if seen is not None:
         parts = [f"reconstruction loss {seen.loss:.1f} nats", f"inference {seen.milliseconds:.1f} ms", *parts]
-    line = painter.text("    ".join(parts), "small", theme.MUTED, layout.status.width, midright=inner.midright)
+    line = painter.text("    ".join(parts), "small", theme.MUTED, inner.width, midright=inner.midright)
     note = session.engine.recognition_note or f"Colours: {theme.PALETTE_LABELS[session.palette]}"
     painter.text(note, "small", theme.MUTED, line.left - 2 * painter.px(16), midleft=inner.midleft)
 
@@ -79,7 +78,7 @@ def draw_message(painter: Painter, layout: Layout, session: Session) -> None:
     if session.message is None:
         return
     bounds, colour = painter.surface.get_rect(), theme.ERROR if session.message.is_error else theme.TEXT
-    place = (bounds.centerx, (layout.status or bounds.move(0, bounds.height)).top - painter.px(30))
+    place = (bounds.centerx, painter.px(27))
     text = (session.message.text, "body", colour, bounds.width - painter.px(60))
     painter.panel(painter.text(*text, center=place).inflate(painter.px(32), painter.px(18)), theme.RAISED, colour)
     painter.text(*text, center=place)

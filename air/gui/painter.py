@@ -8,9 +8,9 @@ import numpy as np
 import pygame
 
 from air.gui import theme
-from air.gui.layout import SMOOTH_ZOOM
 from air.gui.theme import RGB
 
+SMOOTH_ZOOM = 4  # from this zoom of a picture on, sharp pixels need not have the same size
 SIZES = {"tiny": 10, "small": 12, "body": 14, "title": 16, "head": 20}
 """Heights of text by name, in units."""
 MIN_TEXT = 9  # pixels

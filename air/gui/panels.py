@@ -8,7 +8,7 @@ import pygame
 from air.config import AIRConfig
 from air.gui import chrome, theme
 from air.gui.engine import Seen
-from air.gui.layout import Layout, cut
+from air.gui.layout import Layout
 from air.gui.painter import Painter
 from air.gui.session import Session
 from air.gui.sliders import Sliders
@@ -40,14 +40,9 @@ def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rec
     """Return the cards by step, and the sliders: with an object selected, they take the place of the other cards."""
     selected = session.editor.selected
     if layout.objects is None or selected is None:
-        return dict(enumerate(layout.cards)), None
-    rest, gap = layout.objects.copy(), round(12 * layout.unit)
-    is_wide = rest.width > rest.height
-    side, length = (
-        ("left", min(270 * layout.unit, 0.4 * rest.width)) if is_wide else ("top", min(200 * layout.unit, 0.4 * rest.height))
-    )
-    card, _ = cut(rest, side, length), cut(rest, side, gap)
-    return {selected: card}, Sliders(rest, layout.unit, session.editor)
+        count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
+        return dict(enumerate(layout.cards(count))), None
+    return {selected: layout.selected}, Sliders(layout.sliders, layout.unit, session.editor)
 
 
 def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
@@ -67,7 +62,7 @@ def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
     _progress(painter, layout.reconstructed, session)
     for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.LINE, rect.inflate(2, 2), 1)
-    if layout.canvas_titles:
+    if layout.has_titles:
         kind = "" if last is None else ", edited z_what" if last.edited else ", sampled" if last.sampled else ""
         for rect, title in ((layout.drawn, "Your drawing"), (layout.reconstructed, f"Reconstruction{kind}")):
             place = (rect.left, rect.top - painter.px(15))
@@ -154,7 +149,7 @@ def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> N
     inner = rect.inflate(-2 * pad, -2 * pad)
     if min(inner.size) < 8:
         return
-    presence = None if seen is None else float(seen.scene.presence[step])
+    presence = None if seen is None or step >= len(seen.scene.presence) else float(seen.scene.presence[step])
     body = _presence(painter, inner, colour if is_present else None, presence, step)
     if is_present:
         room = _card_pictures(painter, body, seen, step)
