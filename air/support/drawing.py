@@ -5,18 +5,25 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-COLOURS = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
+RGB = tuple[int, int, int]
+
+COLOURS: tuple[RGB, ...] = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
 """RGB of red, green and blue for the first three steps, then yellow, violet and cyan."""
 
 BACKGROUND = (24, 24, 28)  # RGB
 
 
-def colour(step: int) -> tuple[int, int, int]:
+def colour(step: int) -> RGB:
     """Return the RGB colour of a step, counted from 0."""
     return COLOURS[step % len(COLOURS)]
 
 
-def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
+def canvas(
+    image: np.ndarray,
+    frames: np.ndarray | Sequence[Sequence[float]] = (),
+    zoom: int = 4,
+    colours: Sequence[RGB] = COLOURS,
+) -> Image.Image:
     """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
     `frames` has (x, y, width, height) of each frame, in the image's pixels.
@@ -26,7 +33,7 @@ def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (
     for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
         right, bottom = left + max(zoom * width - 1, 0), top + max(zoom * height - 1, 0)
-        draw.rectangle([left, top, right, bottom], outline=colour(step), width=_line(zoom))
+        draw.rectangle([left, top, right, bottom], outline=colours[step % len(colours)], width=_line(zoom))
     return picture
 
 
