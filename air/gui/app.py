@@ -138,8 +138,8 @@ class App:
 
     @property
     def layout(self) -> Layout | None:
-        config = self.session.config
-        return arrange(self.surface.get_size(), config.canvas_size)
+        without = frozenset() if len(self.session.canvas_sizes) > 1 else frozenset({"Canvas"})
+        return arrange(self.surface.get_size(), self.session.canvas_size, without)
 
     def notify(self) -> None:
         """Wake up the loop; may be called from any thread."""
@@ -229,7 +229,7 @@ class App:
 
     def _on_canvas(self, at: Point, rect: pygame.Rect) -> Point:
         """Convert a pixel of the window to (x, y) in pixels of a canvas shown in `rect`."""
-        height, width = self.session.config.canvas_size
+        height, width = self.session.canvas_size
         return (at[0] - rect.left) * width / rect.width, (at[1] - rect.top) * height / rect.height
 
     def _button_at(self, at: Point) -> str | None:

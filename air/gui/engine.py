@@ -6,6 +6,8 @@ Only the newest picture waits to be looked at; every answer contains the picture
 import collections
 import contextlib
 import gc
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +24,11 @@ from air.support import cli
 from air.training import checkpoints
 
 if TYPE_CHECKING:
-    from air.gui.programs import Programs
+    from air.gui.programs import CanvasSize, Programs
     from air.model import Scenes
 
 DREAM_TRIES = 20  # an empty scene is possible, but dull
+MODULES = 4700  # that TensorFlow imports, about
 
 
 class Seen(NamedTuple):
@@ -46,17 +49,20 @@ class Seen(NamedTuple):
 class Status(NamedTuple):
     state: str  # "loading", "ready" or "failed"
     text: str  # current activity, or the error
+    span: tuple[float, float] = (0.0, 1.0)  # the part of all loading that this activity is
+    seconds: float = 1.0  # that it takes, about
+    since: float = 0.0  # of `time.monotonic`
 
 
 class _Request(NamedTuple):
-    """A picture to look at or, with `seen`, that answer to render again with another z_what [T, Z]."""
+    """A picture to look at or, with `seen`, that answer to render again with a changed scene."""
 
     version: int
     image: np.ndarray
     seed: int | None = None
     quick: bool = False
     seen: Seen | None = None
-    z_what: np.ndarray | None = None
+    scene: "Scenes | None" = None
 
 
 def config_of(path: Path) -> AIRConfig:
@@ -74,7 +80,8 @@ class Engine:
 
     def __init__(self, path: Path, notify: Callable[[], None]) -> None:
         self.path, self.notify = path, notify
-        self.status = Status("loading", "Loading TensorFlow")
+        self.status = Status("loading", "Loading TensorFlow", (0.0, 0.6))
+        self._modules = len(sys.modules)
         self.programs: Programs | None = None
         self.reference_set: recognition.ReferenceSet | None = None
         self.recognition_note = ""  # why digits are not recognised
@@ -82,7 +89,7 @@ class Engine:
         self._news = threading.Condition()
         self._load_requested, self._closing = True, False
         self._request: _Request | None = None
-        self._dream_seed: int | None = None
+        self._dream_request: tuple[int, CanvasSize] | None = None
         # The newest answers, until they are taken.
         self._seen: collections.deque[Seen] = collections.deque(maxlen=1)
         self._dream: collections.deque[np.ndarray] = collections.deque(maxlen=1)
@@ -110,19 +117,28 @@ class Engine:
         return self.status.state == "ready"
 
     @property
-    def offers_any_size(self) -> bool:
-        """Return True once `look` can find objects of any size."""
-        return self.programs is not None and self.programs.any_size
+    def progress(self) -> float:
+        """How far loading has come, from 0 to 1: by the modules that TensorFlow has imported, and after that by time."""
+        start, end = self.status.span
+        if start == 0.0 and self.programs is None:
+            fraction = min(1.0, (len(sys.modules) - self._modules) / MODULES)
+        else:
+            fraction = 1.0 - math.exp(-(time.monotonic() - self.status.since) / self.status.seconds)
+        return start + (end - start) * fraction
+
+    def offers_any_size(self, canvas_size: "CanvasSize") -> bool:
+        """Return True once `look` can find objects of any size on such a canvas."""
+        return self.programs is not None and canvas_size in self.programs.any_size
 
     @property
     def is_busy(self) -> bool:
         """Whether a request has not been answered yet."""
-        return self._request is not None or self._dream_seed is not None or self.busy_since is not None
+        return self._request is not None or self._dream_request is not None or self.busy_since is not None
 
     def reload(self) -> None:
         """Load the model again, also after a failure."""
         with self._news:
-            self.status = Status("loading", "Loading the model")
+            self.status = Status("loading", "Loading the model", (0.6, 0.7), since=time.monotonic())
             self._load_requested, self._is_settled = True, False
             self._news.notify_all()
 
@@ -130,14 +146,14 @@ class Engine:
         """Ask for the attention to a picture [H, W] uint8, see `Programs.infer`."""
         self._ask(_Request(version, image, seed, quick))
 
-    def render(self, seen: Seen, z_what: np.ndarray) -> None:
-        """Ask for the scene of an earlier answer with another z_what [T, Z]."""
-        self._ask(_Request(seen.version, seen.image, seen=seen, z_what=z_what))
+    def render(self, seen: Seen, scene: "Scenes") -> None:
+        """Ask for an earlier answer with a changed scene, see `Programs.render`."""
+        self._ask(_Request(seen.version, seen.image, seen=seen, scene=scene))
 
-    def dream(self, seed: int) -> None:
+    def dream(self, seed: int, canvas_size: "CanvasSize") -> None:
         """Ask for a scene from the prior, see `take_dream`."""
         with self._news:
-            self._dream_seed = seed
+            self._dream_request = seed, canvas_size
             self._news.notify_all()
 
     def wait(self, version: int, seconds: float) -> bool:
@@ -187,13 +203,13 @@ class Engine:
         if self.is_ready:
             self.programs = None  # they may be the reason
         with self._news:
-            self.busy_since = self._request = self._dream_seed = None
+            self.busy_since = self._request = self._dream_request = None
         text = str(error) if isinstance(error, AIRError) else f"{type(error).__name__}: {error}"
         self._set_status("failed", " ".join(text.split())[:300])
 
-    def _set_status(self, state: str, text: str) -> None:
+    def _set_status(self, state: str, text: str, span: tuple[float, float] = (0.0, 1.0), seconds: float = 1.0) -> None:
         with self._news:
-            self.status = Status(state, text)
+            self.status = Status(state, text, span, seconds, time.monotonic())
             self._news.notify_all()
         self.notify()
 
@@ -204,26 +220,37 @@ class Engine:
             self._extras.join()
         with cli.quiet_import():
             from air.gui.programs import Programs
-        self._set_status("loading", "Loading the model")
+        self._set_status("loading", "Loading the model", (0.6, 0.7))
         model = checkpoints.load(self.path)
         if self.programs is None or not self.programs.take_weights(model):
             self.programs = Programs(model)
         del model
         gc.collect()  # Keras models are full of cycles: without this, ten of them would pile up before they are freed
-        self._set_status("loading", "Compiling")
-        self.programs.warm_up()
+        self._prepare(self.programs.model.config.canvas_size, "Compiling", (0.7, 1.0))
+
+    def _prepare(self, canvas_size: "CanvasSize", text: str, span: tuple[float, float] = (0.0, 1.0)) -> None:
+        """Compile what is needed for a canvas: now what its first attention needs, and the rest in the background."""
+        self._set_status("loading", text, span, seconds=2.0)
+        self.programs.warm_up(canvas_size)
+        self._is_settled = False
+        self.busy_since = None if self.busy_since is None else time.monotonic()
         self._set_status("ready", "Ready")
         if not self._closing:
-            self._extras = threading.Thread(target=self._load_extras, args=(self.programs,), name="extras")
+            self._extras = threading.Thread(
+                target=self._load_extras, args=(self.programs, canvas_size, self._extras), name="extras"
+            )
             self._extras.start()
 
     def _serve(self) -> None:
         with self._news:
             request, self._request = self._request, None
-            seed, self._dream_seed = self._dream_seed, None
+            dream_request, self._dream_request = self._dream_request, None
             self.busy_since = time.monotonic()
+        if request is not None and request.image.shape not in self.programs.ready:
+            height, width = request.image.shape
+            self._prepare((height, width), f"Preparing a canvas of {width}×{height} pixels")
         seen = None if request is None else self._answer(request)
-        dream = None if seed is None else self.programs.dream(seed, DREAM_TRIES)
+        dream = None if dream_request is None else self.programs.dream(*dream_request, DREAM_TRIES)
         with self._news:
             self.busy_since = None
             if seen is not None:
@@ -238,7 +265,7 @@ class Engine:
         start, before = time.perf_counter(), request.seen
         image = np.float32(request.image) / 255.0
         if before is not None:
-            answer = self.programs.render(image, before.scene, request.z_what)
+            answer = self.programs.render(image, request.scene)
         else:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
@@ -250,11 +277,14 @@ class Engine:
         is_edited = before is not None
         return Seen(request.version, request.image, *answer, milliseconds, labels, confidences, sampled, is_edited)
 
-    def _load_extras(self, programs: "Programs") -> None:
+    def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
         """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
+        if before.is_alive():
+            before.join()
         try:
-            programs.warm_up_any_size()
-            self.reference_set = self._find_reference_set(programs)
+            programs.warm_up_any_size(canvas_size)
+            if self.reference_set is None:
+                self.reference_set = self._find_reference_set(programs)
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None
@@ -264,7 +294,7 @@ class Engine:
             self._news.notify_all()
         self.notify()
         if not self._closing:
-            programs.warm_up_the_rest()
+            programs.warm_up_the_rest(canvas_size)
 
     def _find_reference_set(self, programs: "Programs") -> recognition.ReferenceSet:
         """Load the reference set beside the model or, for a run folder without one, make it from the run's data."""

@@ -74,7 +74,7 @@ def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, se
     if not session.windows_visible:
         return
     view = Painter(painter.surface.subsurface(canvas), painter.unit)
-    zoom, size = np.tile(np.divide(canvas.size, session.config.canvas_size[::-1]), 2), view.px(16)
+    zoom, size = np.tile(np.divide(canvas.size, session.canvas_size[::-1]), 2), view.px(16)
     for step, box in enumerate(seen.scene.attention_boxes[: int(seen.scene.count)]):
         rect, colour = pygame.Rect(np.rint(box * zoom).tolist()), theme.step_colour(session.palette, step)
         pygame.draw.rect(view.surface, colour, rect, view.px(2))

@@ -88,7 +88,7 @@ def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Ge
 
     source = mnist.load()
     digits = Digits.from_images(source.test_images, source.test_labels)
-    for count in range(min(max_digits, 2), 0, -1):  # 2 as in the default data set, where they fit
+    for count in range(max_digits, 0, -1):  # as many as fit
         config = GeneratorConfig(canvas_size=canvas_size, max_digits=count)
         with contextlib.suppress(AIRError):
             return generate(config, digits, 1 + rng.permutation(NEW_SCENES) % count, rng).images

@@ -29,6 +29,9 @@ MESSAGE_SECONDS = 4.0
 STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
 ERASER = 2.0  # times the width of the pen
 Z_STEP = 0.25  # of an arrow key
+CANVASES = (1.0, 1.5, 2.0)  # sides that can be chosen, as multiples of those in training
+
+CanvasSize = tuple[int, int]  # height and width
 
 
 class Message(NamedTuple):
@@ -56,19 +59,30 @@ class Session:
     ) -> None:
         self.model, self.config = model, config
         self.drawing = Drawing(config.canvas_size)
+        self.canvas_sizes = [config.canvas_size]  # that can be chosen
+        if config.takes_any_canvas:
+            height, width = config.canvas_size
+            self.canvas_sizes = [(round(height * size), round(width * size)) for size in CANVASES]
         self.engine = Engine(model, notify)
         self.editor = Editor(config)
         self.palette, self.period, self.sampling = palette, period, sampling
         self.erasing, self.width, self.windows_visible, self.help_visible = False, DEFAULT_WIDTH, True, False
+        self.pixels_visible = self.numbers_visible = False
         self.message: Message | None = None
         self.now = 0.0  # seconds, set by `tick` and by the window before each event
         self.loading_since = 0.0  # seconds of the same clock
-        self.scenes = pictures.RandomScenes(model, config.canvas_size, config.max_steps, notify)
+        self._scenes = {size: self._random_scenes(size) for size in self.canvas_sizes}
         self.last_seen: Seen | None = None  # the newest answer, even if its picture is no longer shown
         self._asked_version, self._asked_at, self._asked_quickly = -1, -math.inf, False
         self._is_current, self._current_at = False, -math.inf  # whether the drawing is what is shown, and when it last was
+        self._asked_ink = self._seen_ink = self.drawing.ink
         self._reference_set = self.engine.reference_set
         self._seed = 0
+
+    def _random_scenes(self, size: CanvasSize) -> pictures.RandomScenes:
+        """Make the source of test scenes: with as many digits for their size as in the default data set."""
+        digits = int(min(self.config.max_steps, 2) * math.prod(size) / math.prod(self.config.canvas_size))
+        return pictures.RandomScenes(self.model, size, digits, self.engine.notify)
 
     # What is shown
 
@@ -86,6 +100,22 @@ class Session:
         return self.drawing.image if self.seen is None else self.seen.image
 
     @property
+    def ink(self) -> np.ndarray:
+        """The same picture with smooth lines, on a finer grid: [H n, W n] uint8."""
+        seen = self.seen
+        return self._seen_ink if seen is not None and seen.version != self.drawing.version else self.drawing.ink
+
+    @property
+    def canvas_size(self) -> CanvasSize:
+        """Height and width of the canvas, in pixels."""
+        return self.drawing.height, self.drawing.width
+
+    @property
+    def scenes(self) -> pictures.RandomScenes:
+        """The test scenes of this canvas."""
+        return self._scenes[self.canvas_size]
+
+    @property
     def loading(self) -> str | None:
         """What the engine is loading, and for how long; None if it is not loading."""
         status = self.engine.status
@@ -97,7 +127,7 @@ class Session:
         if self.engine.status.state == "failed":
             return self.engine.status.text
         busy_since = self.engine.busy_since
-        if busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS:
+        if self.engine.is_ready and busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS:
             return f"no answer for {STUCK_SECONDS:.0f} seconds"
         return None
 
@@ -140,14 +170,15 @@ class Session:
             scene = self.scenes.take()
         except AIRError as error:
             return self.say(str(error), is_error=True)
-        for picture in (scene, self.engine.take_dream()):
-            if picture is not None:
-                self.drawing.replace(picture)
+        for picture, title in ((scene, "A test scene"), (self.engine.take_dream(), "A dream")):
+            if picture is not None and picture.shape == self.canvas_size:
+                self.drawing.replace(picture, title)
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
         if seen is not None and self.editor.accept(seen):
             self.last_seen = seen
+            self._seen_ink = self._asked_ink if seen.version == self._asked_version else self._seen_ink
             self._current_at = max(self._current_at, self._asked_at)  # when asked, its picture was the drawing
         if self.engine.reference_set is not self._reference_set:  # look again, to recognise the digits on show too
             self._reference_set = self.engine.reference_set
@@ -158,7 +189,7 @@ class Session:
     @property
     def _is_quick(self) -> bool:
         """Whether to look for objects of the usual size only."""
-        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
+        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size(self.canvas_size))
 
     def _wants_look(self) -> bool:
         if not self.engine.is_ready or self.engine.is_busy:
@@ -177,6 +208,7 @@ class Session:
         self._seed += 1
         self._asked_version, self._asked_at, self._asked_quickly = self.drawing.version, self.now, self._is_quick
         seed = self._seed if self.sampling else None
+        self._asked_ink = self.drawing.ink
         self.engine.look(self.drawing.version, self.drawing.image, seed, self._asked_quickly)
         return True
 
@@ -192,7 +224,14 @@ class Session:
 
     def open(self, path: str | Path) -> None:
         """Put a picture file on the canvas; raises DataError if it can't be read."""
-        self.drawing.replace(pictures.open_picture(path, self.config.canvas_size))
+        self.drawing.replace(pictures.open_picture(path, self.canvas_size), Path(path).name)
+
+    def set_canvas(self, size: CanvasSize) -> None:
+        """Choose another size of the canvas, one of `canvas_sizes`; the picture moves along."""
+        if size != self.canvas_size:
+            self.drawing = self.drawing.resized(size)
+            self.editor.select(None)
+            self.editor.inferred = self.last_seen = None
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`, except those of the window itself."""
@@ -203,11 +242,13 @@ class Session:
                 self.width = int(number) - 1
             case ["undo" | "redo" | "clear"]:
                 getattr(self.drawing, name)()
+            case ["canvas", number] if int(number) <= len(self.canvas_sizes):
+                self.set_canvas(self.canvas_sizes[int(number) - 1])
             case ["test", "scene"]:
                 self.scenes.request()
             case ["dream"] if self.engine.is_ready:
                 self._seed += DREAM_TRIES
-                self.engine.dream(self._seed)
+                self.engine.dream(self._seed, self.canvas_size)
             case ["dream"]:
                 self.say("The model can dream as soon as it is loaded")
             case ["mean"] | ["sample"]:
@@ -223,6 +264,10 @@ class Session:
                 self.engine.reload()
             case ["windows"]:
                 self.windows_visible = not self.windows_visible
+            case ["pixels"]:
+                self.pixels_visible = not self.pixels_visible
+            case ["numbers"]:
+                self.numbers_visible = not self.numbers_visible
             case ["palette"]:
                 self.palette = "safe" if self.palette == "rgb" else "rgb"
             case ["help"]:
@@ -230,6 +275,7 @@ class Session:
             case ["close"] if self.help_visible:
                 self.help_visible = False
             case ["close"]:
+                self.perform("reset")
                 self.editor.select(None)
             case ["next" | "previous" as direction, "object" | "dimension" as what]:
                 cycle = self.editor.cycle_object if what == "object" else self.editor.cycle_dimension
@@ -245,4 +291,4 @@ class Session:
         """Change one dimension of the selected object's z_what, if its picture is still on the canvas."""
         seen = self.editor.inferred
         if self.editor.z_what is not None and seen.version == self.drawing.version and self.engine.is_ready:
-            self.engine.render(seen, self.editor.change(dimension, value))
+            self.engine.render(seen, seen.scene._replace(z_what=self.editor.change(dimension, value)))
