@@ -22,7 +22,7 @@ TITLE, BAR, HEADER = 28, 34, 54  # units: the height of a canvas' title, the bar
 CARD = (190, 118)  # units: the least width of a card, and its height
 SMALL_CARD = (76, 54)  # the least size of a card when there are too many objects for large ones
 TOOL_WIDTHS = (164, 232)  # units: the narrowest and the widest column of buttons
-LINE, HEADING, BETWEEN = 30, 22, 10  # units: the height of a button and of a heading, and the space between groups
+LINE, HEADING, BETWEEN = 32, 22, 15  # units: the height of a button and of a heading, and the space between groups
 
 TOOLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "Pen": (("draw", "erase"), tuple(f"width {n}" for n in range(1, len(LINE_WIDTHS) + 1)), ("undo", "redo"), ("clear",)),
