@@ -18,7 +18,7 @@ import pygame
 
 from air.config import AIRConfig
 from air.errors import AIRError
-from air.gui import panels, theme
+from air.gui import panels, steps, theme
 from air.gui.actions import BY_KEY, BY_NAME, REPEATING, key_text
 from air.gui.chrome import TIPS, Hand
 from air.gui.exchange import Exchange

@@ -9,7 +9,7 @@ from air.gui.actions import ACTIONS, BY_NAME
 from air.gui.layout import Layout
 from air.gui.painter import Painter
 from air.gui.pen import LINE_WIDTHS, Point
-from air.gui.session import PERIODS, Session
+from air.gui.session import Session
 
 # Labels of buttons, where they are not the names of their actions.
 LABELS = {
@@ -115,7 +115,7 @@ def _canvas_label(session: Session, name: str) -> str | None:
     if not name.startswith("canvas "):
         return None
     height, width = session.canvas_sizes[int(name[-1]) - 1]
-    return str(width) if width == height else f"{width}×{height}"
+    return str(width) if width == height else f"{width} x {height}"
 
 
 def draw_focus(painter: Painter, rect: pygame.Rect) -> None:

@@ -15,7 +15,6 @@ from air.gui.pen import LINE_WIDTHS
 from air.gui.playback import View
 from air.gui.session import ERASER, Session
 from air.gui.sliders import Sliders
-from air.gui.steps import StepBar
 
 INVITATION = ("Draw digits here", "or drop a picture")
 
@@ -58,19 +57,12 @@ def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rec
     return {selected: layout.selected}, Sliders(layout.sliders, layout.unit, session.editor)
 
 
-def step_bar(layout: Layout, session: Session) -> StepBar | None:
-    """Return the bar of steps, if there is room for it; the sliders take its place."""
-    if layout.bar is None or session.editor.selected is not None:
-        return None
-    return StepBar(layout.bar, layout.unit, session.playback)
-
-
 def targets(layout: Layout, session: Session) -> dict[str, pygame.Rect]:
     """Return what can be pressed, in the order in which the Tab key goes through it: buttons, then "card 1", "card 2" ..."""
     cards, sliders = objects_area(layout, session)
     count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
     found = {f"card {step + 1}": rect for step, rect in cards.items() if step < count}
-    bar = step_bar(layout, session)
+    bar = steps.step_bar(layout, session)
     return layout.tools | ({} if bar is None else {"play": bar.button}) | found | (layout.object_tools if sliders else {})
 
 
@@ -173,7 +165,7 @@ def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
 def _count(painter: Painter, rect: pygame.Rect, session: Session) -> None:
     painter.panel(rect)
     last = session.last_seen
-    text = "–" if last is None else str(int(last.scene.count))
+    text = "-" if last is None else str(int(last.scene.count))
     colour = theme.FAINT if session.seen is None else theme.TEXT
     size = min(72 * painter.unit, 0.62 * rect.height, 0.8 * rect.width)
     painter.text(text, size, colour, bold=True, center=(rect.centerx, rect.centery - 0.1 * rect.height))
@@ -182,17 +174,9 @@ def _count(painter: Painter, rect: pygame.Rect, session: Session) -> None:
 
 
 def _objects(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
-    (cards, sliders), bar, playback = objects_area(layout, session), step_bar(layout, session), session.playback
+    cards, sliders = objects_area(layout, session)
     for step, rect in cards.items():
-        if playback is None or step < playback.step or step == playback.step == playback.count:
-            _card(painter, rect, session, step)
-        elif step == playback.step:
-            painter.panel(rect, theme.PANEL, theme.step_colour(session.palette, step))
-            inner = rect.inflate(-2 * painter.px(9), -2 * painter.px(9))
-            steps.draw_card(painter, inner, playback, theme.step_colour(session.palette, step))
-    if bar is not None:
-        is_enabled = session.seen is not None and session.seen.version == session.drawing.version
-        bar.draw(painter, session.palette, is_enabled, hand.over == "play")
+        _card(painter, rect, session, step)
     if sliders is not None:
         room = layout.object_tools[next(iter(layout.object_tools))].left - sliders.area.left if layout.object_tools else 0
         sliders.draw(painter, theme.step_colour(session.palette, session.editor.selected), room)
@@ -203,14 +187,14 @@ def _objects(painter: Painter, layout: Layout, session: Session, hand: Hand) -> 
 
 def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> None:
     """Draw the card of a step: the object as decoded, the digit that it resembles, and how sure both are."""
-    seen = session.last_seen
+    seen, playback = session.last_seen, session.playback
     count = 0 if seen is None else int(seen.scene.count)
     if step >= count:
-        if step == count and seen is not None and step < len(seen.scene.presence):
+        is_reached = step == count and (playback is None or playback.step == count)
+        if seen is not None and is_reached and step < len(seen.scene.presence):
             _stop(painter, rect, float(seen.scene.presence[step]))
         return
     colour, is_small = theme.step_colour(session.palette, step), rect.height < 80 * painter.unit
-    playback = session.playback
     if playback is not None and step > playback.last_painted and step != playback.step:
         return
     painter.panel(rect, theme.PANEL, colour if session.editor.selected == step else None)
