@@ -91,9 +91,10 @@ def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
 
 def _titles(painter: Painter, layout: Layout, session: Session) -> None:
     last, left = session.last_seen, session.unexplained
+    hint = "draw here at any time" if session.attract is not None else ""
     kind = "" if last is None else "changed by you" if last.edited else "a sample" if last.sampled else ""
     note = "" if left is None or left.max() < 0.5 else "in orange: not explained by any object"
-    for rect, title, more in ((layout.drawn, session.title, note), (layout.reconstructed, "Reconstruction", kind)):
+    for rect, title, more in ((layout.drawn, session.title, note or hint), (layout.reconstructed, "Reconstruction", kind)):
         middle = rect.top - painter.px(15)
         end = painter.text(title, "title", theme.TEXT, rect.width, bold=True, midleft=(rect.left, middle)).right
         colour = theme.WARNING if more is note else theme.MUTED
@@ -146,7 +147,7 @@ def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
         first, *others = textwrap.wrap(f"The model stopped: {session.lost}", 38)[:6]
         lines = [(first, "body", theme.ERROR), *((line, "body", theme.TEXT) for line in others)]
         lines.append(("Press L to reload it", "small", theme.MUTED))
-    elif session.loading:
+    elif session.loading and session.attract is None:
         lines = [(session.loading, "body", theme.TEXT), ("You can already draw", "small", theme.MUTED)]
     else:
         return

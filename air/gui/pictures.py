@@ -3,11 +3,13 @@
 import concurrent.futures
 import contextlib
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from air.config import AIRConfig
 from air.errors import AIRError, DataError
 from air.support.files import read_json
 
@@ -98,7 +100,9 @@ def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Ge
 class RandomScenes:
     """Random `held_out_scenes`, loaded or made in a thread at the first request; `notify` is called when they are ready."""
 
-    def __init__(self, model: Path, canvas_size: tuple[int, int], max_digits: int, notify: Callable[[], None]) -> None:
+    def __init__(self, model: Path, config: AIRConfig, canvas_size: tuple[int, int], notify: Callable[[], None]) -> None:
+        larger = math.prod(canvas_size) / math.prod(config.canvas_size)
+        max_digits = int(min(config.max_steps, 2) * larger)  # 2 as in the default data set, and as dense on a larger canvas
         self._source, self._notify = (model, canvas_size, max_digits), notify
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "scenes")
         self._scenes: concurrent.futures.Future[np.ndarray] | None = None

@@ -9,6 +9,7 @@ from air.gui.app import App
 from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
 from air.gui.pen import Drawing
+from air.gui.pictures import RandomScenes
 from air.training import checkpoints
 
 
@@ -49,7 +50,9 @@ def app(shared_app):
     session.palette, session.period, session.sampling, session.width, session.erasing = "rgb", 10, False, 2, False
     session.windows_visible, session.help_visible, session.message = True, False, None
     session.pixels_visible = session.numbers_visible = False
-    session._scenes = {size: session._random_scenes(size) for size in session.canvas_sizes}
+    session.random_scenes = {
+        size: RandomScenes(session.model, session.config, size, shared_app.notify) for size in session.canvas_sizes
+    }
     session.editor.select(None)
     session.editor.reset()
     settle(shared_app)
