@@ -36,6 +36,7 @@ SWITCH_INTERVAL = 0.0005  # seconds of Python code in the model's thread, such a
 NO_WINDOW = "no window can be opened ({}); --headless works without a display"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # from glibc's malloc.h
 REACH = 9  # units around a corner of an attention window in which it can be grabbed
+BARS = 80  # pixels of a desktop that its bars and the title of the window take, about
 LEFT, RIGHT = 1, 3  # mouse buttons
 
 
@@ -100,6 +101,7 @@ class App:
 
     def count(self) -> int:
         """Load the model and count the objects in the picture on the canvas; raise AIRError if the model fails."""
+        self.session.end_attract()
         self.session.engine.start()
         self.session.engine.wait_until_settled(LOADING)
         self.patience = LOADING
@@ -355,8 +357,8 @@ def _choose_driver() -> None:
 
 
 def _suitable_size(desktop: tuple[int, int]) -> tuple[int, int]:
-    """Return a window size with the design's proportions that leaves some of the desktop free."""
+    """Return a window size with the proportions of the design that fits between the bars of the desktop."""
     width, height = DESIGN_SIZE
-    factor = min(0.8 * desktop[0] / width, 0.8 * desktop[1] / height)
-    factor = max(1.0, factor) if desktop[0] >= width and desktop[1] >= height + 80 else factor
+    fitting = min(0.98 * desktop[0] / width, (desktop[1] - BARS) / height)
+    factor = max(min(fitting, 1.0), min(0.85 * desktop[0] / width, 0.85 * desktop[1] / height, fitting))
     return max(MIN_SIZE[0], round(width * factor)), max(MIN_SIZE[1], round(height * factor))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from air.config import AIRConfig
 from air.data import mnist
 from air.data.scenes import SceneSet
 from air.errors import DataError
@@ -102,7 +103,7 @@ def test_scenes_come_one_by_one(monkeypatch, tmp_path):
     images = np.arange(3, dtype=np.uint8)[:, None, None] + np.zeros((3, *CANVAS), np.uint8)
     monkeypatch.setattr(pictures, "held_out_scenes", lambda *arguments: images)
     news = threading.Event()
-    scenes = RandomScenes(tmp_path, CANVAS, 3, news.set)
+    scenes = RandomScenes(tmp_path, AIRConfig(canvas_size=CANVAS, max_steps=3), CANVAS, news.set)
     assert scenes.take() is None
     seen = []
     for _ in range(3):
