@@ -181,9 +181,7 @@ class App:
             self._changed = True
         if event.type in (pygame.QUIT, pygame.WINDOWCLOSE):
             self.running = False
-        elif event.type == pygame.KEYDOWN and self.exchange.typed is not None:
-            self.exchange.type(event)
-        elif event.type == pygame.KEYDOWN:
+        elif event.type == pygame.KEYDOWN and not self.exchange.type(event):
             name = BY_KEY.get(key_text(event))
             if name is not None and (name in REPEATING or not getattr(event, "repeat", False)):
                 self.perform(name)

@@ -20,6 +20,7 @@ from air.config import AIRConfig
 from air.errors import AIRError, DataError
 from air.evaluation import recognition
 from air.gui import pictures
+from air.gui.residual import unexplained
 from air.support import cli
 from air.training import checkpoints
 
@@ -40,10 +41,14 @@ class Seen(NamedTuple):
     objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
     loss: float  # cross-entropy of the reconstruction, nats
     milliseconds: float  # taken by the model
-    labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a reference set
+    labels: tuple[
+        int | None, ...
+    ]  # class of each of the first `count` objects, None if unfamiliar; empty without a reference set
     confidences: tuple[float, ...]  # of the labels
+    unexplained: np.ndarray  # [H, W] ink that no object explains, in [0, 1], see `residual.unexplained`
+    quick: bool = False  # whether it is an answer about objects of the usual size only
     sampled: bool = False  # whether the latents are samples of the posterior rather than its means
-    edited: bool = False  # whether the user changed z_what
+    edited: bool = False  # whether the user changed objects
 
 
 class Status(NamedTuple):
@@ -85,14 +90,17 @@ class Engine:
         self.programs: Programs | None = None
         self.reference_set: recognition.ReferenceSet | None = None
         self.recognition_note = ""  # why digits are not recognised
+        self.effects: np.ndarray | None = None  # [Z], see `Programs.effects`
         self.busy_since: float | None = None  # of `time.monotonic`
         self._news = threading.Condition()
         self._load_requested, self._closing = True, False
         self._request: _Request | None = None
-        self._dream_request: tuple[int, CanvasSize] | None = None
+        self._dream_request: tuple[int, np.ndarray] | None = None
+        self._vary_request: tuple[np.ndarray, list[int], tuple[float, ...]] | None = None
         # The newest answers, until they are taken.
         self._seen: collections.deque[Seen] = collections.deque(maxlen=1)
         self._dream: collections.deque[np.ndarray] = collections.deque(maxlen=1)
+        self._varied: collections.deque[np.ndarray] = collections.deque(maxlen=1)
         self._answered = -1  # version of the last answer
         self._is_settled = False
         # Not daemons: Python would kill those at exit, which aborts the process when they are inside TensorFlow.
@@ -133,7 +141,8 @@ class Engine:
     @property
     def is_busy(self) -> bool:
         """Whether a request has not been answered yet."""
-        return self._request is not None or self._dream_request is not None or self.busy_since is not None
+        requests = (self._request, self._dream_request, self._vary_request, self.busy_since)
+        return any(request is not None for request in requests)
 
     def reload(self) -> None:
         """Load the model again, also after a failure."""
@@ -150,10 +159,16 @@ class Engine:
         """Ask for an earlier answer with a changed scene, see `Programs.render`."""
         self._ask(_Request(seen.version, seen.image, seen=seen, scene=scene))
 
-    def dream(self, seed: int, canvas_size: "CanvasSize") -> None:
-        """Ask for a scene from the prior, see `take_dream`."""
+    def dream(self, seed: int, kept: np.ndarray) -> None:
+        """Ask for a scene from the prior, in addition to a picture [H, W] in [0, 1], see `take_dream`."""
         with self._news:
-            self._dream_request = seed, canvas_size
+            self._dream_request = seed, kept
+            self._news.notify_all()
+
+    def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> None:
+        """Ask for windows decoded from variations of z_what, see `Programs.vary` and `take_varied`."""
+        with self._news:
+            self._vary_request = z_what, dimensions, values
             self._news.notify_all()
 
     def wait(self, version: int, seconds: float) -> bool:
@@ -171,6 +186,10 @@ class Engine:
     def take_dream(self) -> np.ndarray | None:
         """Return the dreamed scene, [H, W] uint8, once."""
         return self._dream.pop() if self._dream else None
+
+    def take_varied(self) -> np.ndarray | None:
+        """Return the newest variations, [dimensions, values, h, w], once."""
+        return self._varied.pop() if self._varied else None
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._news:
@@ -203,7 +222,7 @@ class Engine:
         if self.is_ready:
             self.programs = None  # they may be the reason
         with self._news:
-            self.busy_since = self._request = self._dream_request = None
+            self.busy_since = self._request = self._dream_request = self._vary_request = None
         text = str(error) if isinstance(error, AIRError) else f"{type(error).__name__}: {error}"
         self._set_status("failed", " ".join(text.split())[:300])
 
@@ -215,7 +234,7 @@ class Engine:
 
     def _load(self) -> None:
         """Load the model, into the compiled programs of an earlier load if possible."""
-        self._load_requested, self.reference_set = False, None
+        self._load_requested, self.reference_set, self.effects = False, None, None
         if self._extras.is_alive():
             self._extras.join()
         with cli.quiet_import():
@@ -245,12 +264,14 @@ class Engine:
         with self._news:
             request, self._request = self._request, None
             dream_request, self._dream_request = self._dream_request, None
+            vary_request, self._vary_request = self._vary_request, None
             self.busy_since = time.monotonic()
         if request is not None and request.image.shape not in self.programs.ready:
             height, width = request.image.shape
-            self._prepare((height, width), f"Preparing a canvas of {width}×{height} pixels")
+            self._prepare((height, width), f"Preparing a canvas of {width} x {height} pixels")
         seen = None if request is None else self._answer(request)
         dream = None if dream_request is None else self.programs.dream(*dream_request, DREAM_TRIES)
+        varied = None if vary_request is None else self.programs.vary(*vary_request)
         with self._news:
             self.busy_since = None
             if seen is not None:
@@ -258,6 +279,8 @@ class Engine:
                 self._answered = seen.version
             if dream is not None:
                 self._dream.append(dream)
+            if varied is not None:
+                self._varied.append(varied)
             self._news.notify_all()
         self.notify()
 
@@ -270,12 +293,25 @@ class Engine:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        labels, confidences = (), ()
-        if self.reference_set is not None and scene.count:
-            labels, confidences = (tuple(field.tolist()) for field in self.reference_set.predict(scene.z_what[: scene.count]))
+        recognised = self._recognise(scene, image if before is None else None)
+        left = unexplained(request.image, scene.reconstruction)
         sampled = request.seed is not None if before is None else before.sampled
-        is_edited = before is not None
-        return Seen(request.version, request.image, *answer, milliseconds, labels, confidences, sampled, is_edited)
+        return Seen(
+            request.version, request.image, *answer, milliseconds, *recognised, left, request.quick, sampled, before is not None
+        )
+
+    def _recognise(self, scene: "Scenes", image: np.ndarray | None) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
+        """Recognise the objects of a scene, inferred from an image [H, W] or, if it is None, changed by the user."""
+        count, reference_set = int(scene.count), self.reference_set
+        if reference_set is None or not count:
+            return (), ()
+        z_what, mismatch = scene.z_what[:count], None
+        if image is not None:
+            batch = type(scene)(*(np.asarray(field)[None] for field in scene))
+            mismatch = recognition.mismatch(image[None], batch)[0, :count]
+        labels, confidences = (field.tolist() for field in reference_set.predict(z_what))
+        is_familiar = reference_set.is_familiar(z_what, mismatch)
+        return tuple(label if known else None for label, known in zip(labels, is_familiar, strict=True)), tuple(confidences)
 
     def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
         """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
@@ -283,8 +319,12 @@ class Engine:
             before.join()
         try:
             programs.warm_up_any_size(canvas_size)
+            if self.effects is None:
+                self.effects = programs.effects()
             if self.reference_set is None:
-                self.reference_set = self._find_reference_set(programs)
+                reference_set = self._find_reference_set(programs)
+                reference_set.is_familiar(reference_set.z_what[:1])  # which measures the set first
+                self.reference_set = reference_set
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None

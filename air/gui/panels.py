@@ -80,8 +80,9 @@ def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
         painter.picture(view.reconstruction, layout.reconstructed, smooth)
         if session.seen is None:  # its picture is no longer shown
             painter.shade(layout.reconstructed, 150)
-    for rect in (layout.drawn, layout.reconstructed):
-        _attention_boxes(painter, rect, session, view)
+    if not view.is_edited:
+        _attention_boxes(painter, layout.drawn, session, view)
+    _attention_boxes(painter, layout.reconstructed, session, view, handles=True)
     _progress(painter, layout.reconstructed, session)
     for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.LINE, rect.inflate(2, 2), 1)
@@ -101,8 +102,8 @@ def _titles(painter: Painter, layout: Layout, session: Session) -> None:
         painter.text(more, "small", colour, rect.right - end - painter.px(12), midright=(rect.right, middle))
 
 
-def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, view: View) -> None:
-    """Outline the attention windows on a canvas, each with its number at the corner."""
+def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, view: View, handles: bool = False) -> None:
+    """Outline the attention windows on a canvas with their numbers, and that of the selected object with handles."""
     frame = Painter(painter.surface.subsurface(canvas), painter.unit)
     zoom = np.tile(np.divide(canvas.size, session.canvas_size[::-1]), 2)
     for step, box in enumerate(view.boxes):
@@ -111,6 +112,12 @@ def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, vi
         visible = rect.clip(frame.surface.get_rect())
         if min(visible.size) > frame.px(32):
             frame.tag(visible.topleft, step, colour)
+        if handles and step == session.editor.selected:
+            for corner in (rect.topleft, rect.topright, rect.bottomleft, rect.bottomright):
+                handle = pygame.Rect(0, 0, frame.px(9), frame.px(9))
+                handle.center = corner
+                pygame.draw.rect(frame.surface, colour, handle)
+                pygame.draw.rect(frame.surface, theme.TEXT, handle, frame.px(1))
 
 
 def _brush(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
@@ -166,7 +173,9 @@ def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
 def _count(painter: Painter, rect: pygame.Rect, session: Session) -> None:
     painter.panel(rect)
     last = session.last_seen
-    text = "-" if last is None else str(int(last.scene.count))
+    count = -1 if last is None else int(last.scene.count)
+    count = count if session.playback is None else session.playback.last_painted + 1
+    text = "-" if count < 0 else str(count)
     colour = theme.FAINT if session.seen is None else theme.TEXT
     size = min(72 * painter.unit, 0.62 * rect.height, 0.8 * rect.width)
     painter.text(text, size, colour, bold=True, center=(rect.centerx, rect.centery - 0.1 * rect.height))

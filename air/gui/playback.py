@@ -23,10 +23,11 @@ class View(NamedTuple):
     picture: np.ndarray  # [H, W] uint8 or float in [0, 1]
     reconstruction: np.ndarray | None  # [H, W] float in [0, 1]; None if there is none yet
     boxes: tuple[tuple[float, ...], ...] = ()  # (x, y, width, height) of the attention window of each step, pixels
+    is_edited: bool = False  # whether the windows are those of the reconstruction only
 
     def same_as(self, other: "View") -> bool:
         """Whether both show the very same arrays and the same windows."""
-        return self.picture is other.picture and self.reconstruction is other.reconstruction and self.boxes == other.boxes
+        return self.picture is other.picture and self.reconstruction is other.reconstruction and self[2:] == other[2:]
 
 
 class Playback:
@@ -40,6 +41,7 @@ class Playback:
         self.count = int(seen.scene.count)
         self.steps = self.count + (self.count < len(seen.scene.presence))  # with the one that finds nothing
         self._looks, self._now = looks, now
+        self._drawn: tuple[float, View] | None = None  # the last view, and its position
 
     @property
     def is_at_end(self) -> bool:
@@ -49,6 +51,11 @@ class Playback:
     def step(self) -> int:
         """The current step, counted from 0; `count` while nothing more is found."""
         return min(int(self.position), self.steps - 1)
+
+    @property
+    def last_painted(self) -> int:
+        """The last step whose object is painted; -1 if none is."""
+        return self.step - (self.step == self.count or self.progress("paint") < 1)
 
     @property
     def phase(self) -> str:
@@ -85,6 +92,11 @@ class Playback:
     @property
     def view(self) -> View:
         """The picture without what is explained already, the reconstruction so far, and the windows up to the current one."""
+        if self._drawn is None or self._drawn[0] != self.position:
+            self._drawn = self.position, self._draw()
+        return self._drawn[1]
+
+    def _draw(self) -> View:
         image, objects, scene, step = self.seen.image, self.seen.objects, self.seen.scene, self.step
         before, boxes = objects[:step].sum(axis=0), tuple(map(tuple, scene.attention_boxes[:step].tolist()))
         if step == self.count:

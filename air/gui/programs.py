@@ -10,6 +10,8 @@ from air.model.generative import cross_entropy
 
 MIN_STEPS = 12  # of a model that takes any number: people draw more objects than training shows
 WARM_UP = 3  # calls: TensorFlow compiles at the first one and optimises at the next ones
+DRAWS = 16  # of z_what, to see what its dimensions do
+MAX_HIDDEN = 0.02  # of the ink that a dream keeps
 CanvasSize = tuple[int, int]  # height and width
 
 
@@ -33,6 +35,7 @@ class Programs:
         self.ready: set[CanvasSize] = set()  # canvases for which `infer` is compiled
         self.any_size: set[CanvasSize] = set()  # those on which it can find objects of any size, see `warm_up_any_size`
         self._decode = tf.function(model.decode, autograph=False)
+        self._windows = tf.function(lambda z_what: tf.sigmoid(model.decoder(z_what[None]))[0], autograph=False)
         self._explain = tf.function(lambda image, scenes: (scenes.objects, cross_entropy(image, scenes.reconstruction)))
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
@@ -85,13 +88,36 @@ class Programs:
         steps = self.model.config.steps_on(canvas_size)
         return max(steps, MIN_STEPS) if self.model.config.takes_any_canvas else steps
 
-    def dream(self, seed: int, canvas_size: CanvasSize, tries: int) -> np.ndarray:
-        """Sample the prior until a scene is not empty; return it as [H, W] uint8."""
+    def dream(self, seed: int, kept: np.ndarray, tries: int) -> np.ndarray:
+        """Sample the prior until a scene is not empty and hides little of what is kept; return both as one [H, W] uint8.
+
+        `kept` is [H, W] in [0, 1], a picture of objects.
+        """
         for attempt in range(tries):
-            images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=canvas_size)
-            if scenes.count[0]:
+            images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
+            if scenes.count[0] and np.minimum(kept, images[0]).sum() <= MAX_HIDDEN * kept.sum():
                 break
-        return np.rint(255 * images[0]).astype(np.uint8)
+        return np.rint(255 * np.minimum(kept + images[0], 1)).astype(np.uint8)
+
+    def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:
+        """Decode z_what [Z] with each of several dimensions set to each of several values: [dimensions, values, h, w]."""
+        varied = np.tile(z_what, (len(dimensions), len(values), 1))
+        for i, dimension in enumerate(dimensions):
+            varied[i, :, dimension] = values
+        windows = self._windows(np.float32(varied.reshape(-1, len(z_what))))
+        return windows.numpy().reshape(*varied.shape[:2], *windows.shape[1:])
+
+    def effects(self) -> np.ndarray:
+        """Measure how much each dimension of z_what changes a decoded window, [Z].
+
+        It is the mean absolute difference between a standard deviation of the prior above and below its mean, with the other
+        dimensions drawn from the prior.
+        """
+        c = self.model.config
+        mean, std = c.z_what_prior_mean.end, c.z_what_prior_variance.end**0.5
+        drawn = mean + std * np.random.default_rng(0).standard_normal((DRAWS, c.z_what_size))
+        ends = np.stack([self.vary(z_what, list(range(c.z_what_size)), (mean - std, mean + std)) for z_what in drawn])
+        return np.abs(ends[:, :, 1] - ends[:, :, 0]).mean(axis=(0, 2, 3))
 
 
 def _picture(canvas_size: CanvasSize) -> np.ndarray:

@@ -10,25 +10,28 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from air.config import AIRConfig
 from air.errors import AIRError
 from air.gui import pictures
+from air.gui.attract import Attract
 from air.gui.editor import Editor
 from air.gui.engine import DREAM_TRIES, Engine, Seen
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, enlarge
+from air.gui.playback import Playback, View
 
 PERIODS = (10, 20, 50, 100, 200, 500, 1000)  # milliseconds between two looks at a changing picture
 DEFAULT_PERIOD = 10  # shorter than a frame, so that every frame has its attention
 HOLD = 0.1  # seconds
 MIN_SAMPLE_PERIOD = 0.15  # seconds between two samples of the same picture
 MESSAGE_SECONDS = 4.0
+TEST_SCENE = "A test scene"
+LOADING_STEP = 0.1  # seconds between two pictures of the progress bar
 STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
 ERASER = 2.0  # times the width of the pen
-Z_STEP = 0.25  # of an arrow key
 CANVASES = (1.0, 1.5, 2.0)  # sides that can be chosen, as multiples of those in training
 
 CanvasSize = tuple[int, int]  # height and width
@@ -70,19 +73,18 @@ class Session:
         self.pixels_visible = self.numbers_visible = False
         self.message: Message | None = None
         self.now = 0.0  # seconds, set by `tick` and by the window before each event
+        self._ticked = 0.0  # of the last `tick`
+        self.attract = Attract.beside(model)  # None from the first stroke on
         self.loading_since = 0.0  # seconds of the same clock
-        self._scenes = {size: self._random_scenes(size) for size in self.canvas_sizes}
+        self.random_scenes = {size: pictures.RandomScenes(model, config, size, notify) for size in self.canvas_sizes}
         self.last_seen: Seen | None = None  # the newest answer, even if its picture is no longer shown
         self._asked_version, self._asked_at, self._asked_quickly = -1, -math.inf, False
         self._is_current, self._current_at = False, -math.inf  # whether the drawing is what is shown, and when it last was
         self._asked_ink = self._seen_ink = self.drawing.ink
-        self._reference_set = self.engine.reference_set
+        self.playback: Playback | None = None  # of the attention to the picture on show, while the user follows it
+        self._reference_set, self._effects = self.engine.reference_set, self.engine.effects
+        self._varied: np.ndarray | None = None  # z_what whose variations were asked for
         self._seed = 0
-
-    def _random_scenes(self, size: CanvasSize) -> pictures.RandomScenes:
-        """Make the source of test scenes: with as many digits for their size as in the default data set."""
-        digits = int(min(self.config.max_steps, 2) * math.prod(size) / math.prod(self.config.canvas_size))
-        return pictures.RandomScenes(self.model, size, digits, self.engine.notify)
 
     # What is shown
 
@@ -103,7 +105,14 @@ class Session:
     def ink(self) -> np.ndarray:
         """The same picture with smooth lines, on a finer grid: [H n, W n] uint8."""
         seen = self.seen
+        if self.attract is not None:
+            return enlarge(self.image, self.drawing.fineness)
         return self._seen_ink if seen is not None and seen.version != self.drawing.version else self.drawing.ink
+
+    @property
+    def title(self) -> str:
+        """What the picture is."""
+        return self.drawing.title if self.attract is None else TEST_SCENE
 
     @property
     def canvas_size(self) -> CanvasSize:
@@ -113,7 +122,28 @@ class Session:
     @property
     def scenes(self) -> pictures.RandomScenes:
         """The test scenes of this canvas."""
-        return self._scenes[self.canvas_size]
+        return self.random_scenes[self.canvas_size]
+
+    @property
+    def view(self) -> View:
+        """What the two canvases show."""
+        if self.playback is not None:
+            return self.playback.view
+        seen, last, boxes = self.seen, self.last_seen, ()
+        if seen is not None and self.windows_visible:
+            is_current = self.attract is None and seen.version == self.drawing.version
+            shown = self.editor.objects.boxes if is_current else seen.scene.attention_boxes[: int(seen.scene.count)]
+            boxes = tuple(map(tuple, shown.tolist()))
+        return View(self.image, None if last is None else last.scene.reconstruction, boxes, self.editor.is_edited)
+
+    @property
+    def unexplained(self) -> np.ndarray | None:
+        """[H, W] ink that no object explains, in [0, 1]; None while the picture or its objects are being changed."""
+        seen = self.seen
+        if seen is None or self.playback is not None or self.drawing.is_drawn or seen.edited:
+            return None
+        is_final = seen.version == self.drawing.version and (not seen.quick or self._is_quick)
+        return seen.unexplained if is_final else None
 
     @property
     def loading(self) -> str | None:
@@ -139,11 +169,18 @@ class Session:
 
     def tick(self, now: float) -> bool:
         """Collect what is ready at `now`, in seconds of any clock; return whether the model was asked for a new look."""
-        self.now = now
+        self.now = self._ticked = now
         if self.message and now >= self.message.until:
             self.message = None
         self._take_pictures()
         self._take_seen()
+        self._vary()
+        if self.playback is not None:
+            self.playback.tick(now)
+            if self.playback.seen.version != self.drawing.version:
+                self.playback = None
+        if self.attract is not None:
+            self._show_attract()
         last = self.last_seen
         was_current, self._is_current = self._is_current, last is not None and last.version == self.drawing.version
         if self._is_current or was_current:
@@ -157,22 +194,38 @@ class Session:
             times.append(self.message.until)
         if self._wants_look():
             times.append(self._asked_at + self._interval())
+        if self.playback is not None and self.playback.is_playing:
+            times.append(self.now)
+        if self.attract is not None:
+            times.append(self.attract.due())
         if self._held_until > self.now:
             times.append(self._held_until)
         if self.loading:
-            times.append(self.now + 0.25)
+            times.append(self._ticked + LOADING_STEP)
         elif self.engine.is_busy:
-            times.append(self.now + 1.0)
+            times.append(self._ticked + 1.0)
         return min(times)
+
+    def _show_attract(self) -> None:
+        """Show a recorded scene until anything is drawn or opened."""
+        if self.drawing.version:
+            return self.end_attract()
+        self.attract.tick(self.now, self.drawing.version)
+        self.last_seen = self.attract.seen
+
+    def end_attract(self) -> None:
+        """Go back from recorded scenes to the drawing."""
+        if self.attract is not None:
+            self.attract, self.last_seen = None, self.editor.inferred
 
     def _take_pictures(self) -> None:
         try:
             scene = self.scenes.take()
         except AIRError as error:
             return self.say(str(error), is_error=True)
-        for picture, title in ((scene, "A test scene"), (self.engine.take_dream(), "A dream")):
+        for picture, title in ((scene, TEST_SCENE), (self.engine.take_dream(), "A dream")):
             if picture is not None and picture.shape == self.canvas_size:
-                self.drawing.replace(picture, title)
+                self.show(picture, title)
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
@@ -183,8 +236,21 @@ class Session:
         if self.engine.reference_set is not self._reference_set:  # look again, to recognise the digits on show too
             self._reference_set = self.engine.reference_set
             self._asked_version = -1
-            if self._reference_set is not None:
-                self.editor.sort_dimensions(self._reference_set)
+        if self.engine.effects is not self._effects:
+            self._effects = self.engine.effects
+            if self._effects is not None:
+                self.editor.choose_dimensions(self._effects)
+
+    def _vary(self) -> None:
+        """Keep the pictures at the ends of the sliders up to date."""
+        ends, z_what = self.engine.take_varied(), self.editor.z_what
+        if ends is not None:
+            self.editor.ends = ends
+        if z_what is None:
+            self.editor.ends = self._varied = None
+        elif not np.array_equal(z_what, self._varied) and self.engine.is_ready:
+            self._varied = z_what
+            self.engine.vary(z_what, self.editor.dimensions, self.editor.limits)
 
     @property
     def _is_quick(self) -> bool:
@@ -224,14 +290,24 @@ class Session:
 
     def open(self, path: str | Path) -> None:
         """Put a picture file on the canvas; raises DataError if it can't be read."""
-        self.drawing.replace(pictures.open_picture(path, self.canvas_size), Path(path).name)
+        self.show(pictures.open_picture(path, self.canvas_size), Path(path).name)
+
+    def show(self, picture: np.ndarray, title: str) -> None:
+        """Put a picture [H, W] uint8 on the canvas."""
+        self.drawing.replace(picture, title)
+
+    def select(self, index: int | None) -> None:
+        """Select an object, or deselect it; either ends a playback."""
+        self.playback = None
+        self.editor.select(index)
 
     def set_canvas(self, size: CanvasSize) -> None:
         """Choose another size of the canvas, one of `canvas_sizes`; the picture moves along."""
         if size != self.canvas_size:
             self.drawing = self.drawing.resized(size)
             self.editor.select(None)
-            self.editor.inferred = self.last_seen = None
+            self.last_seen = None
+            self.editor.forget()
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`, except those of the window itself."""
@@ -240,6 +316,8 @@ class Session:
                 self.erasing = name == "erase"
             case ["width", number]:
                 self.width = int(number) - 1
+            case ["undo"] if self.editor.is_edited:
+                self.edit(self.editor.undo)
             case ["undo" | "redo" | "clear"]:
                 getattr(self.drawing, name)()
             case ["canvas", number] if int(number) <= len(self.canvas_sizes):
@@ -248,7 +326,7 @@ class Session:
                 self.scenes.request()
             case ["dream"] if self.engine.is_ready:
                 self._seed += DREAM_TRIES
-                self.engine.dream(self._seed, self.canvas_size)
+                self.engine.dream(self._seed, self._kept)
             case ["dream"]:
                 self.say("The model can dream as soon as it is loaded")
             case ["mean"] | ["sample"]:
@@ -274,21 +352,58 @@ class Session:
                 self.help_visible = not self.help_visible
             case ["close"] if self.help_visible:
                 self.help_visible = False
+            case ["close"] if self.playback is not None:
+                self.playback = None
             case ["close"]:
                 self.perform("reset")
                 self.editor.select(None)
+            case ["play"] | ["forward" | "back"] if self.editor.selected is None or name == "play":
+                self._play(name)
+            case ["forward" | "back"]:
+                self.edit(self.editor.perform, "increase" if name == "forward" else "decrease")
             case ["next" | "previous" as direction, "object" | "dimension" as what]:
+                self.playback = None
                 cycle = self.editor.cycle_object if what == "object" else self.editor.cycle_dimension
                 cycle(1 if direction == "next" else -1)
-            case ["increase"] | ["decrease"] if self.editor.z_what is not None:
-                dimension, by = self.editor.dimension, Z_STEP if name == "increase" else -Z_STEP
-                self.set_z_what(dimension, float(self.editor.z_what[dimension]) + by)
-            case ["reset"] if self.editor.is_edited:
-                self.editor.reset()
-                self.last_seen = self.editor.inferred
+            case ["delete", "object"] if self.editor.selected is None:
+                self.drawing.clear()
+            case ["copy" | "delete", "object"]:
+                self.edit(self.editor.perform, name)
+            case ["reset"]:
+                self.edit(self.editor.reset)
 
-    def set_z_what(self, dimension: int, value: float) -> None:
-        """Change one dimension of the selected object's z_what, if its picture is still on the canvas."""
+    @property
+    def _kept(self) -> np.ndarray:
+        """[H, W] in [0, 1] the objects that the user has changed."""
+        if self.last_seen is None or not self.editor.is_edited:
+            return np.zeros(self.canvas_size, np.float32)
+        is_changed = self.editor.objects.is_changed
+        return np.minimum(self.last_seen.objects[: len(is_changed)][is_changed].sum(axis=0), 1)
+
+    def _play(self, name: str) -> None:
+        """Play attention step by step, pause, or go to another phase."""
+        self.end_attract()
+        if self.playback is None:
+            seen = self.seen
+            if seen is None or seen.version != self.drawing.version:
+                return self.say("The model has not seen this picture yet")
+            self.editor.select(None)
+            self.playback = Playback(seen, self.config.looks, self.now)
+            if name != "play":
+                self.playback.seek(0 if name == "forward" else self.playback.steps)
+        elif name == "play":
+            self.playback.toggle()
+        else:
+            self.playback.skip(1 if name == "forward" else -1)
+
+    def edit(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Call a method of the editor that may change objects, and show them, if their picture is still on the canvas."""
         seen = self.editor.inferred
-        if self.editor.z_what is not None and seen.version == self.drawing.version and self.engine.is_ready:
-            self.engine.render(seen, seen.scene._replace(z_what=self.editor.change(dimension, value)))
+        if seen is None or seen.version != self.drawing.version or not self.engine.is_ready:
+            return
+        before = self.editor.objects
+        change(*arguments)
+        if not self.editor.is_edited:
+            self.last_seen = seen
+        elif self.editor.objects is not before:
+            self.engine.render(seen, self.editor.scene)

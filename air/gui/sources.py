@@ -1,5 +1,6 @@
 """Where pictures come from besides the pen: a file dialog of the system, and the clipboard."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,19 @@ def ask(command: list[str]) -> Path | None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", check=False)
     path = done.stdout.strip("\r\n")
     return Path(path) if path else None
+
+
+def complete(typed: str) -> str:
+    """Complete a path as far as the names in its folder agree; a folder that is complete ends in a separator."""
+    head, tail = os.path.split(typed)
+    try:
+        names = [
+            name for name in os.listdir(os.path.expanduser(head) or ".") if name.startswith(tail) and (tail or name[0] != ".")
+        ]
+    except OSError:
+        return typed
+    path = os.path.join(head, os.path.commonprefix(names)) if names else typed  # noqa: RUF071
+    return path + os.sep if len(names) == 1 and os.path.isdir(os.path.expanduser(path)) else path
 
 
 def path_of(text: str) -> Path | None:

@@ -7,20 +7,28 @@ import pygame
 
 from air.gui import theme
 from air.gui.editor import Z_RANGE
-from air.gui.layout import cut
+from air.gui.layout import Layout, cut
 from air.gui.painter import Painter
 from air.gui.playback import STARTS, Playback
+from air.gui.session import Session
 
 BUTTON, MIN_STEP, MAX_STEP, STOP = 34, 26, 110, 54  # units: the widths of the button, of a step and of the last one
 CAPTION = 330  # units
 INVITATION = "Attend, infer, repeat: watch it step by step"
 
 
+def step_bar(layout: Layout, session: Session) -> "StepBar | None":
+    """Return the bar; None without room, or while the sliders take its place."""
+    if layout.bar is None or session.editor.selected is not None:
+        return None
+    return StepBar(layout.bar, layout.unit, session.playback)
+
+
 class StepBar:
     """The bar in an area of the window, for a playback or, before there is one, as a button; `unit` is in pixels."""
 
     def __init__(self, area: pygame.Rect, unit: float, playback: Playback | None) -> None:
-        self.playback, self.rest = playback, area.copy()
+        self.area, self.playback, self.rest = area, playback, area.copy()
         self.button = cut(self.rest, "left", BUTTON * unit)
         cut(self.rest, "left", 8 * unit)
         self.segments: list[pygame.Rect] = []
@@ -92,10 +100,13 @@ def _symbol(painter: Painter, rect: pygame.Rect, colour: theme.RGB, is_playing: 
 def draw_card(painter: Painter, rect: pygame.Rect, playback: Playback, colour: theme.RGB) -> None:
     """Draw what the current step does in the room of a card: the glimpse, z_what as bars, and the decoded window."""
     scene, step = playback.seen.scene, playback.step
+    caption = painter.px(16)
     side = min(rect.height, (rect.width - painter.px(12)) // 3)
     places = [pygame.Rect(0, 0, side, side) for _ in range(3)]
-    for i, place in enumerate(places):
+    for i, (name, place) in enumerate(zip(("glimpse", "z_what", "decoded"), places, strict=True)):
         place.midleft = rect.left + i * (rect.width - side) // 2, rect.centery
+        if rect.height >= side + 2 * caption:
+            painter.text(name, "small", theme.MUTED, side, midtop=(place.centerx, place.bottom + painter.px(2)))
     infer, paint = playback.progress("infer"), playback.progress("paint")
     if infer > 0:
         painter.picture(playback.glimpse, places[0])

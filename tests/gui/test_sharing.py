@@ -1,7 +1,6 @@
 """Pictures and GIFs of the canvases; pictures from files, dialogs and the clipboard."""
 
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -30,22 +29,14 @@ def test_a_picture_has_both_canvases_and_the_windows(tmp_path):
     assert sharing.draw(View(np.zeros((20, 24)), None), COLOURS).width < pixels.shape[1]
 
 
-def saved(recorder, path):
-    done, errors = threading.Event(), []
-    assert recorder.save(path, COLOURS, lambda error: (errors.append(error), done.set()))
-    assert done.wait(30)
-    return errors[0]
-
-
 def test_a_recording_plays_what_was_shown(tmp_path):
     recorder, path = Recorder(), tmp_path / "a.gif"
-    assert not recorder.save(path, COLOURS, print)  # nothing was shown yet
     shown = [view(value) for value in np.linspace(0, 1, 12)]
     for i, each in enumerate(shown):
         for late in (0, 0.01):  # the same view again
             recorder.add(0.2 * i + late, each)
     recorder.add(1000.0, view(0.3))
-    assert saved(recorder, path) is None
+    sharing.save_recording(path, recorder.views, COLOURS)
     with Image.open(path) as gif:
         durations = []
         for frame in range(gif.n_frames):
@@ -60,13 +51,14 @@ def test_a_recording_has_a_limit_and_keeps_the_newest(tmp_path):
     recorder = Recorder()
     for i in range(1000):
         recorder.add(i * INTERVAL / 4, view(i / 1000))
-    assert saved(recorder, tmp_path / "a.gif") is None
+    sharing.save_recording(tmp_path / "a.gif", recorder.views, COLOURS)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames <= SECONDS / INTERVAL + 1
         last = gif.n_frames - 1
         gif.seek(last)
         assert abs(int(np.asarray(gif.convert("L"))[40, -40]) - 254) <= 3
-    assert isinstance(saved(recorder, tmp_path / "missing" / "a.gif"), OSError)
+    with pytest.raises(OSError, match="missing"):
+        sharing.save_recording(tmp_path / "missing" / "a.gif", recorder.views, COLOURS)
 
 
 def test_a_file_dialog(tmp_path, monkeypatch):
@@ -79,6 +71,22 @@ def test_a_file_dialog(tmp_path, monkeypatch):
         command = sources.find_dialog()
         assert command[0] == name
         assert str(sources.ask(command)) == ("/a b/ü.png" if name == "zenity" else "None")
+
+
+def test_paths_are_completed(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("photo_1.png", "photo_2.png", ".hidden", "photos/a.png"):
+        (tmp_path / name).touch()
+    for typed, completed in (
+        ("ph", "photo"),
+        ("photo_", "photo_"),
+        ("photos", "photos/"),
+        ("photos/", "photos/a.png"),
+        ("x", "x"),
+        (".h", ".hidden"),
+        ("no/x", "no/x"),
+    ):
+        assert sources.complete(f"{tmp_path}/{typed}") == f"{tmp_path}/{completed}"
 
 
 def test_paths_in_a_text(tmp_path):
