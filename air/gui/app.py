@@ -23,6 +23,7 @@ from air.gui.actions import BY_KEY, BY_NAME, REPEATING, key_text
 from air.gui.chrome import TIPS, Hand
 from air.gui.exchange import Exchange
 from air.gui.layout import DESIGN_SIZE, MIN_SIZE, Layout, arrange
+from air.gui.painter import Painter
 from air.gui.pen import Point
 from air.gui.session import Session
 
@@ -143,6 +144,8 @@ class App:
         self.surface = self.window.get_surface()
         self.hand = self.hand._replace(rests=now >= self._over_since + TIP_DELAY)
         panels.draw(self.surface, self.layout, self.session, self.hand, self._frame_rate())
+        if self.exchange.prompt is not None and self.layout is not None:
+            self.exchange.prompt.draw(Painter(self.surface, self.layout.unit))
 
     @property
     def layout(self) -> Layout | None:
@@ -181,7 +184,7 @@ class App:
             self._changed = True
         if event.type in (pygame.QUIT, pygame.WINDOWCLOSE):
             self.running = False
-        elif event.type == pygame.KEYDOWN and not self.exchange.type(event):
+        elif event.type == pygame.KEYDOWN and not self.exchange.take(event):
             name = BY_KEY.get(key_text(event))
             if name is not None and (name in REPEATING or not getattr(event, "repeat", False)):
                 self.perform(name)
@@ -265,6 +268,7 @@ class App:
     def _press(self, button: int, at: Point) -> None:
         self._point(at)
         self._over_since, self.hand = math.inf, self.hand._replace(focus=None)
+        self.exchange.prompt = None
         layout, name = self.layout, self.hand.over
         if button == RIGHT:
             self.perform("clear")

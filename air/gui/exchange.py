@@ -5,7 +5,6 @@ Whatever may wait for another program or a disk happens in a thread; `tick` take
 
 import concurrent.futures
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,8 @@ import pygame
 
 from air.errors import AIRError
 from air.gui import pictures, sharing, sources, theme
+from air.gui.prompt import Prompt
 from air.gui.session import Session
-
-MAX_PATH = 1024  # characters
 
 
 class Outcome(NamedTuple):
@@ -34,7 +32,7 @@ class Exchange:
 
     def __init__(self, session: Session, notify: Callable[[], None]) -> None:
         self.session, self._notify = session, notify
-        self.typed: str | None = None  # a path as far as it is typed; None while none is asked for
+        self.prompt: Prompt | None = None  # while a path is typed
         self._recorder = sharing.Recorder()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "exchange")
         self._task: concurrent.futures.Future[Outcome] | None = None
@@ -83,7 +81,7 @@ class Exchange:
         """Ask for a picture file: by the system's dialog, or where there is none, by its path."""
         command = sources.find_dialog()
         if command is None:
-            self.typed = str(Path.cwd()) + os.sep
+            self.prompt = Prompt()
             return
 
         def run() -> Outcome:
@@ -92,25 +90,20 @@ class Exchange:
 
         self._start(run)
 
-    def type(self, event: pygame.event.Event) -> bool:
-        """Take a key while a path is typed: Tab completes it, Enter opens it, Escape stops; return False if it was not taken."""
-        if self.typed is None:
+    def take(self, event: pygame.event.Event) -> bool:
+        """Give a KEYDOWN event to the prompt; return False if it does not want it."""
+        control = event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META)
+        if self.prompt is None or (control and event.key != pygame.K_v):
             return False
-        if event.key == pygame.K_ESCAPE:
-            self.typed = None
+        if control:
+            self.prompt.paste(_clipboard_text().strip())
+        elif event.key == pygame.K_ESCAPE:
+            self.prompt = None
         elif event.key in (pygame.K_RETURN, pygame.K_KP_ENTER):
-            path, self.typed = Path(self.typed.strip()).expanduser(), None
+            path, self.prompt = self.prompt.path, None
             self.open(path)
-        elif event.key == pygame.K_BACKSPACE:
-            self.typed = self.typed[:-1]
-        elif event.key == pygame.K_TAB:
-            self.typed = sources.complete(self.typed)
-        elif event.key == pygame.K_v and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
-            self.typed = (self.typed + _clipboard_text().strip())[:MAX_PATH]
-        elif event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
-            return False
-        elif event.unicode.isprintable():
-            self.typed = (self.typed + event.unicode)[:MAX_PATH]
+        else:
+            self.prompt.type(event.key, event.unicode)
         return True
 
     def paste(self) -> None:

@@ -53,8 +53,9 @@ def app(shared_app):
     session.random_scenes = {
         size: RandomScenes(session.model, session.config, size, shared_app.notify) for size in session.canvas_sizes
     }
-    session.editor.select(None)
+    session.select(None)
     session.editor.reset()
+    shared_app.exchange.prompt = None
     settle(shared_app)
     return shared_app
 
