@@ -245,7 +245,7 @@ def _digit(painter: Painter, room: pygame.Rect, seen: Seen, step: int, is_small:
     if label is not None:
         rows.insert(0, (f"is a {label}", f"{seen.confidences[step]:.0%}"))
     elif seen.labels:
-        rows.insert(0, ("not a digit I know", ""))
+        rows = [("not a digit", ""), ("I know", ""), *rows]
     line = painter.px(18)
     for i, (name, value) in enumerate(rows):
         y = room.bottom - line * (len(rows) - i - 0.5)

@@ -23,9 +23,10 @@ GREYS = 128  # in the palette of a GIF
 def draw(view: View, colours: Sequence[RGB], side: int = PICTURE_SIDE) -> Image.Image:
     """Draw the picture and its reconstruction side by side, framed in the colours of the steps."""
     zoom = max(1, side // max(view.picture.shape))
-    pictures = [drawing.canvas(view.picture, () if view.is_edited else view.boxes, zoom, colours)]
+    canvases = [(view.picture, () if view.is_edited else view.boxes)]
     if view.reconstruction is not None:
-        pictures.append(drawing.canvas(view.reconstruction, view.boxes, zoom, colours))
+        canvases.append((view.reconstruction, view.boxes))
+    pictures = [drawing.canvas(canvas, boxes, zoom, colours, Image.Resampling.BICUBIC) for canvas, boxes in canvases]
     gap = 2 * zoom
     width, height = pictures[0].size
     sheet = Image.new("RGB", (len(pictures) * (width + gap) + gap, height + 2 * gap), drawing.BACKGROUND)

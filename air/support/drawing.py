@@ -23,12 +23,13 @@ def canvas(
     frames: np.ndarray | Sequence[Sequence[float]] = (),
     zoom: int = 4,
     colours: Sequence[RGB] = COLOURS,
+    resampling: Image.Resampling = Image.Resampling.NEAREST,
 ) -> Image.Image:
     """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
     `frames` has (x, y, width, height) of each frame, in the image's pixels.
     """
-    picture = _grey(image, zoom)
+    picture = _grey(image, zoom, resampling)
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
@@ -72,8 +73,8 @@ def _line(zoom: int) -> int:
     return max(3 * zoom // 4, 1)
 
 
-def _grey(image: np.ndarray, zoom: int) -> Image.Image:
+def _grey(image: np.ndarray, zoom: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
     picture = Image.fromarray(image)
-    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).convert("RGB")
+    return picture.resize((picture.width * zoom, picture.height * zoom), resampling).convert("RGB")
