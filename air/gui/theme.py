@@ -24,6 +24,7 @@ READY: RGB = (52, 199, 89)
 WARNING: RGB = (255, 184, 92)
 ERROR: RGB = (255, 122, 112)
 INK: RGB = (0, 0, 0)
+WHITE: RGB = (255, 255, 255)
 SHADE: RGB = (8, 9, 12)
 
 PALETTES: dict[str, tuple[RGB, ...]] = {
@@ -43,7 +44,7 @@ def step_colour(palette: str, step: int) -> RGB:
 
 def text_on(colour: RGB) -> RGB:
     """Return black or white, whichever is easier to read on a colour."""
-    return INK if contrast(INK, colour) > contrast(TEXT, colour) else TEXT
+    return max(INK, WHITE, key=lambda text: contrast(text, colour))
 
 
 def contrast(a: RGB, b: RGB) -> float:

@@ -58,6 +58,7 @@ def key_event(text):
     """The attributes of the KEYDOWN event of a key, in the notation of `Action.keys`."""
     *modifiers, name = text.split("+") if len(text) > 1 else [text]
     name = {"Enter": "Return"}.get(name, name)
+    name = {"Enter": "return"}.get(name, name)
     code = ord(name.lower()) if len(name) == 1 else getattr(pygame, f"K_{name.upper()}")
     mod = sum({"Ctrl": pygame.KMOD_LCTRL, "Shift": pygame.KMOD_LSHIFT}[modifier] for modifier in modifiers)
     character = name.lower() if len(name) == 1 and "Ctrl" not in modifiers else ""

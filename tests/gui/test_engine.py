@@ -77,7 +77,8 @@ def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatc
 def test_a_model_that_does_not_answer_is_reported(open_app, monkeypatch):
     app = open_app()
     hang, infer = threading.Event(), app.session.engine.programs.infer
-    monkeypatch.setattr(app.session.engine.programs, "infer", lambda *asked, **options: (hang.wait(SECONDS), infer(*asked, **options))[1])
+    slow = lambda *asked, **options: (hang.wait(SECONDS), infer(*asked, **options))[1]  # noqa: E731
+    monkeypatch.setattr(app.session.engine.programs, "infer", slow)
     monkeypatch.setattr("air.gui.session.STUCK_SECONDS", 0.05)
     app.session.pen_down((5, 5))
     app.frame()

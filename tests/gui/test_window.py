@@ -389,7 +389,7 @@ def test_every_action_has_its_own_keys():
 def test_every_key_and_every_button_in_every_state(app, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("air.gui.pictures.held_out_scenes", lambda *arguments: np.zeros((3, 20, 24), np.uint8))
-    for prepare in (lambda: None, lambda: find_object(app), lambda: key(app, "Tab")):
+    for prepare in (lambda: None, lambda: find_object(app), lambda: key(app, ".")):
         prepare()
         for name in app.layout.tools:
             click(app, name)
