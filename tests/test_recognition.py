@@ -38,14 +38,14 @@ def test_objects_get_the_class_of_their_neighbours(reference_set):
 
 def test_objects_unlike_all_others_are_not_familiar(reference_set):
     z_what, _ = clusters(seed=1)
-    assert reference_set.is_familiar(z_what).mean() > 0.9
-    assert not reference_set.is_familiar([np.full(5, 2.0), np.full(5, -9.0)]).any()  # between all clusters, and far away
+    assert reference_set.recognise(z_what)[2].mean() > 0.9
+    assert not reference_set.recognise([np.full(5, 2.0), np.full(5, -9.0)])[2].any()  # between all clusters, and far away
     mismatch = np.linspace(0, 0.1, 120)
     measured = dataclasses.replace(reference_set, mismatch=mismatch.astype(np.float16))
-    assert measured.is_familiar(measured.z_what, mismatch).mean() == pytest.approx(recognition.FAMILIAR, abs=0.03)
-    assert not measured.is_familiar(measured.z_what, np.full(120, 0.11)).any()
+    assert measured.recognise(measured.z_what, mismatch)[2].mean() == pytest.approx(recognition.FAMILIAR, abs=0.03)
+    assert not measured.recognise(measured.z_what, np.full(120, 0.11))[2].any()
     alone = ReferenceSet(np.float16([[0, 1]]), np.int8([3]), 0)
-    assert alone.is_familiar([[0, 1], [0, 5]]).tolist() == [True, False]
+    assert alone.recognise([[0, 1], [0, 5]])[2].tolist() == [True, False]
 
 
 def test_the_mismatch_of_objects(tiny_model, tiny_images):

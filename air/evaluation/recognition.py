@@ -9,8 +9,9 @@ import dataclasses
 import functools
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -57,21 +58,28 @@ class ReferenceSet:
 
     def predict(self, z_what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify objects [N, Z] by their nearest neighbours, whose votes weigh 1 / distance: classes and confidences, [N]."""
+        return self.recognise(z_what)[:2]
+
+    def recognise(self, z_what: np.ndarray, mismatch: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Classify objects [N, Z] as `predict` does, and tell which resemble those of the set at all.
+
+        Those are as near to their neighbours as all but a few objects of the set are to theirs, and as well reconstructed.
+        Only the first counts if their mismatch or that of the set is missing.
+
+        Args:
+            z_what: [N, Z].
+            mismatch: [N], see `mismatch`.
+
+        Returns:
+            Classes, confidences, and whether each object is familiar, [N] bool.
+        """
         distances, nearest = self._nearest(z_what, NEIGHBOURS)
+        is_familiar = distances.mean(axis=1) <= self.max_distance
+        if mismatch is not None and self.mismatch is not None:
+            is_familiar &= mismatch <= np.quantile(np.float32(self.mismatch), FAMILIAR)
         votes = np.einsum("nk,nkc->nc", 1 / (distances + 1e-3), np.eye(self.labels.max() + 1)[self.labels[nearest]])
         votes /= votes.sum(axis=1, keepdims=True)
-        return votes.argmax(axis=1), votes.max(axis=1)
-
-    def is_familiar(self, z_what: np.ndarray, mismatch: np.ndarray | None = None) -> np.ndarray:
-        """Tell which objects [N, Z] resemble those of the set: [N] bool.
-
-        They are as near to their neighbours as all but a few objects of the set are to theirs, and as well reconstructed.
-        Only the first counts if their mismatch [N] or that of the set is missing.
-        """
-        is_near = self._nearest(z_what, NEIGHBOURS)[0].mean(axis=1) <= self.max_distance
-        if mismatch is None or self.mismatch is None:
-            return is_near
-        return is_near & (mismatch <= np.quantile(np.float32(self.mismatch), FAMILIAR))
+        return votes.argmax(axis=1), votes.max(axis=1), is_familiar
 
     @functools.cached_property
     def max_distance(self) -> float:
@@ -140,19 +148,25 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     Returns:
         [B, T].
     """
-    import tensorflow as tf
     from scipy.ndimage import gaussian_filter
-
-    from air.model import transformer
 
     z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1, dtype=np.float32)
     window_size = scenes.decoded_windows.shape[-2:]
     seen, painted = (
-        gaussian_filter(transformer.crop(tf.constant(canvas, tf.float32), z_where, window_size).numpy(), (0, 0, BLUR, BLUR))
+        gaussian_filter(_compiled_crop()(np.float32(canvas), z_where, window_size).numpy(), (0, 0, BLUR, BLUR))
         for canvas in (images, scenes.reconstruction)
     )
     product, *squares = ((a * b).sum(axis=(-2, -1)) for a, b in ((seen, painted), (seen, seen), (painted, painted)))
     return 1.0 - product / np.sqrt(np.maximum(np.multiply(*squares), 1e-12))
+
+
+@functools.cache
+def _compiled_crop() -> Callable[..., Any]:
+    import tensorflow as tf
+
+    from air.model import transformer
+
+    return tf.function(transformer.crop, autograph=False)
 
 
 def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch_size: int = 500) -> ReferenceSet:

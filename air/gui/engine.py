@@ -293,7 +293,8 @@ class Engine:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        recognised = self._recognise(scene, image if before is None else None)
+        is_final = before is None and not (request.quick and self.offers_any_size(request.image.shape))
+        recognised = self._recognise(scene, image if is_final else None)
         left = unexplained(request.image, scene.reconstruction)
         sampled = request.seed is not None if before is None else before.sampled
         return Seen(
@@ -301,7 +302,7 @@ class Engine:
         )
 
     def _recognise(self, scene: "Scenes", image: np.ndarray | None) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
-        """Recognise the objects of a scene, inferred from an image [H, W] or, if it is None, changed by the user."""
+        """Recognise the objects of a scene inferred from an image [H, W]; None if they may differ from it, as changed ones do."""
         count, reference_set = int(scene.count), self.reference_set
         if reference_set is None or not count:
             return (), ()
@@ -309,8 +310,7 @@ class Engine:
         if image is not None:
             batch = type(scene)(*(np.asarray(field)[None] for field in scene))
             mismatch = recognition.mismatch(image[None], batch)[0, :count]
-        labels, confidences = (field.tolist() for field in reference_set.predict(z_what))
-        is_familiar = reference_set.is_familiar(z_what, mismatch)
+        labels, confidences, is_familiar = (field.tolist() for field in reference_set.recognise(z_what, mismatch))
         return tuple(label if known else None for label, known in zip(labels, is_familiar, strict=True)), tuple(confidences)
 
     def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
@@ -323,7 +323,7 @@ class Engine:
                 self.effects = programs.effects()
             if self.reference_set is None:
                 reference_set = self._find_reference_set(programs)
-                reference_set.is_familiar(reference_set.z_what[:1])  # which measures the set first
+                reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
                 self.reference_set = reference_set
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo

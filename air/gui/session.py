@@ -112,6 +112,8 @@ class Session:
     @property
     def title(self) -> str:
         """What the picture is."""
+        if self.playback is not None:
+            return "What is left to explain"
         return self.drawing.title if self.attract is None else TEST_SCENE
 
     @property

@@ -13,7 +13,7 @@ from air.gui.playback import STARTS, Playback
 from air.gui.session import Session
 
 BUTTON, MIN_STEP, MAX_STEP, STOP = 34, 26, 110, 54  # units: the widths of the button, of a step and of the last one
-CAPTION = 330  # units
+CAPTION, SMALL = 330, 140  # units: the width of a sentence, and that of a card below which it is small
 INVITATION = "Attend, infer, repeat: watch it step by step"
 
 
@@ -98,8 +98,18 @@ def _symbol(painter: Painter, rect: pygame.Rect, colour: theme.RGB, is_playing: 
 
 
 def draw_card(painter: Painter, rect: pygame.Rect, playback: Playback, colour: theme.RGB) -> None:
-    """Draw what the current step does in the room of a card: the glimpse, z_what as bars, and the decoded window."""
+    """Draw what the current step does in the room of a card: the glimpse, z_what as bars, and the decoded window.
+
+    A small card has room for one of the pictures at a time.
+    """
     scene, step = playback.seen.scene, playback.step
+    infer, paint = playback.progress("infer"), playback.progress("paint")
+    if rect.width < SMALL * painter.unit:
+        if infer > 0:
+            side = min(rect.size)
+            picture = scene.decoded_windows[step] if paint > 0 else playback.glimpse
+            painter.picture(picture, pygame.Rect(rect.left, rect.centery - side // 2, side, side))
+        return
     caption = painter.px(16)
     side = min(rect.height, (rect.width - painter.px(12)) // 3)
     places = [pygame.Rect(0, 0, side, side) for _ in range(3)]
@@ -107,7 +117,6 @@ def draw_card(painter: Painter, rect: pygame.Rect, playback: Playback, colour: t
         place.midleft = rect.left + i * (rect.width - side) // 2, rect.centery
         if rect.height >= side + 2 * caption:
             painter.text(name, "small", theme.MUTED, side, midtop=(place.centerx, place.bottom + painter.px(2)))
-    infer, paint = playback.progress("infer"), playback.progress("paint")
     if infer > 0:
         painter.picture(playback.glimpse, places[0])
         _bars(painter, places[1], scene.z_what[step] * infer, colour)
