@@ -52,11 +52,12 @@ def draw_header(painter: Painter, layout: Layout, session: Session, frame_rate: 
         text, colour = session.loading, theme.WARNING
     room = inner.right - title.right - painter.px(48)
     state = painter.text(text, "body", theme.MUTED, room, midright=(inner.right, first))
-    pygame.draw.circle(painter.surface, colour, (state.left - painter.px(11), first), painter.px(4))
+    pygame.draw.aacircle(painter.surface, colour, (state.left - painter.px(11), first), painter.px(4))
     note = _numbers(session, frame_rate) if session.numbers_visible else session.engine.recognition_note
     left = painter.text(note, "small", theme.MUTED, 0.6 * inner.width, midright=(inner.right, second)).left
     sentence = SENTENCE.format(session.config.z_what_size)
-    painter.text(sentence, "small", theme.MUTED, left - inner.left - painter.px(16), midleft=(inner.left, second))
+    if session.message is None:  # which stands in its place
+        painter.text(sentence, "small", theme.MUTED, left - inner.left - painter.px(16), midleft=(inner.left, second))
     line = pygame.Rect(inner.left, inner.bottom - 1, inner.width, 1)
     pygame.draw.rect(painter.surface, theme.LINE, line)
     if session.loading:
@@ -100,7 +101,7 @@ def draw_tools(painter: Painter, layout: Layout, session: Session, hand: Hand) -
         painter.button(rect, label, BY_NAME[name].keys[0], **state)
         if name.startswith("width "):
             radius = 0.275 * rect.height * LINE_WIDTHS[int(name[-1]) - 1] / LINE_WIDTHS[-1]
-            pygame.draw.circle(painter.surface, theme.TEXT, rect.center, max(1.0, radius))
+            pygame.draw.aacircle(painter.surface, theme.TEXT, rect.center, max(1.5, radius))
 
 
 def draw_object_tools(painter: Painter, layout: Layout, hand: Hand) -> None:

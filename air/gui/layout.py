@@ -20,8 +20,8 @@ UNIT_RANGE = (0.62, 8.0)  # pixels
 MARGIN, GAP, SPACE = 16, 12, 6  # units around everything, between parts, and between buttons
 TITLE, BAR, HEADER = 28, 34, 54  # units: the height of a canvas' title, the bar of steps and the header
 CARD = (190, 118)  # units: the least width of a card, and its height
-SMALL_CARD = (76, 54)  # the least size of a card when there are too many objects for large ones
-TOOL_WIDTHS = (164, 232)  # units: the narrowest and the widest column of buttons
+SMALL_CARD = (76, 50)  # the least size of a card when there are too many objects for large ones
+TOOL_WIDTHS = (164, 270)  # units: the narrowest and the widest column of buttons
 LINE, HEADING, BETWEEN = 32, 22, 15  # units: the height of a button and of a heading, and the space between groups
 
 TOOLS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -61,8 +61,11 @@ class Layout(NamedTuple):
         columns, rows = (max(1, int((n + gap) // (m * unit + gap))) for n, m in zip(self.objects.size, CARD, strict=True))
         if count <= columns * rows:
             return _grid(self.objects, columns, rows, gap)
-        columns = max(columns, int((self.objects.width + gap) // (SMALL_CARD[0] * unit + gap)))
-        rows = max(rows, int((self.objects.height + gap) // (SMALL_CARD[1] * unit + gap)), -(-count // columns))
+        rows = max(1, int((self.objects.height + gap) // (SMALL_CARD[1] * unit + gap)))
+        columns = max(columns, -(-count // rows))
+        most = max(columns, int((self.objects.width + gap) // (SMALL_CARD[0] * unit + gap)))
+        if columns > most:
+            columns, rows = most, -(-count // most)
         return _grid(self.objects, columns, rows, gap)[:count]
 
 

@@ -54,9 +54,20 @@ class Painter:
 
     def panel(self, rect: pygame.Rect, colour: RGB = theme.PANEL, outline: RGB | None = None, radius: float = 8) -> None:
         """Draw a rounded rectangle; `radius` in units is limited to half of its shorter side."""
-        pygame.draw.rect(self.surface, colour, rect, border_radius=min(self.px(radius), min(rect.size) // 2))
         if outline is not None:
-            self.outline(rect, outline, 1.5, radius)
+            self._rounded(rect, outline, radius)
+            width = self.px(1.5)
+            rect, radius = rect.inflate(-2 * width, -2 * width), radius - 1.5
+        self._rounded(rect, colour, radius)
+
+    def _rounded(self, rect: pygame.Rect, colour: RGB, radius: float) -> None:
+        pixels = min(self.px(radius), min(rect.size) // 2)
+        self.surface.fill(colour, rect.inflate(-2 * pixels, 0))
+        self.surface.fill(colour, rect.inflate(0, -2 * pixels))
+        if pixels:
+            disc = _disc(pixels, colour)
+            for left in (rect.left, rect.right - disc.get_width()):
+                self.surface.blits([(disc, (left, rect.top)), (disc, (left, rect.bottom - disc.get_height()))])
 
     def outline(self, rect: pygame.Rect, colour: RGB, width: float, radius: float = 0) -> None:
         """Draw the outline of a rectangle, `width` units wide, inside it."""
@@ -110,6 +121,14 @@ class Painter:
         veil = pygame.Surface(rect.size, pygame.SRCALPHA)
         veil.fill((*theme.SHADE, strength))
         self.surface.blit(veil, rect)
+
+
+@functools.lru_cache(maxsize=64)
+def _disc(radius: int, colour: RGB) -> pygame.Surface:
+    disc = pygame.Surface((2 * radius + 1, 2 * radius + 1), pygame.SRCALPHA)
+    disc.fill((*colour, 0))
+    pygame.draw.aacircle(disc, colour, (radius, radius), radius)
+    return disc
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from air.config import AIRConfig
 from air.gui import chrome, steps, theme
 from air.gui.chrome import Hand
 from air.gui.engine import Seen
-from air.gui.layout import Layout
+from air.gui.layout import Layout, cut
 from air.gui.painter import Painter
 from air.gui.pen import LINE_WIDTHS
 from air.gui.playback import View
@@ -202,7 +202,7 @@ def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> N
     if step >= count:
         is_reached = step == count and (playback is None or playback.step == count)
         if seen is not None and is_reached and step < len(seen.scene.presence):
-            _stop(painter, rect, float(seen.scene.presence[step]))
+            _stop(painter, rect, "No further object" if count else "No object", float(seen.scene.presence[step]))
         return
     colour, is_small = theme.step_colour(session.palette, step), rect.height < 80 * painter.unit
     if playback is not None and step > playback.last_painted and step != playback.step:
@@ -225,10 +225,10 @@ def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> N
     _digit(painter, text, seen, step, is_small)
 
 
-def _stop(painter: Painter, rect: pygame.Rect, presence: float) -> None:
+def _stop(painter: Painter, rect: pygame.Rect, title: str, presence: float) -> None:
     """Say on the card after the last object that the model stopped, and how probable another object is."""
-    painter.outline(rect, theme.LINE, 1, radius=8)
-    for text, down in (("No further object", -0.5), (f"probability {presence:.1%}", 0.5)):
+    painter.panel(rect, theme.BACKGROUND, theme.LINE)
+    for text, down in ((title, -0.5), (f"probability {presence:.1%}", 0.5)):
         place = (rect.centerx, rect.centery + down * painter.px(19))
         painter.text(text, "small", theme.FAINT, rect.width - painter.px(12), center=place)
 
@@ -238,19 +238,24 @@ def _digit(painter: Painter, room: pygame.Rect, seen: Seen, step: int, is_small:
     label = seen.labels[step] if seen.labels else None
     text = "?" if label is None else str(label)
     colour = theme.FAINT if label is None else theme.TEXT
-    if is_small:
-        painter.text(text, min(22 * painter.unit, 0.6 * room.height), colour, room.width, bold=True, center=room.center)
-        return
     rows = [("object", f"{float(seen.scene.presence[step]):.0%}")]
     if label is not None:
         rows.insert(0, (f"is a {label}", f"{seen.confidences[step]:.0%}"))
     elif seen.labels:
         rows = [("not a digit", ""), ("I know", ""), *rows]
-    line = painter.px(18)
+    line, is_wide = painter.px(18), room.width > 118 * painter.unit
+    if is_small and not is_wide:
+        painter.text(text, min(22 * painter.unit, 0.6 * room.height), colour, room.width, bold=True, center=room.center)
+        return
+    free = room.copy()
+    if is_small:  # the digit beside the rows, rather than above them
+        cut(room, "left", 34 * painter.unit)
+        rows, line = rows[:2], room.height // 2
+    else:
+        free.height -= line * len(rows)
+    size = min(40 * painter.unit, 0.85 * free.height, 0.9 * free.width)
+    painter.text(text, size, colour, bold=True, midleft=free.midleft)
     for i, (name, value) in enumerate(rows):
         y = room.bottom - line * (len(rows) - i - 0.5)
         end = painter.text(value, "small", theme.TEXT, room.width, midright=(room.right, y)).left if value else room.right
         painter.text(name, "small", theme.MUTED, end - room.left - painter.px(2), midleft=(room.left, y))
-    free = room.height - line * len(rows)
-    size = min(40 * painter.unit, 0.85 * free, 0.9 * room.width)
-    painter.text(text, size, colour, bold=True, midleft=(room.left, room.top + free / 2))
