@@ -18,43 +18,10 @@ NEW_SCENES = 200
 
 
 def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
-    """Read a picture file as a scene, [H, W] uint8, of a canvas size (height, width); raise DataError if it can't be read.
+    """Open a picture file as a scene [H, W] uint8 of a canvas size, see `air.open_picture`."""
+    from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
 
-    A picture of the canvas' size is returned unchanged. Any other is scaled to fit on the canvas; dark ink on light paper
-    is inverted, as the model knows light ink only.
-    """
-    from air.support.pictures import read_picture  # imports Pillow, which the window's first frame should not wait for
-
-    picture = read_picture(path)
-    grey = np.nan_to_num(np.asarray(picture if picture.mode == "F" else picture.convert("L")))
-    return _fit(_eight_bits(grey), canvas_size)
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    if grey.dtype == np.uint8:
-        return grey
-    low, high = float(grey.min()), float(grey.max())
-    # In unknown units, the picture's own range becomes black to white.
-    low, high = next(((0.0, top) for top in (1.0, 255.0, 65535.0) if low >= 0 and high <= top), (low, high))
-    return np.rint(255 * ((grey.astype(np.float64) - low) / max(high - low, 1e-12))).astype(np.uint8)
-
-
-def _fit(grey: np.ndarray, canvas_size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    if grey.shape == canvas_size:
-        return grey.copy()
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > 127:
-        grey = 255 - grey
-    height, width = canvas_size
-    zoom = min(height / grey.shape[0], width / grey.shape[1])
-    size = max(1, round(grey.shape[1] * zoom)), max(1, round(grey.shape[0] * zoom))
-    resampling = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
-    canvas = np.zeros(canvas_size, np.uint8)
-    top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = np.asarray(Image.fromarray(grey).resize(size, resampling))
-    return canvas
+    return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
 
 
 def data_path(model: Path) -> Path | None:
