@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from air.config import AIRConfig
-from air.gui.engine import Seen
+from air.gui.engine import Engine, Seen
 from air.gui.objects import Objects
 from air.gui.pen import Point
 
@@ -30,6 +30,7 @@ class Editor:
         self.ends: np.ndarray | None = (
             None  # [dimensions, 2, h, w] what the selected object looks like at the ends of each slider
         )
+        self._varied: np.ndarray | None = None  # z_what that the ends belong to
         self._changed: Objects | None = None
         self._history: list[Objects] = []  # before each change, the newest last
         self._is_held, self._is_new = False, True  # whether the mouse button is down, and whether the next change is a new one
@@ -77,6 +78,25 @@ class Editor:
         self.inferred = seen
         self.reset()
         return True
+
+    def vary(self, engine: Engine) -> None:
+        """Keep the pictures at the ends of the sliders up to date."""
+        ends, z_what = engine.take_varied(), self.z_what
+        if z_what is None:
+            self.ends = self._varied = None
+            return
+        if ends is not None:
+            self.ends = ends
+        if not np.array_equal(z_what, self._varied):
+            self._varied = z_what
+            engine.vary(z_what, self.dimensions, self.limits)
+
+    def kept(self, seen: Seen | None, canvas_size: tuple[int, int]) -> np.ndarray:
+        """Return a picture of the changed objects as they were seen last, [H, W] in [0, 1]."""
+        if seen is None or self._changed is None:
+            return np.zeros(canvas_size, np.float32)
+        is_changed = self._changed.is_changed
+        return np.minimum(seen.objects[: len(is_changed)][is_changed].sum(axis=0), 1)
 
     def forget(self) -> None:
         """Forget the picture and its objects."""

@@ -302,7 +302,7 @@ class Engine:
         )
 
     def _recognise(self, scene: "Scenes", image: np.ndarray | None) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
-        """Recognise the objects of a scene, inferred from an image [H, W], or None where the user or haste may differ from it."""
+        """Recognise the objects of a scene; those inferred from an image [H, W], if given, must also resemble it."""
         count, reference_set = int(scene.count), self.reference_set
         if reference_set is None or not count:
             return (), ()

@@ -20,7 +20,7 @@ from air.gui import pictures
 from air.gui.attract import Attract
 from air.gui.editor import Editor
 from air.gui.engine import DREAM_TRIES, Engine, Seen
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, enlarge
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, enlarge, offered_sizes
 from air.gui.playback import Playback, View
 
 PERIODS = (10, 20, 50, 100, 200, 500, 1000)  # milliseconds between two looks at a changing picture
@@ -32,8 +32,6 @@ TEST_SCENE = "A test scene"
 LOADING_STEP = 0.1  # seconds between two pictures of the progress bar
 STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
 ERASER = 2.0  # times the width of the pen
-CANVASES = (1.0, 1.5, 2.0)  # sides that can be chosen, as multiples of those in training
-
 CanvasSize = tuple[int, int]  # height and width
 
 
@@ -62,10 +60,7 @@ class Session:
     ) -> None:
         self.model, self.config = model, config
         self.drawing = Drawing(config.canvas_size)
-        self.canvas_sizes = [config.canvas_size]  # that can be chosen
-        if config.takes_any_canvas:
-            height, width = config.canvas_size
-            self.canvas_sizes = [(round(height * size), round(width * size)) for size in CANVASES]
+        self.canvas_sizes = offered_sizes(config)
         self.engine = Engine(model, notify)
         self.editor = Editor(config)
         self.palette, self.period, self.sampling = palette, period, sampling
@@ -83,7 +78,6 @@ class Session:
         self._asked_ink = self._seen_ink = self.drawing.ink
         self.playback: Playback | None = None  # of the attention to the picture on show, while the user follows it
         self._reference_set, self._effects = self.engine.reference_set, self.engine.effects
-        self._varied: np.ndarray | None = None  # z_what whose variations were asked for
         self._seed = 0
 
     # What is shown
@@ -104,10 +98,9 @@ class Session:
     @property
     def ink(self) -> np.ndarray:
         """The same picture with smooth lines, on a finer grid: [H n, W n] uint8."""
-        seen = self.seen
         if self.attract is not None:
             return enlarge(self.image, self.drawing.fineness)
-        return self._seen_ink if seen is not None and seen.version != self.drawing.version else self.drawing.ink
+        return self.drawing.ink if self.seen is None or self._is_current else self._seen_ink
 
     @property
     def title(self) -> str:
@@ -172,17 +165,21 @@ class Session:
     def tick(self, now: float) -> bool:
         """Collect what is ready at `now`, in seconds of any clock; return whether the model was asked for a new look."""
         self.now = self._ticked = now
+        self.loading_since = self.loading_since if self.loading else now
         if self.message and now >= self.message.until:
             self.message = None
         self._take_pictures()
         self._take_seen()
-        self._vary()
+        if self.engine.is_ready:
+            self.editor.vary(self.engine)
         if self.playback is not None:
             self.playback.tick(now)
             if self.playback.seen.version != self.drawing.version:
                 self.playback = None
+        if self.drawing.version:
+            self.end_attract()
         if self.attract is not None:
-            self._show_attract()
+            self.last_seen = self.attract.tick(now)
         last = self.last_seen
         was_current, self._is_current = self._is_current, last is not None and last.version == self.drawing.version
         if self._is_current or was_current:
@@ -207,13 +204,6 @@ class Session:
         elif self.engine.is_busy:
             times.append(self._ticked + 1.0)
         return min(times)
-
-    def _show_attract(self) -> None:
-        """Show a recorded scene until anything is drawn or opened."""
-        if self.drawing.version:
-            return self.end_attract()
-        self.attract.tick(self.now, self.drawing.version)
-        self.last_seen = self.attract.seen
 
     def end_attract(self) -> None:
         """Go back from recorded scenes to the drawing."""
@@ -242,17 +232,6 @@ class Session:
             self._effects = self.engine.effects
             if self._effects is not None:
                 self.editor.choose_dimensions(self._effects)
-
-    def _vary(self) -> None:
-        """Keep the pictures at the ends of the sliders up to date."""
-        ends, z_what = self.engine.take_varied(), self.editor.z_what
-        if ends is not None:
-            self.editor.ends = ends
-        if z_what is None:
-            self.editor.ends = self._varied = None
-        elif not np.array_equal(z_what, self._varied) and self.engine.is_ready:
-            self._varied = z_what
-            self.engine.vary(z_what, self.editor.dimensions, self.editor.limits)
 
     @property
     def _is_quick(self) -> bool:
@@ -328,7 +307,7 @@ class Session:
                 self.scenes.request()
             case ["dream"] if self.engine.is_ready:
                 self._seed += DREAM_TRIES
-                self.engine.dream(self._seed, self._kept)
+                self.engine.dream(self._seed, self.editor.kept(self.last_seen, self.canvas_size))
             case ["dream"]:
                 self.say("The model can dream as soon as it is loaded")
             case ["mean"] | ["sample"]:
@@ -373,14 +352,6 @@ class Session:
                 self.edit(self.editor.perform, name)
             case ["reset"]:
                 self.edit(self.editor.reset)
-
-    @property
-    def _kept(self) -> np.ndarray:
-        """[H, W] in [0, 1] the objects that the user has changed."""
-        if self.last_seen is None or not self.editor.is_edited:
-            return np.zeros(self.canvas_size, np.float32)
-        is_changed = self.editor.objects.is_changed
-        return np.minimum(self.last_seen.objects[: len(is_changed)][is_changed].sum(axis=0), 1)
 
     def _play(self, name: str) -> None:
         """Play attention step by step, pause, or go to another phase."""

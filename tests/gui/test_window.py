@@ -9,6 +9,7 @@ import pytest
 from events import click, drag, draw, find_object, key, key_event, picture, post, press, same, settle, shows
 from PIL import Image
 
+from air.errors import DataError
 from air.gui import theme
 from air.gui.actions import ACTIONS, BY_KEY
 from air.gui.panels import objects_area
@@ -319,6 +320,19 @@ def test_pictures_and_recordings_are_saved(app, tmp_path, monkeypatch):
     assert "can't be written" in app.session.message.text
 
 
+@pytest.fixture
+def plain_files(monkeypatch):
+    """Let every picture file be shown as it is."""
+
+    def read(path, canvas_size):
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file or folder")
+        return np.asarray(Image.open(path))
+
+    monkeypatch.setattr("air.gui.pictures.open_picture", read)
+
+
+@pytest.mark.usefixtures("plain_files")
 def test_pictures_are_opened_by_their_path_without_a_file_dialog(app, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("air.gui.sources.find_dialog", lambda: None)
@@ -340,6 +354,7 @@ def test_pictures_are_opened_by_their_path_without_a_file_dialog(app, tmp_path, 
     assert "missing.png" in app.session.message.text
 
 
+@pytest.mark.usefixtures("plain_files")
 def test_pictures_are_pasted(app, tmp_path, monkeypatch):
     Image.fromarray(np.full((20, 24), 99, np.uint8)).save(tmp_path / "a.png")
     monkeypatch.setattr("pygame.scrap.get_text", lambda: (tmp_path / "a.png").as_uri())
@@ -351,6 +366,7 @@ def test_pictures_are_pasted(app, tmp_path, monkeypatch):
     assert app.session.message.text == "The clipboard has no picture"
 
 
+@pytest.mark.usefixtures("plain_files")
 def test_dropped_files(app, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
