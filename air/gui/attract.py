@@ -29,7 +29,7 @@ class Attract:
 
     def __init__(self, scenes: list[RecordedScene]) -> None:
         self._scenes, self._index, self._since, self._shown = scenes, 0, None, -1
-        self.seen: Seen | None = None
+        self._seen: Seen | None = None
 
     @classmethod
     def beside(cls, model: Path) -> "Attract | None":
@@ -39,14 +39,15 @@ class Attract:
         except DataError:
             return None
 
-    def tick(self, now: float, version: int) -> None:
-        """Go on to what is shown at `now`, in seconds of any clock, as an answer about a version of the picture."""
+    def tick(self, now: float) -> Seen:
+        """Return what is shown at `now`, in seconds of any clock, as an answer about the first, empty drawing."""
         self._since = now if self._since is None else self._since
         if now - self._since >= STEP * self._scene.count + REST:
             self._index, self._since, self._shown = (self._index + 1) % len(self._scenes), now, -1
         shown = min(int((now - self._since) / STEP), self._scene.count)
         if shown != self._shown:
-            self._shown, self.seen = shown, self._show(shown, version)
+            self._shown, self._seen = shown, self._show(shown)
+        return self._seen
 
     def due(self) -> float:
         """Return the time of the next change."""
@@ -57,11 +58,11 @@ class Attract:
     def _scene(self) -> RecordedScene:
         return self._scenes[self._index]
 
-    def _show(self, count: int, version: int) -> Seen:
+    def _show(self, count: int) -> Seen:
         scene, objects = self._scene, self._scene.objects.copy()
         objects[count:] = 0
         steps = len(scene.presence) if count == scene.count else count  # the step that finds nothing comes last
         reconstruction = np.clip(objects.sum(axis=0), 0, 1)
         shown = ShownScene(count, scene.presence[:steps], scene.attention_boxes, scene.decoded_windows, reconstruction)
         named = scene.labels[:count], scene.confidences[:count]
-        return Seen(version, scene.image, shown, objects, 0.0, 0.0, *named, np.zeros(scene.image.shape, np.float32))
+        return Seen(0, scene.image, shown, objects, 0.0, 0.0, *named, np.zeros(scene.image.shape, np.float32))

@@ -80,7 +80,7 @@ class Painter:
         self.panel(rect, colour, radius=6)
         text = theme.TEXT if enabled else theme.FAINT
         inner, size = rect.inflate(-2 * self.px(10), 0), min(SIZES["body"] * self.unit, 0.62 * rect.height)
-        if rect.width > 100 * self.unit:
+        if rect.width > 118 * self.unit:
             hint = self.text(key, 0.8 * size, theme.MUTED if enabled else text, midright=inner.midright)
             self.text(label, size, text, hint.left - inner.left - self.px(5), midleft=inner.midleft)
         else:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from air.config import AIRConfig
+
 Point = tuple[float, float]
 
 LINE_WIDTHS = (1.2, 1.8, 2.4, 3.2, 4.2)  # canvas pixels
@@ -22,6 +24,7 @@ MAX_FINENESS = 8  # subpixels along a canvas pixel
 SURFACE_SIZE = 800  # subpixels along a side, approximately at most, so that drawing on a large canvas stays fast
 HISTORY_BYTES = 4 << 20
 MIN_HISTORY = 8  # steps that can be undone, however many bytes they take
+CANVASES = (1.0, 1.5, 2.0)  # sides that can be chosen, as multiples of those in training
 OWN = "Your drawing"
 
 
@@ -174,6 +177,13 @@ class Drawing:
         self.image = self.image.copy()
         self.image[rows, columns] = np.rint(blocks.mean(axis=(1, 3)))
         self.version += 1
+
+
+def offered_sizes(config: AIRConfig) -> list[tuple[int, int]]:
+    """Return the sizes of canvases, (height, width) in pixels, to choose from: that of training, and larger ones."""
+    height, width = config.canvas_size
+    sizes = CANVASES if config.takes_any_canvas else CANVASES[:1]
+    return [(round(height * size), round(width * size)) for size in sizes]
 
 
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:

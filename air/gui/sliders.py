@@ -8,7 +8,7 @@ from air.gui.layout import cut
 from air.gui.painter import Painter
 
 HEAD, PAD, GAP, TRACK = 38, 8, 10, 7  # units
-MIN_CELL, MAX_END = 230, 44  # units: the least width of a slider beside another, and the greatest side of a picture
+MIN_CELL, MAX_END = 170, 44  # units: the least width of a slider beside another, and the greatest side of a picture
 
 
 class Sliders:
