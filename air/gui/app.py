@@ -169,7 +169,7 @@ class App:
         due = self.session.now if self._changed else self.session.due()
         if not self.hand.rests:
             due = min(due, self._over_since + TIP_DELAY)
-        if len(self._frames) > 1:
+        if self.session.numbers_visible and len(self._frames) > 1:
             due = min(due, self._last_frame + QUIET)  # to show that the frame rate has ended
         return max(due, self._last_frame + FRAME)
 

@@ -20,7 +20,7 @@ from air.gui import pictures
 from air.gui.attract import Attract
 from air.gui.editor import Editor
 from air.gui.engine import DREAM_TRIES, Engine, Seen
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, enlarge, offered_sizes
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, offered_sizes
 from air.gui.playback import Playback, View
 
 PERIODS = (10, 20, 50, 100, 200, 500, 1000)  # milliseconds between two looks at a changing picture
@@ -97,9 +97,9 @@ class Session:
 
     @property
     def ink(self) -> np.ndarray:
-        """The same picture with smooth lines, on a finer grid: [H n, W n] uint8."""
+        """The same picture with smooth lines, on a finer grid if it was drawn: [H n, W n] uint8."""
         if self.attract is not None:
-            return enlarge(self.image, self.drawing.fineness)
+            return self.image
         return self.drawing.ink if self.seen is None or self._is_current else self._seen_ink
 
     @property
