@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -73,7 +73,7 @@ def save(path: str | os.PathLike[str], scenes: Sequence[RecordedScene]) -> None:
     confidences = np.zeros(classes.shape, np.float16)
     for i, scene in enumerate(scenes):
         classes[i, : len(scene.labels)], confidences[i, : len(scene.labels)] = scene.labels, scene.confidences
-    fields = {
+    fields: dict[str, Any] = {
         name: np.stack([getattr(scene, name) for scene in scenes])
         for name in ("image", "count", "presence", "attention_boxes", "decoded_windows", "objects")
     }

@@ -1,7 +1,7 @@
 """What the window shows until someone draws: recorded scenes, one after another, each object appearing after the last."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Attract:
     """A loop of recorded scenes, begun at the first `tick`."""
 
     def __init__(self, scenes: list[RecordedScene]) -> None:
-        self._scenes, self._index, self._since, self._shown = scenes, 0, None, -1
+        self._scenes, self._index, self._shown = scenes, 0, -1
+        self._since: float | None = None  # when the current scene began
         self._seen: Seen | None = None
 
     @classmethod
@@ -65,4 +66,4 @@ class Attract:
         reconstruction = np.clip(objects.sum(axis=0), 0, 1)
         shown = ShownScene(count, scene.presence[:steps], scene.attention_boxes, scene.decoded_windows, reconstruction)
         named = scene.labels[:count], scene.confidences[:count]
-        return Seen(0, scene.image, shown, objects, 0.0, 0.0, *named, np.zeros(scene.image.shape, np.float32))
+        return Seen(0, scene.image, cast(Any, shown), objects, 0.0, 0.0, *named, np.zeros(scene.image.shape, np.float32))

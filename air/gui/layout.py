@@ -94,14 +94,18 @@ def arrange(size: tuple[int, int], canvas_size: tuple[int, int], without: frozen
     wider = min(spare, round((TOOL_WIDTHS[1] - TOOL_WIDTHS[0]) * unit)) if has_tools else 0
     left = area.left + (spare - wider) // 2
     place = place.moved(left - area.left + wider)
-    tools, headings = {}, {}
+    tools: dict[str, Rect] = {}
+    headings: dict[str, tuple[int, int]] = {}
     if has_tools:
         tools, headings = _tools(Rect(left, area.top, column - margin + wider, area.height), groups, unit)
     if header is not None:
         header.left, header.width = left, place.block.right - left
     object_tools = _object_tools(place.sliders, unit) if place.sliders else {}
-    *parts, _ = place
-    return Layout(unit, *parts[:2], has_titles, header, *parts[2:], tools, object_tools, headings)
+    parts = place._asdict()
+    del parts["block"]
+    return Layout(
+        unit=unit, has_titles=has_titles, header=header, tools=tools, object_tools=object_tools, headings=headings, **parts
+    )
 
 
 def cut(area: Rect, side: str, length: float) -> Rect:
@@ -163,7 +167,7 @@ def _place(area: Rect, canvas_size: tuple[int, int], unit: float, has_titles: bo
     canvases = first.union(second)
     if cards is None:
         down = max(0, area.bottom - canvases.bottom) // 2
-        return _Place(first.move(0, down), second.move(0, down), *[None] * 5, canvases)
+        return _Place(first.move(0, down), second.move(0, down), None, None, None, None, None, canvases)
     strip = Rect(canvases.left, canvases.bottom + gap, canvases.width, bar)
     if cards == "right":
         rest = Rect(canvases.right + gap, first.top, right, strip.bottom - first.top)

@@ -131,7 +131,7 @@ class Drawing:
         """Redo what was undone last; return False if there is nothing."""
         return self._travel(self._undone, self._done)
 
-    def _travel(self, source: list[bytes], target: list[bytes]) -> bool:
+    def _travel(self, source: list[_State], target: list[_State]) -> bool:
         self.end()
         if not source:
             return False
