@@ -41,7 +41,7 @@ class Objects(NamedTuple):
             np.concatenate([ours, theirs[len(theirs) - more :]])
             for ours, theirs in ((self.boxes, like.attention_boxes), (self.z_what, like.z_what))
         )
-        shift = 2 * (boxes[:, :2] + boxes[:, 2:] / 2) / np.float32(canvas_size[::-1]) - 1
+        shift = 2 * (boxes[:, :2] + boxes[:, 2:] / 2) / np.array(canvas_size[::-1], np.float32) - 1
         scale = boxes[:, 2] * (like.scale[0] / like.attention_boxes[0, 2])
         presence = np.concatenate([self.presence, np.zeros(more, np.float32)])
         return like._replace(

@@ -124,7 +124,8 @@ class Session:
         """What the two canvases show."""
         if self.playback is not None:
             return self.playback.view
-        seen, last, boxes = self.seen, self.last_seen, ()
+        seen, last = self.seen, self.last_seen
+        boxes: tuple[tuple[float, ...], ...] = ()
         if seen is not None and self.windows_visible:
             is_current = self.attract is None and seen.version == self.drawing.version
             shown = self.editor.objects.boxes if is_current else seen.scene.attention_boxes[: int(seen.scene.count)]
@@ -369,7 +370,7 @@ class Session:
         else:
             self.playback.skip(1 if name == "forward" else -1)
 
-    def edit(self, change: Callable[..., None], *arguments: Any) -> None:
+    def edit(self, change: Callable[..., object], *arguments: Any) -> None:
         """Call a method of the editor that may change objects, and show them, if their picture is still on the canvas."""
         seen = self.editor.inferred
         if seen is None or seen.version != self.drawing.version or not self.engine.is_ready:

@@ -4,6 +4,7 @@ import collections
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -72,5 +73,11 @@ def save_recording(path: Path, views: Sequence[tuple[View, int]], colours: Seque
     palette = Image.new("P", (1, 1))
     palette.putpalette([*drawing.BACKGROUND, *(value for colour in colours for value in colour), *greys])
     frames = [draw(view, colours, RECORDING_SIDE).quantize(palette=palette, dither=Image.Dither.NONE) for view, _ in views]
-    options = {"save_all": True, "append_images": frames[1:], "duration": [ms for _, ms in views], "loop": 0, "optimize": True}
+    options: dict[str, Any] = {
+        "save_all": True,
+        "append_images": frames[1:],
+        "duration": [ms for _, ms in views],
+        "loop": 0,
+        "optimize": True,
+    }
     write_atomically(path, lambda temporary: frames[0].save(temporary, **options))

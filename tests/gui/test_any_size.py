@@ -69,7 +69,7 @@ def test_z_what_of_an_object_beyond_the_cards_can_be_changed(app):
         key(app, ".")
     assert app.session.editor.selected == last
     assert list(objects_area(app.layout, app.session)[0]) == [last]
-    key(app, "Up")
+    key(app, "Right")
     edited = app.session.seen
     assert edited.edited
     assert edited.scene.count == before.scene.count
