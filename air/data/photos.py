@@ -24,7 +24,8 @@ WEAK, STRONG = 0.4, 0.6  # of the ink's contrast: a stroke has a strong pixel, a
 MAX_TURN = 8.0  # degrees between printed lines and the picture's sides
 MAX_MARKS = 30
 MAX_UNLIKE = (0.2, 0.5, 0.4, 0.3)  # what `_check` measures; in nearly all photos of digits at most 0.02, 0.4, 0.15 and 0.1
-DIGIT = 20.0  # pixels: the height of MNIST's digits
+DIGIT = 22.0  # pixels: a bit more than MNIST's 20, as two digits that touch are measured as one
+MAX_ASPECT = 1.6  # width of a digit by its height; a wider one is measured by its width
 MIN_DIGIT = 10.0  # pixels
 PENS = (0.11, 0.2)  # width of a stroke, as a fraction of a digit's height, that MNIST's digits have
 MARGIN = 2  # pixels of the canvas around the ink
@@ -47,7 +48,7 @@ def open_picture(path: str | os.PathLike[str], canvas_size: tuple[int, int] | No
     """Open a photo, scan, screenshot or drawing of digits as a scene: bright ink on black, without the paper.
 
     A picture of exactly `canvas_size` stays in its place: it is returned unchanged if it is light on black, inverted if it is
-    dark on white, and freed from its paper otherwise. Any other is cut to its ink and scaled so that a digit is about 20 pixels
+    dark on white, and freed from its paper otherwise. Any other is cut to its ink and scaled so that a digit is about 22 pixels
     high, or lower if the canvas is too small for all of them; empty rows and columns between them are narrowed first. Strokes
     much thinner or thicker than MNIST's get their width.
 
@@ -223,7 +224,8 @@ def _marks(mask: np.ndarray) -> tuple[np.ndarray, float]:
     keep &= size > 0.25 * size[keep][np.argmax(area[keep])]  # others are specks
     if keep.sum() > MAX_MARKS:
         raise DataError(f"{keep.sum()} marks are too many to be digits; cut the picture to the digits")
-    heights = (boxes[:, 1, 0] - boxes[:, 0, 0])[keep]
+    sides = (boxes[:, 1] - boxes[:, 0])[keep]
+    heights = np.maximum(sides[:, 0], sides[:, 1] / MAX_ASPECT)
     order = np.argsort(heights)
     ink = np.cumsum(area[keep][order])
     height = max(heights[order][np.searchsorted(ink, ink[-1] / 2)], 0.8 * heights.max())
