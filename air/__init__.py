@@ -17,26 +17,28 @@ from air.config import AIRConfig, TrainingConfig
 from air.errors import AIRError, ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
+    from air.data.photos import open_picture
     from air.data.scenes import SceneSet
     from air.model.air_model import AIRModel, Scenes
     from air.training.checkpoints import load
 
 __version__ = "0.1.0"
 __all__ = ["AIRConfig", "AIRError", "AIRModel", "ConfigError", "DataError", "SceneSet", "Scenes", "TrainingConfig"]
-__all__ += ["UsageError", "load"]
+__all__ += ["UsageError", "load", "open_picture"]
 
 _LAZY = {
     "AIRModel": "air.model.air_model",
     "SceneSet": "air.data.scenes",
     "Scenes": "air.model.air_model",
     "load": "air.training.checkpoints",
+    "open_picture": "air.data.photos",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'air' has no attribute {name!r}")
-    if name != "SceneSet" and "tensorflow" not in sys.modules:
+    if not _LAZY[name].startswith("air.data") and "tensorflow" not in sys.modules:
         from air.support.console import hidden_notes
 
         with hidden_notes():  # TensorFlow writes nine lines of notes when it is imported

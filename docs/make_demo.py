@@ -2,7 +2,8 @@
 
     python -m docs.make_demo
 
-The shipped model watches two recorded digits being drawn; then z_what of the first one is changed with the arrow keys.
+The shipped model watches two recorded digits being drawn; then its attention is played step by step, and z_what of the first
+digit is changed with the arrow keys.
 """
 
 import json
@@ -15,6 +16,7 @@ from PIL import Image
 from air.gui.app import App
 from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
+from air.gui.playback import STEP_SECONDS
 
 STROKES, MODEL = Path("tests/strokes/digits_2_7.jsonl"), Path("model")
 RATE, EVERY = 60, 6  # frames, and points of a stroke, per second; frames between two pictures of the GIF
@@ -25,6 +27,7 @@ def main() -> None:
     os.environ["SDL_VIDEODRIVER"] = "dummy"
     times, pictures = [0.0], []
     app = App(MODEL, config_of(MODEL), size=(960, 608), clock=lambda: times[-1], patience=READY)
+    app.session.end_attract()
     app.session.engine.start()
     app.session.engine.wait_until_settled(READY)
 
@@ -49,7 +52,10 @@ def main() -> None:
             app.session.drawing.extend(point)
         app.session.drawing.end()
     show(RATE * 3 // 2)
-    for action in ["next object", *["increase"] * 10, *["decrease"] * 20, *["increase"] * 10]:
+    app.perform("play")
+    show(round(RATE * (2 * STEP_SECONDS + 1)))
+    app.perform("close")
+    for action in ["next object", *["forward"] * 10, *["back"] * 20, *["forward"] * 10]:
         app.perform(action)
         show(EVERY)
     palette = pictures[-15].quantize(96)  # one for all pictures, so that unchanged pixels take no space

@@ -1,5 +1,6 @@
 """Recognition of digits by the nearest neighbours of their z_what."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -35,12 +36,34 @@ def test_objects_get_the_class_of_their_neighbours(reference_set):
     assert small.predict([[0, 1], [5, 4.9]])[0].tolist() == [3, 8]
 
 
-def test_files(reference_set, tmp_path):
-    path = tmp_path / "reference_set.npz"
-    reference_set.save(path)
+def test_objects_unlike_all_others_are_not_familiar(reference_set):
+    z_what, _ = clusters(seed=1)
+    assert reference_set.recognise(z_what)[2].mean() > 0.9
+    assert not reference_set.recognise([np.full(5, 2.0), np.full(5, -9.0)])[2].any()  # between all clusters, and far away
+    mismatch = np.linspace(0, 0.1, 120)
+    measured = dataclasses.replace(reference_set, mismatch=mismatch.astype(np.float16))
+    assert measured.recognise(measured.z_what, mismatch)[2].mean() == pytest.approx(recognition.FAMILIAR, abs=0.03)
+    assert not measured.recognise(measured.z_what, np.full(120, 0.11))[2].any()
+    alone = ReferenceSet(np.float16([[0, 1]]), np.int8([3]), 0)
+    assert alone.recognise([[0, 1], [0, 5]])[2].tolist() == [True, False]
+
+
+def test_the_mismatch_of_objects(tiny_model, tiny_images):
+    scenes = tiny_model.infer(tiny_images)
+    some = scenes.count > 0
+    assert some.any()
+    assert np.abs(recognition.mismatch(0.5 * scenes.reconstruction, scenes)[some]).max() < 1e-5  # however bright it is
+    assert (recognition.mismatch(np.zeros_like(tiny_images), scenes) == 1).all()
+    assert (recognition.mismatch(tiny_images, scenes)[some] > 1e-3).all()
+
+
+@pytest.mark.parametrize("mismatch", [None, np.float16(np.linspace(0, 1, 120))])
+def test_files(reference_set, tmp_path, mismatch):
+    path, saved = tmp_path / "reference_set.npz", dataclasses.replace(reference_set, mismatch=mismatch)
+    saved.save(path)
     loaded = ReferenceSet.load(path)
-    for name in ("z_what", "labels", "fingerprint"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(reference_set, name), strict=True)
+    for name in ("z_what", "labels", "fingerprint", "mismatch"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name), strict=True)
 
 
 def test_the_older_name_of_the_file(tmp_path):
@@ -58,6 +81,7 @@ BAD = [
     *(("z_what", value) for value in (np.zeros(3), np.zeros((0, 2)), np.full((3, 2), np.nan))),
     *(("labels", value) for value in (np.zeros(2, np.int8), np.array([0, 1, -1]))),
     ("fingerprint", np.array(1.5)),
+    *(("mismatch", value) for value in (np.zeros(2), np.full(3, np.nan))),
 ]
 
 
@@ -81,7 +105,14 @@ class Oracle:
         count = images[:, 0, 0].astype(int) * (not self.blind)
         boxes = np.tile(np.float32([[2, 2, 4, 4], [10, 10, 4, 4]]), (len(images), 1, 1))
         z_what = images[:, 0, 1:3, None].astype(np.float32) + np.zeros(3, np.float32)
-        return types.SimpleNamespace(count=count, attention_boxes=boxes, z_what=z_what)
+        windows = {
+            "scale": boxes[..., 2] / 24,
+            "shift": 0 * boxes[..., :2],
+            "decoded_windows": np.zeros((*boxes.shape[:2], 4, 4)),
+        }
+        reconstruction = images / np.float32(255)
+        found = {"count": count, "attention_boxes": boxes, "z_what": z_what, "reconstruction": reconstruction}
+        return types.SimpleNamespace(**found, **windows)
 
 
 @pytest.fixture
@@ -101,6 +132,7 @@ def test_a_reference_set_is_balanced_and_correct(scenes):
     reference_set = build(model, scenes, per_class=10, batch_size=50)
     assert np.bincount(reference_set.labels).tolist() == [10] * 5
     assert (reference_set.z_what[:, 0] == reference_set.labels).all()
+    assert (reference_set.mismatch == 1).all()  # as the windows are empty
     assert model.seen < len(scenes)
     reference_set.check(model)
     model.parts[1] = types.SimpleNamespace(get_weights=lambda: [np.zeros(3, np.float32)])

@@ -35,7 +35,7 @@ def test_a_release_is_complete_and_correct(run, few_digits, tmp_path):
     (tmp_path / "out" / "README.md").write_text("The card of this model.")
     metrics = release.release(run, few_digits / "data", tmp_path / "out", overwrite=True, config=quick)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"air.keras", "reference_set.npz", "config.json", "metrics.csv", "metrics.json", "README.md"}
+    assert names == {"air.keras", "reference_set.npz", "attract.npz", "config.json", "metrics.csv", "metrics.json", "README.md"}
     assert (tmp_path / "out" / "README.md").read_text() == "The card of this model."
     assert all(release.OWN_FILES.fullmatch(name) for name in names)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))

@@ -6,10 +6,12 @@ AIR itself never sees a label: it found the objects of the reference set on its 
 """
 
 import dataclasses
+import functools
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -20,11 +22,14 @@ from air.support import arrays, cli, files
 from air.training import checkpoints
 
 if TYPE_CHECKING:  # the demo opens its window before TensorFlow, SciPy and scikit-learn are loaded
-    from air.model.air_model import AIRModel
+    from air.model import AIRModel, Scenes
 
 REFERENCE_SET = "reference_set.npz"  # in a folder such as model/
 PER_CLASS = 400  # objects of each class; more would slow down the demo's start, for 1-2 % of accuracy
 NEIGHBOURS = 10
+FAMILIAR = 0.985  # fraction of the reference set's own objects that count as familiar
+MEASURED = 1000  # objects of the set, about, whose distances to the others are measured
+BLUR = 1.0  # std in pixels of a window, so that a stroke that is slightly off or thicker still matches
 MAX_BYTES = 1 << 28  # of the arrays of a reference set
 
 
@@ -35,41 +40,84 @@ class ReferenceSet:
     z_what: np.ndarray  # [K, Z] float16, posterior means
     labels: np.ndarray  # [K] int8, classes from 0 on
     fingerprint: int  # of the weights that inferred the objects
+    mismatch: np.ndarray | None = None  # [K] float16, see `mismatch`; None in older files
 
     @classmethod
-    def first(cls, z_what: np.ndarray, labels: np.ndarray, fingerprint: int, per_class: int = PER_CLASS) -> "ReferenceSet":
+    def first(
+        cls,
+        z_what: np.ndarray,
+        labels: np.ndarray,
+        fingerprint: int,
+        mismatch: np.ndarray | None = None,
+        per_class: int = PER_CLASS,
+    ) -> "ReferenceSet":
         """Keep the first `per_class` objects of each class."""
         picked = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)])
-        return cls(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint)
+        mismatch = None if mismatch is None else mismatch[picked].astype(np.float16)
+        return cls(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint, mismatch)
 
     def predict(self, z_what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify objects [N, Z] by their nearest neighbours, whose votes weigh 1 / distance: classes and confidences, [N]."""
+        return self.recognise(z_what)[:2]
+
+    def recognise(self, z_what: np.ndarray, mismatch: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Classify objects [N, Z] as `predict` does, and tell which resemble those of the set at all.
+
+        Those are as near to their neighbours as all but a few objects of the set are to theirs, and as well reconstructed.
+        Only the first counts if their mismatch or that of the set is missing.
+
+        Args:
+            z_what: [N, Z].
+            mismatch: [N], see `mismatch`.
+
+        Returns:
+            Classes, confidences, and whether each object is familiar, [N] bool.
+        """
+        distances, nearest = self._nearest(z_what, NEIGHBOURS)
+        is_familiar = distances.mean(axis=1) <= self.max_distance
+        if mismatch is not None and self.mismatch is not None:
+            is_familiar &= mismatch <= np.quantile(np.float32(self.mismatch), FAMILIAR)
+        votes = np.einsum("nk,nkc->nc", 1 / (distances + 1e-3), np.eye(self.labels.max() + 1)[self.labels[nearest]])
+        votes /= votes.sum(axis=1, keepdims=True)
+        return votes.argmax(axis=1), votes.max(axis=1), is_familiar
+
+    @functools.cached_property
+    def max_distance(self) -> float:
+        """The quantile FAMILIAR of the mean distance between an object of the set and its nearest neighbours in it."""
+        some = self.z_what[:: max(1, len(self.z_what) // MEASURED)]
+        distances, _ = self._nearest(some, NEIGHBOURS + 1)  # the nearest is the object itself
+        return float(np.quantile(distances.sum(axis=1) / max(distances.shape[1] - 1, 1), FAMILIAR))
+
+    def _nearest(self, z_what: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nearest neighbours of objects [N, Z], in any order: distances and indices in the set, [N, neighbours]."""
         from scipy.spatial.distance import cdist
 
         distances = cdist(z_what, self.z_what)
-        nearest = distances.argsort(axis=1)[:, :NEIGHBOURS]
-        weights = 1 / (np.take_along_axis(distances, nearest, axis=1) + 1e-3)
-        votes = np.einsum("nk,nkc->nc", weights, np.eye(self.labels.max() + 1)[self.labels[nearest]])
-        votes /= votes.sum(axis=1, keepdims=True)
-        return votes.argmax(axis=1), votes.max(axis=1)
+        nearest = distances.argpartition(min(neighbours, len(self.z_what)) - 1, axis=1)[:, :neighbours]
+        return np.take_along_axis(distances, nearest, axis=1), nearest
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz file atomically."""
         fields = {"z_what": self.z_what, "labels": self.labels, "fingerprint": np.uint32(self.fingerprint)}
+        if self.mismatch is not None:
+            fields["mismatch"] = self.mismatch
         files.write_atomically(Path(path), lambda temporary: np.savez_compressed(temporary, **fields))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ReferenceSet":
         """Read a file written by `save`; raise DataError if it is missing, damaged or not a reference set."""
-        fields = arrays.read_arrays(path, ["z_what", "labels", "fingerprint"], limit=MAX_BYTES)
-        z_what, labels, fingerprint = fields.values()
+        fields = arrays.read_arrays(path, ["z_what", "labels", "fingerprint"], ["mismatch"], limit=MAX_BYTES)
+        z_what, labels, fingerprint, mismatch = (fields.get(name) for name in ("z_what", "labels", "fingerprint", "mismatch"))
         if z_what.ndim != 2 or not z_what.size or z_what.dtype.kind != "f" or not np.isfinite(z_what).all():
             raise DataError(f"{path}: z_what: {z_what.dtype} {z_what.shape} is not allowed; it must be finite floats [K, Z]")
         if labels.shape != z_what.shape[:1] or not np.isin(labels, range(128)).all():
             raise DataError(f"{path}: labels: {labels.dtype} {labels.shape} is not allowed; it must be integers 0 to 127, [K]")
         if fingerprint.shape or fingerprint.dtype.kind not in "ui":
             raise DataError(f"{path}: fingerprint: an array of {fingerprint.dtype} is not allowed; it must be one integer")
-        return cls(z_what.astype(np.float16), labels.astype(np.int8), int(fingerprint))
+        if mismatch is not None and (mismatch.shape != labels.shape or not np.isfinite(mismatch).all()):
+            raise DataError(f"{path}: mismatch: {mismatch.dtype} {mismatch.shape} is not allowed; it must be finite floats [K]")
+        mismatch = None if mismatch is None else mismatch.astype(np.float16)
+        return cls(z_what.astype(np.float16), labels.astype(np.int8), int(fingerprint), mismatch)
 
     def check(self, model: "AIRModel") -> None:
         """Raise DataError if other weights than this model's inferred the objects: their z_what would not be comparable."""
@@ -87,6 +135,40 @@ def fingerprint(model: "AIRModel") -> int:
     return arrays.checksum(*(weight for part in model.parts for weight in part.get_weights()))
 
 
+def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
+    """Measure how badly each object of scenes is reconstructed, from 0 (perfectly) to 1.
+
+    It is 1 minus the cosine similarity of the image and the reconstruction in the object's attention window, both blurred. At
+    any size of the object it compares as many pixels, those that the encoder reads.
+
+    Args:
+        images: [B, H, W] in [0, 1].
+        scenes: inferred from them.
+
+    Returns:
+        [B, T].
+    """
+    from scipy.ndimage import gaussian_filter
+
+    z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1, dtype=np.float32)
+    window_size = scenes.decoded_windows.shape[-2:]
+    seen, painted = (
+        gaussian_filter(_compiled_crop()(np.float32(canvas), z_where, window_size).numpy(), (0, 0, BLUR, BLUR))
+        for canvas in (images, scenes.reconstruction)
+    )
+    product, *squares = ((a * b).sum(axis=(-2, -1)) for a, b in ((seen, painted), (seen, seen), (painted, painted)))
+    return 1.0 - product / np.sqrt(np.maximum(np.multiply(*squares), 1e-12))
+
+
+@functools.cache
+def _compiled_crop() -> Callable[..., Any]:
+    import tensorflow as tf
+
+    from air.model import transformer
+
+    return tf.function(transformer.crop, autograph=False)
+
+
 def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch_size: int = 500) -> ReferenceSet:
     """Make a reference set with `per_class` objects of each class, inferring scenes only until there are as many.
 
@@ -101,19 +183,21 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
     if scenes.canvas_size != model.config.canvas_size:
         raise DataError(f"scenes of {scenes.canvas_size} pixels don't fit the model's canvas_size {model.config.canvas_size}")
     classes = np.unique(scenes.labels[scenes.labels >= 0])
-    z_what, labels = np.zeros((0, model.config.z_what_size), np.float32), np.zeros(0, np.int8)
+    objects = np.zeros((0, model.config.z_what_size + 1), np.float32)  # z_what and mismatch
+    labels = np.zeros(0, np.int8)
     for start in range(0, len(scenes), batch_size):
         batch = scenes.select(slice(start, start + batch_size))
         inferred = model.infer(batch.images)
         correct = inferred.count == batch.count  # elsewhere a match may be of different objects
-        fields = (inferred.count, inferred.attention_boxes, inferred.z_what)
+        described = np.concatenate([inferred.z_what, mismatch(batch.images / np.float32(255), inferred)[..., None]], axis=-1)
+        fields = (inferred.count, inferred.attention_boxes, described)
         found = probes.matched_objects(*(field[correct] for field in fields), batch.select(correct))  # type: ignore[call-arg]
-        z_what, labels = np.concatenate([z_what, found.z_what]), np.concatenate([labels, found.labels])
+        objects, labels = np.concatenate([objects, found.z_what]), np.concatenate([labels, found.labels])
         if all((labels == label).sum() >= per_class for label in classes):
             break
     if not len(labels):
         raise DataError("the model finds no object in these scenes")
-    return ReferenceSet.first(z_what, labels, fingerprint(model), per_class)
+    return ReferenceSet.first(objects[:, :-1], labels, fingerprint(model), objects[:, -1], per_class)
 
 
 def reference_set_path(model: str | os.PathLike[str]) -> Path:

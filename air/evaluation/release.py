@@ -7,6 +7,7 @@ air.keras           the weights, without the optimiser's state
 config.json         copied from the run
 metrics.csv         copied from the run
 metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights, also outside its box
+attract.npz         recorded attention, which the demo shows while TensorFlow loads
 reference_set.npz   labelled objects by which the demo recognises digits
 README.md           kept when the folder is replaced
 """
@@ -24,14 +25,14 @@ import tyro
 from air.config import DEFAULT_DATA
 from air.data.scenes import SceneSet
 from air.errors import DataError
-from air.evaluation import recognition
+from air.evaluation import attract, recognition
 from air.evaluation.config import EvaluationConfig
 from air.support import cli, files
 from air.training import checkpoints
 from air.training.run_folder import RunFolder
 
 FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
-OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|(reference_set|bank)\.npz|README\.md")
+OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|(reference_set|bank|attract)\.npz|README\.md")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,7 @@ def release(
             if path.exists():
                 shutil.copyfile(path, target / path.name)
         recognition.build(model, SceneSet.load(data / "train.npz")).save(target / recognition.REFERENCE_SET)
+        attract.record_test_scenes(target)
         with tempfile.TemporaryDirectory() as report_folder:
             report = evaluate(target, Path(report_folder), config or EvaluationConfig(figures=False), data=data)
         metrics = {"command": record["command"], "seed": training.seed, "steps": step}

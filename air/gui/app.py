@@ -6,7 +6,6 @@ Nothing is drawn while nothing changes: the loop sleeps until an event, news fro
 import collections
 import contextlib
 import ctypes
-import io
 import math
 import os
 import sys
@@ -15,26 +14,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pygame
 
 from air.config import AIRConfig
 from air.errors import AIRError
-from air.gui import panels
-from air.gui.actions import BY_KEY, REPEATING, key_text
+from air.gui import panels, steps, theme
+from air.gui.actions import BY_KEY, BY_NAME, REPEATING, key_text
+from air.gui.chrome import TIPS, Hand
+from air.gui.exchange import Exchange
 from air.gui.layout import DESIGN_SIZE, MIN_SIZE, Layout, arrange
+from air.gui.painter import Painter
 from air.gui.pen import Point
 from air.gui.session import Session
-from air.support.files import write_atomically
 
 FRAME = 1 / 60  # seconds
 PATIENCE = 0.008  # seconds that a frame waits for the attention to its picture
 LOADING = 300.0  # seconds that `count` waits for the model
 QUIET = 1.0  # seconds without a frame after which there is no frame rate
+TIP_DELAY = 0.7  # seconds that the mouse rests on something before it is explained
 MAX_SLEEP = 1.0  # seconds; Ctrl-C is noticed between two sleeps
 SWITCH_INTERVAL = 0.0005  # seconds of Python code in the model's thread, such as an import, before the window's turn
 NO_WINDOW = "no window can be opened ({}); --headless works without a display"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # from glibc's malloc.h
+REACH = 9  # units around a corner of an attention window in which it can be grabbed
+BARS = 80  # pixels of a desktop that its bars and the title of the window take, about
 LEFT, RIGHT = 1, 3  # mouse buttons
 
 
@@ -67,18 +70,20 @@ class App:
             pygame.key.set_repeat(350, 45)
             size = size or _suitable_size(pygame.display.get_desktop_sizes()[0])
             self.window = pygame.Window(f"Attend, Infer, Repeat: {model}", size, resizable=True, allow_high_dpi=True)
+            self.window.set_icon(theme.icon())
             self.surface = self.window.get_surface()
         except (pygame.error, IndexError) as error:
             raise AIRError(NO_WINDOW.format(error)) from None
         self._news = pygame.event.custom_type()
         self.session = Session(model, config, self.notify, **options)
+        self.exchange = Exchange(self.session, self.notify)
         self.clock, self.patience, self.running = clock, patience, True
         self.session.loading_since = clock()
         self._last_frame = -math.inf
         self._frames: collections.deque[float] = collections.deque(maxlen=60)
         self._changed = True  # whether there may be something new to draw
-        self._hovered: str | None = None
-        self._dragged: str | None = None  # what the pressed mouse moves: "pen" or "slider"
+        self.hand, self._over_since = Hand(), math.inf
+        self._dragged: str | None = None  # what the pressed mouse moves: "pen", "object", "slider" or "steps"
         self._is_fullscreen = False
 
     # The loop
@@ -97,6 +102,7 @@ class App:
 
     def count(self) -> int:
         """Load the model and count the objects in the picture on the canvas; raise AIRError if the model fails."""
+        self.session.end_attract()
         self.session.engine.start()
         self.session.engine.wait_until_settled(LOADING)
         self.patience = LOADING
@@ -109,6 +115,7 @@ class App:
     def close(self, seconds: float = 0.5) -> bool:
         """Close the window and end the model's threads; return False if one of them is still busy after that time."""
         self.window.destroy()
+        self.exchange.close()
         return self.session.engine.close(seconds)
 
     def pump(self) -> None:
@@ -121,6 +128,7 @@ class App:
         # A picture that has just changed waits a moment for its attention.
         if self.session.tick(self.clock()) and self.session.engine.wait(self.session.drawing.version, self.patience):
             self.session.tick(self.clock())
+        self.exchange.tick()
         self.draw()
         self.window.flip()
 
@@ -134,12 +142,15 @@ class App:
         self._last_frame = self._last_frame + FRAME if now - self._last_frame < 1.5 * FRAME else now
         self._changed = False
         self.surface = self.window.get_surface()
-        panels.draw(self.surface, self.layout, self.session, self._hovered, self._frame_rate())
+        self.hand = self.hand._replace(rests=now >= self._over_since + TIP_DELAY)
+        panels.draw(self.surface, self.layout, self.session, self.hand, self._frame_rate())
+        if self.exchange.prompt is not None and self.layout is not None:
+            self.exchange.prompt.draw(Painter(self.surface, self.layout.unit))
 
     @property
     def layout(self) -> Layout | None:
-        config = self.session.config
-        return arrange(self.surface.get_size(), config.canvas_size, config.max_steps)
+        without = frozenset() if len(self.session.canvas_sizes) > 1 else frozenset({"Canvas"})
+        return arrange(self.surface.get_size(), self.session.canvas_size, without)
 
     def notify(self) -> None:
         """Wake up the loop; may be called from any thread."""
@@ -156,7 +167,9 @@ class App:
     def _next_frame(self) -> float:
         """Return the time of the next frame, in seconds of the clock."""
         due = self.session.now if self._changed else self.session.due()
-        if len(self._frames) > 1:
+        if not self.hand.rests:
+            due = min(due, self._over_since + TIP_DELAY)
+        if self.session.numbers_visible and len(self._frames) > 1:
             due = min(due, self._last_frame + QUIET)  # to show that the frame rate has ended
         return max(due, self._last_frame + FRAME)
 
@@ -164,14 +177,14 @@ class App:
 
     def handle(self, event: pygame.event.Event) -> None:
         """Handle one event."""
-        self.session.now = self.clock()  # the last frame may be minutes old
         if event.type == pygame.NOEVENT:
             return
+        self.session.now = self.clock()  # the last frame may be minutes old
         if event.type != pygame.MOUSEMOTION:
             self._changed = True
         if event.type in (pygame.QUIT, pygame.WINDOWCLOSE):
             self.running = False
-        elif event.type == pygame.KEYDOWN:
+        elif event.type == pygame.KEYDOWN and not self.exchange.take(event):
             name = BY_KEY.get(key_text(event))
             if name is not None and (name in REPEATING or not getattr(event, "repeat", False)):
                 self.perform(name)
@@ -182,45 +195,30 @@ class App:
         elif event.type == pygame.MOUSEBUTTONUP and event.button == LEFT:
             self._release()
         elif event.type == pygame.MOUSEWHEEL and self.session.editor.selected is not None:
-            self.perform("increase" if event.y > 0 else "decrease")
+            self.perform("forward" if event.y > 0 else "back")
         elif event.type == pygame.DROPFILE:
             self.open(event.file)
         elif event.type in (pygame.WINDOWFOCUSLOST, pygame.WINDOWLEAVE):
-            self._hovered = None
+            self._point(None)
 
     def open(self, path: str | Path) -> None:
         """Put a picture file on the canvas, or show why it can't be read."""
-        try:
-            self.session.open(path)
-        except AIRError as error:
-            self.session.say(str(error), is_error=True)
+        self.exchange.open(path)
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`."""
         self._changed = True
-        if name == "save picture":
-            self.save_picture(Path(time.strftime("air_demo_%Y%m%d_%H%M%S.png")))
-        elif name == "fullscreen":
+        if name == "fullscreen":
             self.window.set_windowed() if self._is_fullscreen else self.window.set_fullscreen(desktop=True)
             self._is_fullscreen = not self._is_fullscreen
         elif name == "quit":
             self.running = False
-        else:
+        elif name in ("focus next", "focus previous") and self.layout is not None:
+            self._move_focus(1 if name == "focus next" else -1)
+        elif name == "press":
+            self._press_target(self.hand.focus)
+        elif not self.exchange.perform(name):
             self.session.perform(name)
-
-    def save_picture(self, path: Path) -> None:
-        """Save a screenshot of the window as a .png file."""
-        self.session.message = None  # which would be in the picture
-        self.draw()
-        encoded = io.BytesIO()
-        pygame.image.save(self.surface, encoded, ".png")
-        try:
-            write_atomically(path, lambda temporary: temporary.write_bytes(encoded.getvalue()))
-        except OSError as error:
-            self.session.say(f"{path}: can't be written ({error.strerror or error})", is_error=True)
-        else:
-            self.session.say(f"Saved {path.absolute()}")
-        self._changed = True
 
     def _pixel(self, position: tuple[int, int]) -> Point:
         """Convert a position in the window to pixels of its surface, which a high-density display has more of."""
@@ -229,67 +227,116 @@ class App:
 
     def _on_canvas(self, at: Point, rect: pygame.Rect) -> Point:
         """Convert a pixel of the window to (x, y) in pixels of a canvas shown in `rect`."""
-        height, width = self.session.config.canvas_size
+        height, width = self.session.canvas_size
         return (at[0] - rect.left) * width / rect.width, (at[1] - rect.top) * height / rect.height
 
-    def _button_at(self, at: Point) -> str | None:
-        tools = self.layout.tools.items() if self.layout else ()
-        return next((name for name, rect in tools if rect.collidepoint(at)), None)
+    def _canvas_zoom(self, layout: Layout) -> float:
+        """Return the canvas pixels in a pixel of the window."""
+        return self.session.canvas_size[1] / layout.reconstructed.width
+
+    def _target_at(self, at: Point) -> str | None:
+        """Return what is at a pixel: one of `panels.targets` or of the other things with a tip."""
+        layout = self.layout
+        if layout is None or self.session.help_visible:
+            return None
+        others = {"drawn": layout.drawn, "reconstructed": layout.reconstructed, "count": layout.count}
+        targets = panels.targets(layout, self.session) | {name: rect for name, rect in others.items() if rect is not None}
+        return next((name for name, rect in targets.items() if rect.collidepoint(at)), None)
+
+    def _press_target(self, name: str | None) -> None:
+        """Press a button, or select the object of a card."""
+        if name in BY_NAME:
+            self.perform(name)
+        elif name is not None:
+            self.session.select(int(name.removeprefix("card ")) - 1)
+
+    def _move_focus(self, by: int) -> None:
+        names = [None, *panels.targets(self.layout, self.session)]
+        place = names.index(self.hand.focus) if self.hand.focus in names else 0
+        self.hand = self.hand._replace(focus=names[(place + by) % len(names)])
+
+    def _point(self, at: Point | None) -> None:
+        """Take the mouse to a pixel; None if it has left the window."""
+        over = None if at is None else self._target_at(at)
+        if over != self.hand.over:
+            pygame.mouse.set_visible(over != "drawn")  # where the outline of the pen takes its place
+            is_explained = over in BY_NAME or over in TIPS or str(over).startswith("card ")
+            self._over_since = self.clock() if is_explained else math.inf
+        self._changed |= over != self.hand.over or over == "drawn"
+        self.hand = self.hand._replace(at=at, over=over)
 
     def _press(self, button: int, at: Point) -> None:
-        layout, name = self.layout, self._button_at(at)
+        self._point(at)
+        self._over_since, self.hand = math.inf, self.hand._replace(focus=None)
+        self.exchange.prompt = None
+        layout, name = self.layout, self.hand.over
         if button == RIGHT:
             self.perform("clear")
         elif button != LEFT or layout is None:
             return
         elif self.session.help_visible:
             self.perform("help")
-        elif name is not None:
+        elif name in BY_NAME:
             self.perform(name)
-        elif layout.drawn.inflate(2, 2).collidepoint(at):
+        elif name == "drawn":
             self._dragged = "pen"
             self.session.pen_down(self._on_canvas(at, layout.drawn))
         elif layout.reconstructed.collidepoint(at):
-            self._select_at(self._on_canvas(at, layout.reconstructed))
+            self._dragged, self.session.playback = "object", None
+            self.session.editor.hold(True)
+            self.session.editor.grab(self._on_canvas(at, layout.reconstructed), REACH * layout.unit * self._canvas_zoom(layout))
         else:
-            cards, sliders = panels.objects_area(layout, self.session)
-            step = next((step for step, card in cards.items() if card.collidepoint(at)), None)
-            if step is not None:
-                self.session.editor.select(step)
-            dimension = sliders.dimension_at(at) if sliders is not None else None
-            if dimension is not None:
-                self._dragged = "slider"
-                self.session.set_z_what(dimension, sliders.value_at(at[1]))
+            self._press_below(layout, at)
 
-    def _select_at(self, point: Point) -> None:
-        """Select the object with the smallest attention window around a point of the reconstruction."""
-        seen = self.session.last_seen
-        if seen is None:
-            return
-        attention_boxes = seen.scene.attention_boxes[: int(seen.scene.count)]
-        corner, size = attention_boxes[:, :2], attention_boxes[:, 2:]
-        hit = np.flatnonzero(((corner <= point) & (point <= corner + size)).all(axis=1)).tolist()
-        self.session.editor.select(min(hit, key=lambda step: attention_boxes[step, 2], default=None))
+    def _press_below(self, layout: Layout, at: Point) -> None:
+        """Handle a press on the cards, the sliders or the bar of steps."""
+        session, (cards, sliders) = self.session, panels.objects_area(layout, self.session)
+        step = next((step for step, card in cards.items() if card.collidepoint(at)), None)
+        bar = steps.step_bar(layout, session)
+        if step is not None:
+            session.select(step)
+        elif sliders is not None:
+            dimension = sliders.dimension_at(at)
+            if dimension is not None:
+                self._dragged, session.editor.dimension = "slider", dimension
+                session.editor.hold(True)
+                self._drag(layout, at)
+        elif bar is not None and bar.is_button(at):
+            self.perform("play")
+        elif bar is not None and bar.playback is not None and bar.area.collidepoint(at):
+            self._dragged = "steps"
+            self._drag(layout, at)
+        elif self.hand.over is None:  # a stroke may begin beside the canvas
+            self._dragged = "pen"
+            session.pen_down(self._on_canvas(at, layout.drawn))
+
+    def _drag(self, layout: Layout, at: Point) -> None:
+        """Move what the pressed mouse holds."""
+        session, bar = self.session, steps.step_bar(layout, self.session)
+        _, sliders = panels.objects_area(layout, session)
+        if self._dragged == "pen":
+            session.drawing.extend(self._on_canvas(at, layout.drawn))
+        elif self._dragged == "object":
+            session.edit(session.editor.drag, self._on_canvas(at, layout.reconstructed))
+        elif self._dragged == "steps" and bar is not None and bar.playback is not None:
+            bar.playback.seek(bar.position_at(at[0]))
+        elif self._dragged == "slider" and sliders is not None and session.editor.selected is not None:
+            dimension = session.editor.dimension
+            session.edit(session.editor.set_z_what, dimension, sliders.value_at(dimension, at[0]))
 
     def _move(self, at: Point, pressed: bool) -> None:
         if self._dragged is not None and not pressed:
             self._release()  # it was released outside the window
         layout = self.layout
-        if self._dragged is None:
-            hovered = self._button_at(at)
-            self._changed |= hovered != self._hovered
-            self._hovered = hovered
-        elif layout is not None:
+        self._point(at)
+        if self._dragged is not None and layout is not None:
             self._changed = True
-            _, sliders = panels.objects_area(layout, self.session)
-            if self._dragged == "pen":
-                self.session.drawing.extend(self._on_canvas(at, layout.drawn))
-            elif sliders is not None:
-                self.session.set_z_what(self.session.editor.dimension, sliders.value_at(at[1]))
+            self._drag(layout, at)
 
     def _release(self) -> None:
         self._dragged = None
         self.session.drawing.end()
+        self.session.editor.hold(False)
 
 
 def _return_memory() -> None:
@@ -312,8 +359,8 @@ def _choose_driver() -> None:
 
 
 def _suitable_size(desktop: tuple[int, int]) -> tuple[int, int]:
-    """Return a window size with the design's proportions that leaves some of the desktop free."""
+    """Return a window size with the proportions of the design that fits between the bars of the desktop."""
     width, height = DESIGN_SIZE
-    factor = min(0.8 * desktop[0] / width, 0.8 * desktop[1] / height)
-    factor = max(1.0, factor) if desktop[0] >= width and desktop[1] >= height + 80 else factor
+    fitting = min(0.98 * desktop[0] / width, (desktop[1] - BARS) / height)
+    factor = max(min(fitting, 1.0), min(0.85 * desktop[0] / width, 0.85 * desktop[1] / height, fitting))
     return max(MIN_SIZE[0], round(width * factor)), max(MIN_SIZE[1], round(height * factor))

@@ -1,4 +1,6 @@
-"""The parts of the window around the pictures: header, buttons, status line, messages and shortcuts."""
+"""The parts of the window around the pictures: header, buttons, tooltips, messages and shortcuts."""
+
+from typing import NamedTuple
 
 import pygame
 
@@ -6,38 +8,85 @@ from air.gui import theme
 from air.gui.actions import ACTIONS, BY_NAME
 from air.gui.layout import Layout
 from air.gui.painter import Painter
-from air.gui.pen import LINE_WIDTHS
-from air.gui.session import PERIODS, Session
+from air.gui.pen import LINE_WIDTHS, Point
+from air.gui.session import Session
 
 # Labels of buttons, where they are not the names of their actions.
-LABELS = {"slower": "- Slower", "faster": "+ Faster", "palette": "Colours", "help": "Shortcuts"}
+LABELS = {
+    "save picture": "Save",
+    "palette": "Colours",
+    "help": "Shortcuts",
+    "copy object": "Copy",
+    "delete object": "Delete",
+}
+SENTENCE = "The model attends to one object after another, and redraws each from {} numbers. No one told it what a digit is."
+TIPS = {
+    "count": "Objects that the model found",
+    "card": "An object: as the model redraws it, the digit it resembles, and how sure both are. Click to change it",
+    "drawn": "",
+    "reconstructed": "",
+}
+"""Explanations of what is no button."""
 
 
-def draw_header(painter: Painter, layout: Layout, session: Session) -> None:
-    """Draw the title and the state of the model."""
+class Hand(NamedTuple):
+    """What the mouse and the keyboard point at."""
+
+    at: Point | None = None  # the mouse, in pixels of the window's surface
+    over: str | None = None  # the action or the key of TIPS under the mouse
+    rests: bool = False  # whether it has been there for a while
+    focus: str | None = None  # the action or card that the Enter key performs
+
+
+def draw_header(painter: Painter, layout: Layout, session: Session, frame_rate: float | None) -> None:
+    """Draw the title, what one sees, and the state of the model; `frame_rate` is None while nothing moves."""
     if layout.header is None:
         return
-    inner = layout.header.inflate(-2 * painter.px(16), 0)
-    title = painter.text("Attend, Infer, Repeat", "head", theme.TEXT, bold=True, midleft=inner.midleft)
-    text, colour = f"{session.model} loaded", theme.READY
+    inner = layout.header
+    first, second = inner.top + painter.px(19), inner.top + painter.px(39)
+    title = painter.text("Attend, Infer, Repeat", "head", theme.TEXT, bold=True, midleft=(inner.left, first))
+    text, colour = "Ready", theme.READY
     if session.lost:
         text, colour = "No model", theme.ERROR
     elif session.loading:
         text, colour = session.loading, theme.WARNING
-    room = inner.right - title.right - 2 * painter.px(16)
-    state = painter.text(text, "body", theme.MUTED, room, midright=inner.midright)
-    pygame.draw.circle(painter.surface, colour, (state.left - painter.px(11), inner.centery), painter.px(4))
-    pygame.draw.line(painter.surface, theme.LINE, layout.header.bottomleft, layout.header.bottomright)
+    room = inner.right - title.right - painter.px(48)
+    state = painter.text(text, "body", theme.MUTED, room, midright=(inner.right, first))
+    pygame.draw.aacircle(painter.surface, colour, (state.left - painter.px(11), first), painter.px(4))
+    note = _numbers(session, frame_rate) if session.numbers_visible else session.engine.recognition_note
+    left = painter.text(note, "small", theme.MUTED, 0.6 * inner.width, midright=(inner.right, second)).left
+    sentence = SENTENCE.format(session.config.z_what_size)
+    if session.message is None:  # which stands in its place
+        painter.text(sentence, "small", theme.MUTED, left - inner.left - painter.px(16), midleft=(inner.left, second))
+    line = pygame.Rect(inner.left, inner.bottom - 1, inner.width, 1)
+    pygame.draw.rect(painter.surface, theme.LINE, line)
+    if session.loading:
+        done = pygame.Rect(
+            inner.left, inner.bottom - painter.px(3), round(inner.width * session.engine.progress), painter.px(3)
+        )
+        pygame.draw.rect(painter.surface, theme.ACCENT, done)
 
 
-def draw_tools(painter: Painter, layout: Layout, session: Session, hovered: str | None) -> None:
-    """Draw the buttons; `hovered` is the action whose button is under the mouse."""
+def _numbers(session: Session, frame_rate: float | None) -> str:
+    """Describe the last answer and the pace of the window in numbers."""
+    seen = session.last_seen
+    parts = [f"update every {session.period} ms", "idle" if frame_rate is None else f"{frame_rate:.0f} fps"]
+    if seen is not None:
+        parts = [f"reconstruction loss {seen.loss:.1f} nats", f"inference {seen.milliseconds:.1f} ms", *parts]
+    return "    ".join(parts)
+
+
+def draw_tools(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
+    """Draw the buttons."""
     for title, corner in layout.headings.items():
-        painter.text(title, "tiny", theme.FAINT, bold=True, topleft=corner)
+        painter.text(title, "small", theme.FAINT, bold=True, topleft=corner)
     chosen = {
         "erase" if session.erasing else "draw": True,
         f"width {session.width + 1}": True,
+        f"canvas {session.canvas_sizes.index(session.canvas_size) + 1}": True,
         "sample" if session.sampling else "mean": True,
+        "windows": session.windows_visible,
+        "pixels": session.pixels_visible,
         "help": session.help_visible,
     }
     enabled = {
@@ -45,59 +94,80 @@ def draw_tools(painter: Painter, layout: Layout, session: Session, hovered: str 
         "redo": session.drawing.can_redo,
         "clear": not session.drawing.is_empty,
         "dream": session.engine.is_ready,
-        "faster": session.period != PERIODS[0],
-        "slower": session.period != PERIODS[-1],
     }
     for name, rect in layout.tools.items():
-        is_chosen, is_width = chosen.get(name, False), name.startswith("width ")
-        label = "" if is_width else LABELS.get(name, name.capitalize())
-        if name == "windows":
-            label = "Hide windows" if session.windows_visible else "Show windows"
-        key, is_enabled = BY_NAME[name].keys[0], enabled.get(name, True)
-        painter.button(rect, label, key, chosen=is_chosen, enabled=is_enabled, hovered=name == hovered)
-        if is_width:
+        label = _canvas_label(session, name) or ("" if name.startswith("width ") else LABELS.get(name, name.capitalize()))
+        state = {"chosen": chosen.get(name, False), "enabled": enabled.get(name, True), "hovered": name == hand.over}
+        painter.button(rect, label, BY_NAME[name].keys[0], **state)
+        if name.startswith("width "):
             radius = 0.275 * rect.height * LINE_WIDTHS[int(name[-1]) - 1] / LINE_WIDTHS[-1]
-            pygame.draw.circle(painter.surface, theme.ON_ACCENT if is_chosen else theme.TEXT, rect.center, max(1.0, radius))
+            pygame.draw.aacircle(painter.surface, theme.TEXT, rect.center, max(1.5, radius))
 
 
-def draw_status(painter: Painter, layout: Layout, session: Session, frame_rate: float | None) -> None:
-    """Draw the line at the bottom: loss, time, frame rate (None while nothing moves), and whether digits are recognised."""
-    if layout.status is None:
+def draw_object_tools(painter: Painter, layout: Layout, hand: Hand) -> None:
+    """Draw the buttons of the selected object."""
+    for name, rect in layout.object_tools.items():
+        label = LABELS.get(name, name.capitalize())
+        painter.button(rect, label, "", chosen=False, enabled=True, hovered=name == hand.over)
+
+
+def _canvas_label(session: Session, name: str) -> str | None:
+    """Return the label of the button of a canvas: its side, or both sides of one that is not square."""
+    if not name.startswith("canvas "):
+        return None
+    height, width = session.canvas_sizes[int(name[-1]) - 1]
+    return str(width) if width == height else f"{width} x {height}"
+
+
+def draw_focus(painter: Painter, rect: pygame.Rect) -> None:
+    """Outline what the keyboard points at."""
+    painter.outline(rect.inflate(painter.px(6), painter.px(6)), theme.ACCENT, 2, radius=8)
+
+
+def draw_tip(painter: Painter, hand: Hand) -> None:
+    """Draw the explanation of what the mouse rests on, beside it."""
+    if not hand.rests or hand.over is None:
         return
-    pygame.draw.rect(painter.surface, theme.PANEL, layout.status)
-    inner, seen = layout.status.inflate(-2 * painter.px(16), 0), session.last_seen
-    parts = [f"update every {session.period} ms", "idle" if frame_rate is None else f"{frame_rate:.0f} fps"]
-    if seen is not None:
-        parts = [f"reconstruction loss {seen.loss:.1f} nats", f"inference {seen.milliseconds:.1f} ms", *parts]
-    line = painter.text("    ".join(parts), "small", theme.MUTED, layout.status.width, midright=inner.midright)
-    note = session.engine.recognition_note or f"Colours: {theme.PALETTE_LABELS[session.palette]}"
-    painter.text(note, "small", theme.MUTED, line.left - 2 * painter.px(16), midleft=inner.midleft)
+    action, bounds = BY_NAME.get(hand.over), painter.surface.get_rect()
+    text = f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(hand.over, "")
+    if not text:
+        return
+    size = painter.measure(text, "small")
+    rect = pygame.Rect(0, 0, size[0] + painter.px(20), size[1] + painter.px(12))
+    rect.topleft = (round(hand.at[0]) + painter.px(12), round(hand.at[1]) + painter.px(18))
+    rect.clamp_ip(bounds.inflate(-painter.px(8), -painter.px(8)))
+    painter.panel(rect, theme.HOVERED, theme.LINE, radius=5)
+    painter.text(text, "small", theme.TEXT, rect.width, center=rect.center)
 
 
-def draw_message(painter: Painter, layout: Layout, session: Session) -> None:
-    """Draw the session's message, if there is one."""
+def draw_message(painter: Painter, session: Session) -> None:
+    """Draw the session's message, if there is one, over the header, where it covers nothing that changes."""
     if session.message is None:
         return
     bounds, colour = painter.surface.get_rect(), theme.ERROR if session.message.is_error else theme.TEXT
-    place = (bounds.centerx, (layout.status or bounds.move(0, bounds.height)).top - painter.px(30))
-    text = (session.message.text, "body", colour, bounds.width - painter.px(60))
-    painter.panel(painter.text(*text, center=place).inflate(painter.px(32), painter.px(18)), theme.RAISED, colour)
-    painter.text(*text, center=place)
+    room = bounds.width - painter.px(64)
+    width, height = painter.measure(session.message.text, "body")
+    rect = pygame.Rect(0, 0, min(width, room) + painter.px(32), height + painter.px(16))
+    rect.midtop = (bounds.centerx, painter.px(9))
+    painter.panel(rect, theme.RAISED, colour)
+    painter.text(session.message.text, "body", colour, room, center=rect.center)
 
 
 def draw_shortcuts(painter: Painter) -> None:
     """Draw all shortcuts over the window, in two columns if there is room."""
     bounds = painter.surface.get_rect()
-    painter.shade(bounds, 238)
+    painter.shade(bounds, 244)
     groups: dict[str, dict[str, str]] = {}  # keys by label
     for action in ACTIONS:
-        is_width = action.name.startswith("width ")  # one line for all of them
-        label, keys = ("Line width", f"1 … {len(LINE_WIDTHS)}") if is_width else (action.label, "   ".join(action.keys))
+        label, keys = action.label, "   ".join(action.keys)
+        for name, text, last in (("width ", "Line width", f"1 … {len(LINE_WIDTHS)}"), ("canvas ", "Canvas", "Ctrl+1 … 3")):
+            if action.name.startswith(name):  # one line for all of them
+                label, keys = text, last
         groups.setdefault(action.group, {})[label] = keys
     lines = sum(len(rows) + 2 for rows in groups.values())
     columns = 2 if bounds.width > 1.1 * bounds.height else 1
     line = min(painter.px(26), int((bounds.height - painter.px(70)) / (lines / columns + 2)))
-    size, width = 0.55 * line, min(painter.px(460), (bounds.width - painter.px(40)) // columns)
+    size, width = 0.55 * line, min(painter.px(480), (bounds.width - painter.px(40)) // columns)
     left, top = bounds.centerx - columns * width // 2, painter.px(70)
     painter.text("Shortcuts", "head", theme.TEXT, bold=True, midtop=(bounds.centerx, painter.px(24)))
     x, y = left, top

@@ -23,8 +23,8 @@ from air.support import cli
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    picture: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="PICTURE")] = None
-    """A picture file to start with."""
+    picture: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[PICTURE]")] = None
+    """A photo, scan or drawing to start with."""
     model: Annotated[Path, tyro.conf.arg(metavar="PATH")] = DEFAULT_MODEL
     """Folder with air.keras, a run folder or a .keras file."""
     palette: Literal["rgb", "safe"] = "rgb"
@@ -46,16 +46,20 @@ def main() -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if arguments.headless:
         os.environ["SDL_VIDEODRIVER"] = "dummy"
+    from air.gui import pictures
     from air.gui.app import App  # here, because --help and mistakes should not wait for pygame
     from air.gui.engine import config_of
 
     model = find_model(arguments.model)
     choices: dict[str, Any] = {"palette": arguments.palette, "period": arguments.period, "sampling": arguments.sample}
-    window = App(model, config_of(model), size=arguments.size, **choices)
+    config = config_of(model)
+    # Before the window opens, so that a picture that can't be read is an error of the command, with and without a window.
+    picture = pictures.open_picture(arguments.picture, config.canvas_size) if arguments.picture else None
+    window = App(model, config, size=arguments.size, **choices)
     status = 0
     try:
-        if arguments.picture:
-            (window.session if arguments.headless else window).open(arguments.picture)
+        if picture is not None:
+            window.session.show(picture, arguments.picture.name)
         if arguments.headless:
             print(f"count: {window.count()}", flush=True)
         else:

@@ -6,6 +6,8 @@ Only the newest picture waits to be looked at; every answer contains the picture
 import collections
 import contextlib
 import gc
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,14 +20,16 @@ from air.config import AIRConfig
 from air.errors import AIRError, DataError
 from air.evaluation import recognition
 from air.gui import pictures
+from air.gui.residual import unexplained
 from air.support import cli
 from air.training import checkpoints
 
 if TYPE_CHECKING:
-    from air.gui.programs import Programs
+    from air.gui.programs import CanvasSize, Programs
     from air.model import Scenes
 
 DREAM_TRIES = 20  # an empty scene is possible, but dull
+MODULES = 4700  # that TensorFlow imports, about
 
 
 class Seen(NamedTuple):
@@ -37,26 +41,33 @@ class Seen(NamedTuple):
     objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
     loss: float  # cross-entropy of the reconstruction, nats
     milliseconds: float  # taken by the model
-    labels: tuple[int, ...]  # recognised class of each of the first `count` objects; empty without a reference set
+    labels: tuple[
+        int | None, ...
+    ]  # class of each of the first `count` objects, None if unfamiliar; empty without a reference set
     confidences: tuple[float, ...]  # of the labels
+    unexplained: np.ndarray  # [H, W] ink that no object explains, in [0, 1], see `residual.unexplained`
+    quick: bool = False  # whether it is an answer about objects of the usual size only
     sampled: bool = False  # whether the latents are samples of the posterior rather than its means
-    edited: bool = False  # whether the user changed z_what
+    edited: bool = False  # whether the user changed objects
 
 
 class Status(NamedTuple):
     state: str  # "loading", "ready" or "failed"
     text: str  # current activity, or the error
+    span: tuple[float, float] = (0.0, 1.0)  # the part of all loading that this activity is
+    seconds: float = 1.0  # that it takes, about
+    since: float = 0.0  # of `time.monotonic`
 
 
 class _Request(NamedTuple):
-    """A picture to look at or, with `seen`, that answer to render again with another z_what [T, Z]."""
+    """A picture to look at or, with `seen`, that answer to render again with a changed scene."""
 
     version: int
     image: np.ndarray
     seed: int | None = None
     quick: bool = False
     seen: Seen | None = None
-    z_what: np.ndarray | None = None
+    scene: "Scenes | None" = None
 
 
 def config_of(path: Path) -> AIRConfig:
@@ -74,18 +85,22 @@ class Engine:
 
     def __init__(self, path: Path, notify: Callable[[], None]) -> None:
         self.path, self.notify = path, notify
-        self.status = Status("loading", "Loading TensorFlow")
+        self.status = Status("loading", "Loading TensorFlow", (0.0, 0.6))
+        self._modules = len(sys.modules)
         self.programs: Programs | None = None
         self.reference_set: recognition.ReferenceSet | None = None
         self.recognition_note = ""  # why digits are not recognised
+        self.effects: np.ndarray | None = None  # [Z], see `Programs.effects`
         self.busy_since: float | None = None  # of `time.monotonic`
         self._news = threading.Condition()
         self._load_requested, self._closing = True, False
         self._request: _Request | None = None
-        self._dream_seed: int | None = None
+        self._dream_request: tuple[int, np.ndarray] | None = None
+        self._vary_request: tuple[np.ndarray, list[int], tuple[float, ...]] | None = None
         # The newest answers, until they are taken.
         self._seen: collections.deque[Seen] = collections.deque(maxlen=1)
         self._dream: collections.deque[np.ndarray] = collections.deque(maxlen=1)
+        self._varied: collections.deque[np.ndarray] = collections.deque(maxlen=1)
         self._answered = -1  # version of the last answer
         self._is_settled = False
         # Not daemons: Python would kill those at exit, which aborts the process when they are inside TensorFlow.
@@ -110,19 +125,29 @@ class Engine:
         return self.status.state == "ready"
 
     @property
-    def offers_any_size(self) -> bool:
-        """Return True once `look` can find objects of any size."""
-        return self.programs is not None and self.programs.any_size
+    def progress(self) -> float:
+        """How far loading has come, from 0 to 1: by the modules that TensorFlow has imported, and after that by time."""
+        start, end = self.status.span
+        if start == 0.0 and self.programs is None:
+            fraction = min(1.0, (len(sys.modules) - self._modules) / MODULES)
+        else:
+            fraction = 1.0 - math.exp(-(time.monotonic() - self.status.since) / self.status.seconds)
+        return start + (end - start) * fraction
+
+    def offers_any_size(self, canvas_size: "CanvasSize") -> bool:
+        """Return True once `look` can find objects of any size on such a canvas."""
+        return self.programs is not None and canvas_size in self.programs.any_size
 
     @property
     def is_busy(self) -> bool:
         """Whether a request has not been answered yet."""
-        return self._request is not None or self._dream_seed is not None or self.busy_since is not None
+        requests = (self._request, self._dream_request, self._vary_request, self.busy_since)
+        return any(request is not None for request in requests)
 
     def reload(self) -> None:
         """Load the model again, also after a failure."""
         with self._news:
-            self.status = Status("loading", "Loading the model")
+            self.status = Status("loading", "Loading the model", (0.6, 0.7), since=time.monotonic())
             self._load_requested, self._is_settled = True, False
             self._news.notify_all()
 
@@ -130,14 +155,20 @@ class Engine:
         """Ask for the attention to a picture [H, W] uint8, see `Programs.infer`."""
         self._ask(_Request(version, image, seed, quick))
 
-    def render(self, seen: Seen, z_what: np.ndarray) -> None:
-        """Ask for the scene of an earlier answer with another z_what [T, Z]."""
-        self._ask(_Request(seen.version, seen.image, seen=seen, z_what=z_what))
+    def render(self, seen: Seen, scene: "Scenes") -> None:
+        """Ask for an earlier answer with a changed scene, see `Programs.render`."""
+        self._ask(_Request(seen.version, seen.image, seen=seen, scene=scene))
 
-    def dream(self, seed: int) -> None:
-        """Ask for a scene from the prior, see `take_dream`."""
+    def dream(self, seed: int, kept: np.ndarray) -> None:
+        """Ask for a scene from the prior, in addition to a picture [H, W] in [0, 1], see `take_dream`."""
         with self._news:
-            self._dream_seed = seed
+            self._dream_request = seed, kept
+            self._news.notify_all()
+
+    def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> None:
+        """Ask for windows decoded from variations of z_what, see `Programs.vary` and `take_varied`."""
+        with self._news:
+            self._vary_request = z_what, dimensions, values
             self._news.notify_all()
 
     def wait(self, version: int, seconds: float) -> bool:
@@ -155,6 +186,10 @@ class Engine:
     def take_dream(self) -> np.ndarray | None:
         """Return the dreamed scene, [H, W] uint8, once."""
         return self._dream.pop() if self._dream else None
+
+    def take_varied(self) -> np.ndarray | None:
+        """Return the newest variations, [dimensions, values, h, w], once."""
+        return self._varied.pop() if self._varied else None
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._news:
@@ -187,43 +222,56 @@ class Engine:
         if self.is_ready:
             self.programs = None  # they may be the reason
         with self._news:
-            self.busy_since = self._request = self._dream_seed = None
+            self.busy_since = self._request = self._dream_request = self._vary_request = None
         text = str(error) if isinstance(error, AIRError) else f"{type(error).__name__}: {error}"
         self._set_status("failed", " ".join(text.split())[:300])
 
-    def _set_status(self, state: str, text: str) -> None:
+    def _set_status(self, state: str, text: str, span: tuple[float, float] = (0.0, 1.0), seconds: float = 1.0) -> None:
         with self._news:
-            self.status = Status(state, text)
+            self.status = Status(state, text, span, seconds, time.monotonic())
             self._news.notify_all()
         self.notify()
 
     def _load(self) -> None:
         """Load the model, into the compiled programs of an earlier load if possible."""
-        self._load_requested, self.reference_set = False, None
+        self._load_requested, self.reference_set, self.effects = False, None, None
         if self._extras.is_alive():
             self._extras.join()
         with cli.quiet_import():
             from air.gui.programs import Programs
-        self._set_status("loading", "Loading the model")
+        self._set_status("loading", "Loading the model", (0.6, 0.7))
         model = checkpoints.load(self.path)
         if self.programs is None or not self.programs.take_weights(model):
             self.programs = Programs(model)
         del model
         gc.collect()  # Keras models are full of cycles: without this, ten of them would pile up before they are freed
-        self._set_status("loading", "Compiling")
-        self.programs.warm_up()
+        self._prepare(self.programs.model.config.canvas_size, "Compiling", (0.7, 1.0))
+
+    def _prepare(self, canvas_size: "CanvasSize", text: str, span: tuple[float, float] = (0.0, 1.0)) -> None:
+        """Compile what is needed for a canvas: now what its first attention needs, and the rest in the background."""
+        self._set_status("loading", text, span, seconds=2.0)
+        self.programs.warm_up(canvas_size)
+        self._is_settled = False
+        self.busy_since = None if self.busy_since is None else time.monotonic()
         self._set_status("ready", "Ready")
         if not self._closing:
-            self._extras = threading.Thread(target=self._load_extras, args=(self.programs,), name="extras")
+            self._extras = threading.Thread(
+                target=self._load_extras, args=(self.programs, canvas_size, self._extras), name="extras"
+            )
             self._extras.start()
 
     def _serve(self) -> None:
         with self._news:
             request, self._request = self._request, None
-            seed, self._dream_seed = self._dream_seed, None
+            dream_request, self._dream_request = self._dream_request, None
+            vary_request, self._vary_request = self._vary_request, None
             self.busy_since = time.monotonic()
+        if request is not None and request.image.shape not in self.programs.ready:
+            height, width = request.image.shape
+            self._prepare((height, width), f"Preparing a canvas of {width} x {height} pixels")
         seen = None if request is None else self._answer(request)
-        dream = None if seed is None else self.programs.dream(seed, DREAM_TRIES)
+        dream = None if dream_request is None else self.programs.dream(*dream_request, DREAM_TRIES)
+        varied = None if vary_request is None else self.programs.vary(*vary_request)
         with self._news:
             self.busy_since = None
             if seen is not None:
@@ -231,6 +279,8 @@ class Engine:
                 self._answered = seen.version
             if dream is not None:
                 self._dream.append(dream)
+            if varied is not None:
+                self._varied.append(varied)
             self._news.notify_all()
         self.notify()
 
@@ -238,23 +288,43 @@ class Engine:
         start, before = time.perf_counter(), request.seen
         image = np.float32(request.image) / 255.0
         if before is not None:
-            answer = self.programs.render(image, before.scene, request.z_what)
+            answer = self.programs.render(image, request.scene)
         else:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        labels, confidences = (), ()
-        if self.reference_set is not None and scene.count:
-            labels, confidences = (tuple(field.tolist()) for field in self.reference_set.predict(scene.z_what[: scene.count]))
+        is_final = before is None and not (request.quick and self.offers_any_size(request.image.shape))
+        recognised = self._recognise(scene, image if is_final else None)
+        left = unexplained(request.image, scene.reconstruction)
         sampled = request.seed is not None if before is None else before.sampled
-        is_edited = before is not None
-        return Seen(request.version, request.image, *answer, milliseconds, labels, confidences, sampled, is_edited)
+        return Seen(
+            request.version, request.image, *answer, milliseconds, *recognised, left, request.quick, sampled, before is not None
+        )
 
-    def _load_extras(self, programs: "Programs") -> None:
+    def _recognise(self, scene: "Scenes", image: np.ndarray | None) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
+        """Recognise the objects of a scene; those inferred from an image [H, W], if given, must also resemble it."""
+        count, reference_set = int(scene.count), self.reference_set
+        if reference_set is None or not count:
+            return (), ()
+        z_what, mismatch = scene.z_what[:count], None
+        if image is not None:
+            batch = type(scene)(*(np.asarray(field)[None] for field in scene))
+            mismatch = recognition.mismatch(image[None], batch)[0, :count]
+        labels, confidences, is_familiar = (field.tolist() for field in reference_set.recognise(z_what, mismatch))
+        return tuple(label if known else None for label, known in zip(labels, is_familiar, strict=True)), tuple(confidences)
+
+    def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
         """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
+        if before.is_alive():
+            before.join()
         try:
-            programs.warm_up_any_size()
-            self.reference_set = self._find_reference_set(programs)
+            programs.warm_up_any_size(canvas_size)
+            if self.effects is None:
+                self.effects = programs.effects()
+            if self.reference_set is None:
+                reference_set = self._find_reference_set(programs)
+                reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
+                self.reference_set = reference_set
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None
@@ -264,7 +334,7 @@ class Engine:
             self._news.notify_all()
         self.notify()
         if not self._closing:
-            programs.warm_up_the_rest()
+            programs.warm_up_the_rest(canvas_size)
 
     def _find_reference_set(self, programs: "Programs") -> recognition.ReferenceSet:
         """Load the reference set beside the model or, for a run folder without one, make it from the run's data."""

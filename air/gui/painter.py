@@ -8,12 +8,12 @@ import numpy as np
 import pygame
 
 from air.gui import theme
-from air.gui.layout import SMOOTH_ZOOM
 from air.gui.theme import RGB
 
-SIZES = {"tiny": 10, "small": 12, "body": 14, "title": 16, "head": 20}
+SMOOTH_ZOOM = 4  # from this zoom of a picture on, sharp pixels need not have the same size
+SIZES = {"tiny": 11, "small": 12, "body": 14, "title": 16, "head": 21}
 """Heights of text by name, in units."""
-MIN_TEXT = 9  # pixels
+MIN_TEXT = 11  # pixels
 
 
 class Painter:
@@ -40,55 +40,95 @@ class Painter:
         `size` is a name in `SIZES` or a height in pixels. Text wider than `width` pixels is cut short and ends in "…". `place`
         is one corner, edge or centre as in `pygame.Rect`, such as midleft=(x, y).
         """
-        height = round(SIZES[size] * self.unit) if isinstance(size, str) else round(size)
-        written = _written(text, max(height, MIN_TEXT), bold, colour, max(0.0, width))
+        written = _written(text, self._height(size), bold, colour, max(0.0, width))
         rect = written.get_rect(**{name: (round(x), round(y)) for name, (x, y) in place.items()})
         self.surface.blit(written, rect)
         return rect
 
+    def measure(self, text: str, size: str | float, bold: bool = False) -> tuple[int, int]:
+        """Return the width and height of a line of text in pixels."""
+        return theme.font(self._height(size), bold).size(text)
+
+    def _height(self, size: str | float) -> int:
+        return max(round(SIZES[size] * self.unit if isinstance(size, str) else size), MIN_TEXT)
+
     def panel(self, rect: pygame.Rect, colour: RGB = theme.PANEL, outline: RGB | None = None, radius: float = 8) -> None:
         """Draw a rounded rectangle; `radius` in units is limited to half of its shorter side."""
-        radius = min(self.px(radius), min(rect.size) // 2)
-        pygame.draw.rect(self.surface, colour, rect, border_radius=radius)
         if outline is not None:
-            pygame.draw.rect(self.surface, outline, rect, self.px(1.5), border_radius=radius)
+            self._rounded(rect, outline, radius)
+            width = self.px(1.5)
+            rect, radius = rect.inflate(-2 * width, -2 * width), radius - 1.5
+        self._rounded(rect, colour, radius)
+
+    def _rounded(self, rect: pygame.Rect, colour: RGB, radius: float) -> None:
+        pixels = min(self.px(radius), min(rect.size) // 2)
+        self.surface.fill(colour, rect.inflate(-2 * pixels, 0))
+        self.surface.fill(colour, rect.inflate(0, -2 * pixels))
+        if pixels:
+            disc = _disc(pixels, colour)
+            for left in (rect.left, rect.right - disc.get_width()):
+                self.surface.blits([(disc, (left, rect.top)), (disc, (left, rect.bottom - disc.get_height()))])
+
+    def outline(self, rect: pygame.Rect, colour: RGB, width: float, radius: float = 0) -> None:
+        """Draw the outline of a rectangle, `width` units wide, inside it."""
+        radius = min(round(radius * self.unit), min(rect.size) // 2)
+        pygame.draw.rect(self.surface, colour, rect, self.px(width), border_radius=radius)
 
     def button(self, rect: pygame.Rect, label: str, key: str, *, chosen: bool, enabled: bool, hovered: bool) -> None:
         """Draw a button with its label and, if there is room, its key."""
-        colour = theme.ACCENT if chosen else theme.HOVERED if hovered and enabled else theme.RAISED
+        colour = theme.CHOSEN if chosen else theme.PANEL if not enabled else theme.HOVERED if hovered else theme.RAISED
         self.panel(rect, colour, radius=6)
-        text = theme.ON_ACCENT if chosen else theme.TEXT if enabled else theme.FAINT
+        text = theme.TEXT if enabled else theme.FAINT
         inner, size = rect.inflate(-2 * self.px(10), 0), min(SIZES["body"] * self.unit, 0.62 * rect.height)
-        if rect.width > 110 * self.unit:
-            hint = self.text(key, 0.8 * size, theme.mix(text, colour, 0.45), midright=inner.midright)
+        if rect.width > 118 * self.unit:
+            hint = self.text(key, 0.8 * size, theme.MUTED if enabled else text, midright=inner.midright)
             self.text(label, size, text, hint.left - inner.left - self.px(5), midleft=inner.midleft)
         else:
             self.text(label, size, text, rect.width - self.px(4), center=rect.center)
 
-    def tag(self, rect: pygame.Rect, step: int, text: RGB, colour: RGB, radius: float = 0) -> None:
-        """Draw a coloured square with the number of a step."""
-        pygame.draw.rect(self.surface, colour, rect, border_radius=round(radius * self.unit))
-        self.text(str(step + 1), 0.75 * rect.height, text, bold=True, center=rect.center)
+    def tag(self, corner: tuple[int, int], step: int, colour: RGB) -> None:
+        """Draw a coloured square with the number of a step; `corner` is its top left one."""
+        rect = pygame.Rect(corner, (max(self.px(16), MIN_TEXT + 3),) * 2)
+        pygame.draw.rect(self.surface, colour, rect)
+        self.text(str(step + 1), 0.75 * rect.height, theme.text_on(colour), bold=True, center=rect.center)
 
-    def picture(self, image: np.ndarray, rect: pygame.Rect) -> None:
-        """Draw a grey picture, [height, width] uint8 or float in [0, 1], with sharp pixels."""
+    def picture(self, image: np.ndarray, rect: pygame.Rect, smooth: bool = False) -> None:
+        """Draw a grey picture, [height, width] uint8 or float in [0, 1], with sharp pixels or interpolated."""
         if image.dtype != np.uint8:
             image = np.rint(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
         height, width = image.shape
         picture = pygame.image.frombuffer(np.repeat(image[..., None], 3, axis=2).data, (width, height), "RGB")
         zoom = max(rect.width / width, rect.height / height)
-        if zoom == int(zoom) or zoom >= SMOOTH_ZOOM:
+        if smooth:
+            picture = pygame.transform.smoothscale(picture, rect.size)
+        elif zoom == int(zoom) or zoom >= SMOOTH_ZOOM:
             picture = pygame.transform.scale(picture, rect.size)
         else:  # enlarged to whole pixels and then reduced by area, all pixels have the same size and only their edges are soft
             larger = pygame.transform.scale_by(picture, math.ceil(zoom))
             picture = pygame.transform.smoothscale(larger, rect.size)
         self.surface.blit(picture, rect)
 
+    def tint(self, mask: np.ndarray, rect: pygame.Rect, colour: RGB) -> None:
+        """Lay a colour over a picture, as opaque as a mask [height, width] in [0, 1] is there."""
+        height, width = mask.shape
+        rgba = np.empty((height, width, 4), np.uint8)
+        rgba[..., :3], rgba[..., 3] = colour, np.rint(255 * mask)
+        veil = pygame.image.frombuffer(rgba.data, (width, height), "RGBA")
+        self.surface.blit(pygame.transform.smoothscale(veil, rect.size), rect)
+
     def shade(self, rect: pygame.Rect, strength: int) -> None:
         """Darken a rectangle; `strength` is from 0 to 255."""
         veil = pygame.Surface(rect.size, pygame.SRCALPHA)
         veil.fill((*theme.SHADE, strength))
         self.surface.blit(veil, rect)
+
+
+@functools.lru_cache(maxsize=64)
+def _disc(radius: int, colour: RGB) -> pygame.Surface:
+    disc = pygame.Surface((2 * radius + 1, 2 * radius + 1), pygame.SRCALPHA)
+    disc.fill((*colour, 0))
+    pygame.draw.aacircle(disc, colour, (radius, radius), radius)
+    return disc
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,17 +6,20 @@ import numpy as np
 import pygame
 
 from air.config import AIRConfig
-from air.gui import chrome, theme
+from air.gui import chrome, steps, theme
+from air.gui.chrome import Hand
 from air.gui.engine import Seen
 from air.gui.layout import Layout, cut
 from air.gui.painter import Painter
-from air.gui.session import Session
+from air.gui.pen import LINE_WIDTHS
+from air.gui.playback import View
+from air.gui.session import ERASER, Session
 from air.gui.sliders import Sliders
 
+INVITATION = ("Draw digits here", "or drop a picture")
 
-def draw(
-    surface: pygame.Surface, layout: Layout | None, session: Session, hovered: str | None, frame_rate: float | None
-) -> None:
+
+def draw(surface: pygame.Surface, layout: Layout | None, session: Session, hand: Hand, frame_rate: float | None) -> None:
     """Draw the whole window; `layout` is None if it is too small."""
     surface.fill(theme.BACKGROUND)
     if layout is None:
@@ -24,86 +27,125 @@ def draw(
         painter.text("Window too small", 11, theme.MUTED, surface.get_width(), center=surface.get_rect().center)
         return
     painter = Painter(surface, layout.unit)
-    chrome.draw_header(painter, layout, session)
-    chrome.draw_tools(painter, layout, session, hovered)
+    chrome.draw_header(painter, layout, session, frame_rate)
+    chrome.draw_tools(painter, layout, session, hand)
     _canvases(painter, layout, session)
+    bar = steps.step_bar(layout, session)
+    if bar is not None:
+        bar.draw(painter, session.palette, session.seen is not None, hand.over == "play")
     if layout.count:
         _count(painter, layout.count, session)
-        _objects(painter, layout, session)
-    chrome.draw_status(painter, layout, session, frame_rate)
-    chrome.draw_message(painter, layout, session)
+        _objects(painter, layout, session, hand)
+    focused = targets(layout, session).get(hand.focus)
+    if focused is not None:
+        chrome.draw_focus(painter, focused)
+    if hand.over == "drawn":
+        _brush(painter, layout, session, hand)
+    chrome.draw_message(painter, session)
     if session.help_visible:
         chrome.draw_shortcuts(painter)
+    else:
+        chrome.draw_tip(painter, hand)
 
 
 def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rect], Sliders | None]:
     """Return the cards by step, and the sliders: with an object selected, they take the place of the other cards."""
     selected = session.editor.selected
     if layout.objects is None or selected is None:
-        return dict(enumerate(layout.cards)), None
-    rest, gap = layout.objects.copy(), round(12 * layout.unit)
-    is_wide = rest.width > rest.height
-    side, length = (
-        ("left", min(270 * layout.unit, 0.4 * rest.width)) if is_wide else ("top", min(200 * layout.unit, 0.4 * rest.height))
-    )
-    card, _ = cut(rest, side, length), cut(rest, side, gap)
-    return {selected: card}, Sliders(rest, layout.unit, session.editor)
+        count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
+        return dict(enumerate(layout.cards(count))), None
+    return {selected: layout.selected}, Sliders(layout.sliders, layout.unit, session.editor)
+
+
+def targets(layout: Layout, session: Session) -> dict[str, pygame.Rect]:
+    """Return what can be pressed, in the order in which the Tab key goes through it: buttons, then "card 1", "card 2" ..."""
+    cards, sliders = objects_area(layout, session)
+    count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
+    found = {f"card {step + 1}": rect for step, rect in cards.items() if step < count}
+    bar = steps.step_bar(layout, session)
+    return layout.tools | ({} if bar is None else {"play": bar.button}) | found | (layout.object_tools if sliders else {})
 
 
 def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
-    seen, last = session.seen, session.last_seen
+    view, smooth = session.view, not session.pixels_visible
     for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.INK, rect)
-    painter.picture(session.image, layout.drawn)
-    if session.drawing.is_empty and not session.image.any():
+    is_drawing = view.picture is session.image
+    painter.picture(session.ink if is_drawing and smooth else view.picture, layout.drawn, smooth)
+    if session.unexplained is not None:
+        painter.tint(session.unexplained, layout.drawn, theme.WARNING)
+    if session.drawing.is_empty and not view.picture.any():
         _invitation(painter, layout.drawn, session.config)
-    if last is not None:
-        painter.picture(last.scene.reconstruction, layout.reconstructed)
-        _attention_boxes(painter, layout.reconstructed, session, last)
-        if seen is None:  # its picture is no longer shown
+    if view.reconstruction is not None:
+        painter.picture(view.reconstruction, layout.reconstructed, smooth)
+        if session.seen is None:  # its picture is no longer shown
             painter.shade(layout.reconstructed, 150)
-        else:
-            _attention_boxes(painter, layout.drawn, session, seen)
+    if not view.is_edited:
+        _attention_boxes(painter, layout.drawn, session, view)
+    _attention_boxes(painter, layout.reconstructed, session, view, handles=True)
     _progress(painter, layout.reconstructed, session)
     for rect in (layout.drawn, layout.reconstructed):
         pygame.draw.rect(painter.surface, theme.LINE, rect.inflate(2, 2), 1)
-    if layout.canvas_titles:
-        kind = "" if last is None else ", edited z_what" if last.edited else ", sampled" if last.sampled else ""
-        for rect, title in ((layout.drawn, "Your drawing"), (layout.reconstructed, f"Reconstruction{kind}")):
-            place = (rect.left, rect.top - painter.px(15))
-            painter.text(title, "title", theme.TEXT, rect.width, bold=True, midleft=place)
+    if layout.has_titles:
+        _titles(painter, layout, session)
 
 
-def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, seen: Seen) -> None:
-    """Outline the attention windows on a canvas, each with its number at the corner."""
-    if not session.windows_visible:
-        return
-    view = Painter(painter.surface.subsurface(canvas), painter.unit)
-    zoom, size = np.tile(np.divide(canvas.size, session.config.canvas_size[::-1]), 2), view.px(16)
-    for step, box in enumerate(seen.scene.attention_boxes[: int(seen.scene.count)]):
+def _titles(painter: Painter, layout: Layout, session: Session) -> None:
+    last, left = session.last_seen, session.unexplained
+    hint = "draw here at any time" if session.attract is not None else ""
+    kind = "" if last is None else "changed by you" if last.edited else "a sample" if last.sampled else ""
+    note = "" if left is None or left.max() < 0.5 else "in orange: not explained by any object"
+    for rect, title, more in ((layout.drawn, session.title, note or hint), (layout.reconstructed, "Reconstruction", kind)):
+        middle = rect.top - painter.px(15)
+        end = painter.text(title, "title", theme.TEXT, rect.width, bold=True, midleft=(rect.left, middle)).right
+        colour = theme.WARNING if more is note else theme.MUTED
+        painter.text(more, "small", colour, rect.right - end - painter.px(12), midright=(rect.right, middle))
+
+
+def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, view: View, handles: bool = False) -> None:
+    """Outline the attention windows on a canvas with their numbers, and that of the selected object with handles."""
+    frame = Painter(painter.surface.subsurface(canvas), painter.unit)
+    zoom = np.tile(np.divide(canvas.size, session.canvas_size[::-1]), 2)
+    for step, box in enumerate(view.boxes):
         rect, colour = pygame.Rect(np.rint(box * zoom).tolist()), theme.step_colour(session.palette, step)
-        pygame.draw.rect(view.surface, colour, rect, view.px(2))
-        visible = rect.clip(view.surface.get_rect())
-        if min(visible.size) > 2 * size:
-            view.tag(pygame.Rect(visible.topleft, (size, size)), step, theme.INK, colour)
+        frame.outline(rect, colour, 2)
+        visible = rect.clip(frame.surface.get_rect())
+        if min(visible.size) > frame.px(32):
+            frame.tag(visible.topleft, step, colour)
+        if handles and step == session.editor.selected:
+            for corner in (rect.topleft, rect.topright, rect.bottomleft, rect.bottomright):
+                handle = pygame.Rect(0, 0, frame.px(9), frame.px(9))
+                handle.center = corner
+                pygame.draw.rect(frame.surface, colour, handle)
+                pygame.draw.rect(frame.surface, theme.TEXT, handle, frame.px(1))
+
+
+def _brush(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
+    """Draw the outline of the pen in place of the cursor."""
+    frame = painter.surface.subsurface(layout.drawn)
+    width = LINE_WIDTHS[session.width] * (ERASER if session.erasing else 1.0)
+    radius = 0.5 * width * layout.drawn.width / session.canvas_size[1]
+    at = hand.at[0] - layout.drawn.left, hand.at[1] - layout.drawn.top
+    pygame.draw.aacircle(frame, theme.INK, at, radius + 2, 3)
+    pygame.draw.aacircle(frame, theme.ACCENT if not session.erasing else theme.WARNING, at, radius + 1, 1)
 
 
 def _invitation(painter: Painter, rect: pygame.Rect, config: AIRConfig) -> None:
     """Invite to draw; unless digits may have any size, show that of MNIST's, which are 20 pixels high."""
     height, width = config.canvas_size
     digit = pygame.Rect(0, 0, round(16 * rect.width / width), round(20 * rect.height / height))
-    y = rect.centery
+    y = rect.centery - painter.px(10)
     if not config.takes_any_canvas and digit.height < 0.6 * rect.height and digit.width < rect.width:
         digit.center = rect.center
-        colour = theme.mix(theme.INK, theme.FAINT, 0.7)
         arm = max(2, digit.width // 5)
         for x, inward in ((digit.left, arm), (digit.right, -arm)):
             for corner, down in ((digit.top, arm), (digit.bottom, -arm)):
                 points = [(x + inward, corner), (x, corner), (x, corner + down)]
-                pygame.draw.lines(painter.surface, colour, False, points, painter.px(2))
+                pygame.draw.lines(painter.surface, theme.FAINT, False, points, painter.px(1.5))
+        painter.text("about this size", "small", theme.FAINT, digit.width, center=digit.center)
         y = digit.bottom + painter.px(22)
-        painter.text("about this size", "small", theme.FAINT, rect.width, center=(rect.centerx, y + painter.px(18)))
-    painter.text("Draw digits here", "body", theme.MUTED, rect.width - painter.px(8), center=(rect.centerx, y))
+    for i, (text, size) in enumerate(zip(INVITATION, ("title", "small"), strict=True)):
+        painter.text(text, size, theme.MUTED, rect.width - painter.px(8), center=(rect.centerx, y + i * painter.px(22)))
 
 
 def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
@@ -112,8 +154,8 @@ def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
         first, *others = textwrap.wrap(f"The model stopped: {session.lost}", 38)[:6]
         lines = [(first, "body", theme.ERROR), *((line, "body", theme.TEXT) for line in others)]
         lines.append(("Press L to reload it", "small", theme.MUTED))
-    elif session.loading:
-        lines = [(session.loading, "title", theme.TEXT), ("You can already draw", "body", theme.MUTED)]
+    elif session.loading and session.attract is None:
+        lines = [(session.loading, "body", theme.TEXT), ("You can already draw", "small", theme.MUTED)]
     else:
         return
     painter.shade(rect, 215)
@@ -121,104 +163,99 @@ def _progress(painter: Painter, rect: pygame.Rect, session: Session) -> None:
     y = rect.centery - spacing * (len(lines) - 1) / 2
     for i, (text, size, colour) in enumerate(lines):
         painter.text(text, size, colour, rect.width - painter.px(12), center=(rect.centerx, y + i * spacing))
+    if session.loading:
+        track = pygame.Rect(0, 0, min(rect.width - painter.px(16), painter.px(260)), painter.px(6))
+        track.midtop = (rect.centerx, round(y + spacing * (len(lines) - 0.3)))
+        painter.panel(track, theme.RAISED)
+        painter.panel(pygame.Rect(track.topleft, (round(track.width * session.engine.progress), track.height)), theme.ACCENT)
 
 
 def _count(painter: Painter, rect: pygame.Rect, session: Session) -> None:
     painter.panel(rect)
     last = session.last_seen
-    text = "-" if last is None else str(int(last.scene.count))
+    count = -1 if last is None else int(last.scene.count)
+    count = count if session.playback is None else session.playback.last_painted + 1
+    text = "-" if count < 0 else str(count)
     colour = theme.FAINT if session.seen is None else theme.TEXT
-    size = min(84 * painter.unit, 0.62 * rect.height, 0.8 * rect.width)
+    size = min(72 * painter.unit, 0.62 * rect.height, 0.8 * rect.width)
     painter.text(text, size, colour, bold=True, center=(rect.centerx, rect.centery - 0.1 * rect.height))
     noun = "object" if text == "1" else "objects"
     painter.text(noun, "body", theme.MUTED, rect.width, midbottom=(rect.centerx, rect.bottom - painter.px(8)))
 
 
-def _objects(painter: Painter, layout: Layout, session: Session) -> None:
+def _objects(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
     cards, sliders = objects_area(layout, session)
     for step, rect in cards.items():
         _card(painter, rect, session, step)
     if sliders is not None:
-        sliders.draw(painter, theme.step_colour(session.palette, session.editor.selected))
+        room = layout.object_tools[next(iter(layout.object_tools))].left - sliders.area.left if layout.object_tools else 0
+        sliders.draw(painter, theme.step_colour(session.palette, session.editor.selected), room)
+        chrome.draw_object_tools(painter, layout, hand)
     if session.last_seen is not None and session.seen is None:
         painter.shade(layout.objects, 150)
 
 
 def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> None:
-    """Draw the card of a step: its presence, its decoded window and render, and the recognised digit."""
-    seen = session.last_seen
-    is_present = seen is not None and step < int(seen.scene.count)
-    colour = theme.step_colour(session.palette, step)
+    """Draw the card of a step: the object as decoded, the digit that it resembles, and how sure both are."""
+    seen, playback = session.last_seen, session.playback
+    count = 0 if seen is None else int(seen.scene.count)
+    if step >= count:
+        is_reached = step == count and (playback is None or playback.step == count)
+        if seen is not None and is_reached and step < len(seen.scene.presence):
+            _stop(painter, rect, "No further object" if count else "No object", float(seen.scene.presence[step]))
+        return
+    colour, is_small = theme.step_colour(session.palette, step), rect.height < 80 * painter.unit
+    if playback is not None and step > playback.last_painted and step != playback.step:
+        return
     painter.panel(rect, theme.PANEL, colour if session.editor.selected == step else None)
-    pad = painter.px(10 if rect.height > 90 * painter.unit else 6)
-    inner = rect.inflate(-2 * pad, -2 * pad)
-    if min(inner.size) < 8:
+    inner = rect.inflate(*(-2 * painter.px(4 if is_small else 9),) * 2)
+    if playback is not None and step > playback.last_painted:
+        return steps.draw_card(painter, inner, playback, colour)
+    side = min(inner.height, round(inner.width * (0.55 if is_small else 0.47)))
+    if side < 8:
         return
-    presence = None if seen is None else float(seen.scene.presence[step])
-    body = _presence(painter, inner, colour if is_present else None, presence, step)
-    if is_present:
-        room = _card_pictures(painter, body, seen, step)
-        _digit(painter, room, seen, step)
-    elif seen is not None:
-        painter.text("no object", "small", theme.FAINT, body.width, center=body.center)
+    height, width = seen.scene.decoded_windows.shape[1:]
+    picture = pygame.Rect(inner.topleft, (round(side * width / max(height, width)), round(side * height / max(height, width))))
+    picture.centery = inner.centery
+    painter.picture(seen.scene.decoded_windows[step], picture, not session.pixels_visible)
+    painter.outline(picture, colour, 1 if is_small else 2)
+    painter.tag(picture.topleft, step, colour)
+    text = pygame.Rect(picture.right + painter.px(9), picture.top, 0, picture.height)
+    text.width = max(1, inner.right - text.left)
+    _digit(painter, text, seen, step, is_small)
 
 
-def _presence(painter: Painter, inner: pygame.Rect, colour: theme.RGB | None, presence: float | None, step: int) -> pygame.Rect:
-    """Draw the title and the bar of a card, grey where `colour` is None; return the area between them."""
-    title, bar, space = painter.px(20), painter.px(5), painter.px(6)
-    tag = pygame.Rect(inner.left, inner.top, painter.px(16), painter.px(16))
-    painter.tag(tag, step, theme.INK if colour else theme.MUTED, colour or theme.RAISED, radius=3)
-    start, end = tag.right + painter.px(7), inner.right
-    track = pygame.Rect(inner.left, inner.bottom - bar, inner.width, bar)
-    painter.panel(track, theme.RAISED)
-    if presence is not None:
-        place = (inner.right, tag.centery)
-        end = painter.text(f"{presence:.1%}", "small", theme.MUTED, inner.width, midright=place).left - space
-        painter.panel(pygame.Rect(track.topleft, (round(track.width * presence), bar)), colour or theme.FAINT)
-    if inner.width > 140 * painter.unit:
-        painter.text("Presence", "small", theme.MUTED, end - start, midleft=(start, tag.centery))
-    top = inner.top + title + space // 2
-    return pygame.Rect(inner.left, top, inner.width, max(1, track.top - space - top))
+def _stop(painter: Painter, rect: pygame.Rect, title: str, presence: float) -> None:
+    """Say on the card after the last object that the model stopped, and how probable another object is."""
+    painter.panel(rect, theme.BACKGROUND, theme.LINE)
+    for text, down in ((title, -0.5), (f"probability {presence:.1%}", 0.5)):
+        place = (rect.centerx, rect.centery + down * painter.px(19))
+        painter.text(text, "small", theme.FAINT, rect.width - painter.px(12), center=place)
 
 
-def _card_pictures(painter: Painter, body: pygame.Rect, seen: Seen, step: int) -> pygame.Rect:
-    """Draw the decoded window and the object's render, if there is room for both; return the room for the digit."""
-    gap, caption = painter.px(8), painter.px(14)
-    is_wide = body.width > 1.4 * body.height
-    width = body.width - painter.px(62) - 2 * gap if is_wide else body.width - gap
-    height = body.height if is_wide else 0.6 * body.height
-    both = min(height - caption, width / 2) >= 26 * painter.unit
-    captions = both and height - caption >= 44 * painter.unit
-    free = height - (caption if captions else 0)
-    each = width / 2 if both else (body.width - painter.px(34) if is_wide else body.width)
-    pictures = [("window", seen.scene.decoded_windows[step]), ("render", seen.objects[step])][: 2 if both else 1]
-    x, bottom = body.left, body.top
-    for name, image in pictures:
-        zoom = min(free / image.shape[0], each / image.shape[1])
-        rect = pygame.Rect(0, 0, max(1, int(image.shape[1] * zoom)), max(1, int(image.shape[0] * zoom)))
-        used = rect.height + (caption if captions else 0)
-        rect.topleft = (x, round(body.top + (max(0, body.height - used) / 2 if is_wide else 0)))
-        painter.picture(image, rect)
-        pygame.draw.rect(painter.surface, theme.LINE, rect, 1)
-        if captions:
-            painter.text(name, "tiny", theme.FAINT, rect.width, midtop=(rect.centerx, rect.bottom + painter.px(2)))
-        x, bottom = rect.right + gap, max(bottom, body.top + used)
-    if is_wide:
-        return pygame.Rect(x, body.top, max(1, body.right - x), body.height)
-    return pygame.Rect(body.left, bottom, body.width, max(1, body.bottom - bottom))
-
-
-def _digit(painter: Painter, room: pygame.Rect, seen: Seen, step: int) -> None:
-    """Write the recognised class, and the confidence in it."""
-    unit = painter.unit
-    if not seen.labels:
-        painter.text("?", min(34 * unit, 0.7 * room.height), theme.FAINT, center=room.center)
+def _digit(painter: Painter, room: pygame.Rect, seen: Seen, step: int, is_small: bool) -> None:
+    """Write the recognised digit, the confidence in it, and the probability that there is an object."""
+    label = seen.labels[step] if seen.labels else None
+    text = "?" if label is None else str(label)
+    colour = theme.FAINT if label is None else theme.TEXT
+    rows = [("object", f"{float(seen.scene.presence[step]):.0%}")]
+    if label is not None:
+        rows.insert(0, (f"is a {label}", f"{seen.confidences[step]:.0%}"))
+    elif seen.labels:
+        rows = [("not a digit", ""), ("I know", ""), *rows]
+    line, is_wide = painter.px(18), room.width > 118 * painter.unit
+    if is_small and not is_wide:
+        painter.text(text, min(22 * painter.unit, 0.6 * room.height), colour, room.width, bold=True, center=room.center)
         return
-    label, confidence = str(seen.labels[step]), f"{seen.confidences[step]:.0%}"
-    if room.height < 44 * unit:  # one line
-        text = f"{label}  {confidence}" if room.width > 60 * unit else label
-        painter.text(text, min(16 * unit, 0.9 * room.height), theme.TEXT, room.width, bold=True, center=room.center)
-        return
-    size = min(40 * unit, 0.6 * room.height, 0.9 * room.width)
-    painter.text(label, size, theme.TEXT, bold=True, center=(room.centerx, room.centery - 0.22 * size))
-    painter.text(confidence, "small", theme.MUTED, room.width, center=(room.centerx, room.centery + 0.55 * size))
+    free = room.copy()
+    if is_small:  # the digit beside the rows, rather than above them
+        cut(room, "left", 34 * painter.unit)
+        rows, line = rows[:2], room.height // 2
+    else:
+        free.height -= line * len(rows)
+    size = min(40 * painter.unit, 0.85 * free.height, 0.9 * free.width)
+    painter.text(text, size, colour, bold=True, midleft=free.midleft)
+    for i, (name, value) in enumerate(rows):
+        y = room.bottom - line * (len(rows) - i - 0.5)
+        end = painter.text(value, "small", theme.TEXT, room.width, midright=(room.right, y)).left if value else room.right
+        painter.text(name, "small", theme.MUTED, end - room.left - painter.px(2), midleft=(room.left, y))

@@ -10,17 +10,30 @@ Points are (x, y) in canvas pixels; (0, 0) is the outer corner of the top left p
 """
 
 import zlib
+from typing import NamedTuple
 
 import numpy as np
+
+from air.config import AIRConfig
 
 Point = tuple[float, float]
 
 LINE_WIDTHS = (1.2, 1.8, 2.4, 3.2, 4.2)  # canvas pixels
 DEFAULT_WIDTH = 2  # index of the width that matches MNIST's thickness and grey values
 MAX_FINENESS = 8  # subpixels along a canvas pixel
-SURFACE_SIZE = 512  # subpixels along a side, approximately at most, so that drawing on a large canvas stays fast
+SURFACE_SIZE = 800  # subpixels along a side, approximately at most, so that drawing on a large canvas stays fast
 HISTORY_BYTES = 4 << 20
 MIN_HISTORY = 8  # steps that can be undone, however many bytes they take
+CANVASES = (1.0, 1.5, 2.0)  # sides that can be chosen, as multiples of those in training
+OWN = "Your drawing"
+
+
+class _State(NamedTuple):
+    """An earlier or undone drawing; its surface is compressed a hundredfold, as it is nearly all black."""
+
+    surface: bytes
+    image: np.ndarray
+    title: str
 
 
 class Drawing:
@@ -35,16 +48,22 @@ class Drawing:
         self.fineness = max(1, min(MAX_FINENESS, SURFACE_SIZE // max(canvas_size)))
         self.image = np.zeros(canvas_size, np.uint8)  # [H, W], a new array after every change
         self.version = 0  # increases with every change of the image
+        self.title = OWN  # of the picture that the strokes are drawn on, if there is one
         self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness), np.uint8)
-        # Earlier and undone surfaces, compressed a hundredfold, as a drawing is nearly all black.
-        self._done: list[bytes] = []
-        self._undone: list[bytes] = []
+        self._done: list[_State] = []
+        self._undone: list[_State] = []
         self._stroke: tuple[float, bool] | None = None  # width, and whether it erases
+        self._is_new = False  # whether the stroke has not touched the canvas yet
         self._last: Point = (0.0, 0.0)
 
     @property
     def is_empty(self) -> bool:
         return not self.image.any()
+
+    @property
+    def ink(self) -> np.ndarray:
+        """A copy of the drawing with smooth lines, `fineness` times as many pixels along a side."""
+        return self._surface.copy()
 
     @property
     def is_drawn(self) -> bool:
@@ -62,8 +81,7 @@ class Drawing:
     def begin(self, point: Point, width: float, erase: bool = False) -> None:
         """Put the pen down, which leaves a dot; `width` is in canvas pixels."""
         self.end()
-        self._remember()
-        self._stroke, self._last = (width, erase), point
+        self._stroke, self._last, self._is_new = (width, erase), point, True
         self._draw_segment(point, point)
 
     def extend(self, point: Point) -> None:
@@ -76,17 +94,34 @@ class Drawing:
         """Lift the pen."""
         self._stroke = None
 
-    def replace(self, image: np.ndarray) -> None:
+    def replace(self, image: np.ndarray, title: str = OWN) -> None:
         """Replace the drawing by a picture, [H, W] uint8; it can be undone like a stroke."""
         self.end()
         if np.array_equal(image, self.image):
             return
         self._remember()
-        self._surface = np.kron(image, np.ones((self.fineness, self.fineness), np.uint8))
-        self._reduce()
+        self._surface, self.image, self.title = enlarge(image, self.fineness), image.copy(), title
+        self.version += 1
 
     def clear(self) -> None:
         self.replace(np.zeros_like(self.image))
+
+    def resized(self, canvas_size: tuple[int, int]) -> "Drawing":
+        """Put the picture on a canvas of another size: in its middle, or cut to what fits around the middle of the ink."""
+        other, image = Drawing(canvas_size), self.image
+        for axis, size in enumerate(canvas_size):
+            ink = np.flatnonzero(image.any(axis=1 - axis))
+            spare = image.shape[axis] - size
+            if spare > 0:
+                middle = (ink[0] + ink[-1] + 1) // 2 if len(ink) else 0
+                start = min(max(0, middle - size // 2), spare)
+                image = image.take(range(start, start + size), axis)
+            else:
+                before = -spare // 2
+                image = np.pad(image, [(before, -spare - before) if a == axis else (0, 0) for a in (0, 1)])
+        other.replace(image, self.title)
+        other.version = self.version + 1
+        return other
 
     def undo(self) -> bool:
         """Undo the last stroke or picture; return False if there is none."""
@@ -96,18 +131,22 @@ class Drawing:
         """Redo what was undone last; return False if there is nothing."""
         return self._travel(self._undone, self._done)
 
-    def _travel(self, source: list[bytes], target: list[bytes]) -> bool:
+    def _travel(self, source: list[_State], target: list[_State]) -> bool:
         self.end()
         if not source:
             return False
-        target.append(zlib.compress(self._surface.data, level=1))
-        self._surface[:] = np.frombuffer(zlib.decompress(source.pop()), np.uint8).reshape(self._surface.shape)
-        self._reduce()
+        target.append(self._state())
+        surface, self.image, self.title = source.pop()
+        self._surface[:] = np.frombuffer(zlib.decompress(surface), np.uint8).reshape(self._surface.shape)
+        self.version += 1
         return True
 
+    def _state(self) -> _State:
+        return _State(zlib.compress(self._surface.data, level=1), self.image, self.title)
+
     def _remember(self) -> None:
-        self._done.append(zlib.compress(self._surface.data, level=1))
-        while len(self._done) > MIN_HISTORY and sum(map(len, self._done)) > HISTORY_BYTES:
+        self._done.append(self._state())
+        while len(self._done) > MIN_HISTORY and sum(len(state.surface) for state in self._done) > HISTORY_BYTES:
             del self._done[0]
         self._undone.clear()
 
@@ -119,6 +158,9 @@ class Drawing:
         top, bottom = _span(start[1], end[1], reach, self.height)
         if left >= right or top >= bottom:
             return
+        if self._is_new:
+            self._remember()
+            self._is_new, self.title = False, OWN if self.is_empty else self.title
         x = (np.arange(left * s, right * s) + 0.5) / s
         y = (np.arange(top * s, bottom * s) + 0.5)[:, None] / s
         ink = np.clip(0.5 + (width / 2 - _distance(x, y, start, end)) * s, 0.0, 1.0)  # fades over one subpixel
@@ -128,13 +170,30 @@ class Drawing:
         np.minimum(part, 255 - coverage, out=part) if erase else np.maximum(part, coverage, out=part)
         self._reduce(slice(top, bottom), slice(left, right))
 
-    def _reduce(self, rows: slice = slice(None), columns: slice = slice(None)) -> None:
+    def _reduce(self, rows: slice, columns: slice) -> None:
         """Reduce the surface by area in the given rows and columns of the image."""
         s = self.fineness
         blocks = self._surface.reshape(self.height, s, self.width, s)[rows, :, columns]
         self.image = self.image.copy()
         self.image[rows, columns] = np.rint(blocks.mean(axis=(1, 3)))
         self.version += 1
+
+
+def offered_sizes(config: AIRConfig) -> list[tuple[int, int]]:
+    """Return the sizes of canvases, (height, width) in pixels, to choose from: that of training, and larger ones."""
+    height, width = config.canvas_size
+    sizes = CANVASES if config.takes_any_canvas else CANVASES[:1]
+    return [(round(height * size), round(width * size)) for size in sizes]
+
+
+def enlarge(image: np.ndarray, times: int) -> np.ndarray:
+    """Enlarge a picture [H, W] uint8 by bilinear interpolation."""
+    for axis, size in enumerate(image.shape):
+        at = np.clip((np.arange(size * times) + 0.5) / times - 0.5, 0, size - 1)
+        low = np.minimum(at.astype(int), max(size - 2, 0))
+        high, weight = np.minimum(low + 1, size - 1), np.expand_dims(at - low, 1 - axis)
+        image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
+    return np.rint(image).astype(np.uint8)
 
 
 def _span(a: float, b: float, reach: float, size: int) -> tuple[int, int]:

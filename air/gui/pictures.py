@@ -3,11 +3,13 @@
 import concurrent.futures
 import contextlib
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from air.config import AIRConfig
 from air.errors import AIRError, DataError
 from air.support.files import read_json
 
@@ -16,43 +18,10 @@ NEW_SCENES = 200
 
 
 def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
-    """Read a picture file as a scene, [H, W] uint8, of a canvas size (height, width); raise DataError if it can't be read.
+    """Open a picture file as a scene [H, W] uint8 of a canvas size, see `air.open_picture`."""
+    from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
 
-    A picture of the canvas' size is returned unchanged. Any other is scaled to fit on the canvas; dark ink on light paper
-    is inverted, as the model knows light ink only.
-    """
-    from air.support.pictures import read_picture  # imports Pillow, which the window's first frame should not wait for
-
-    picture = read_picture(path)
-    grey = np.nan_to_num(np.asarray(picture if picture.mode == "F" else picture.convert("L")))
-    return _fit(_eight_bits(grey), canvas_size)
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    if grey.dtype == np.uint8:
-        return grey
-    low, high = float(grey.min()), float(grey.max())
-    # In unknown units, the picture's own range becomes black to white.
-    low, high = next(((0.0, top) for top in (1.0, 255.0, 65535.0) if low >= 0 and high <= top), (low, high))
-    return np.rint(255 * ((grey.astype(np.float64) - low) / max(high - low, 1e-12))).astype(np.uint8)
-
-
-def _fit(grey: np.ndarray, canvas_size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    if grey.shape == canvas_size:
-        return grey.copy()
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > 127:
-        grey = 255 - grey
-    height, width = canvas_size
-    zoom = min(height / grey.shape[0], width / grey.shape[1])
-    size = max(1, round(grey.shape[1] * zoom)), max(1, round(grey.shape[0] * zoom))
-    resampling = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
-    canvas = np.zeros(canvas_size, np.uint8)
-    top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = np.asarray(Image.fromarray(grey).resize(size, resampling))
-    return canvas
+    return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
 
 
 def data_path(model: Path) -> Path | None:
@@ -88,7 +57,7 @@ def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Ge
 
     source = mnist.load()
     digits = Digits.from_images(source.test_images, source.test_labels)
-    for count in range(min(max_digits, 2), 0, -1):  # 2 as in the default data set, where they fit
+    for count in range(max_digits, 0, -1):  # as many as fit
         config = GeneratorConfig(canvas_size=canvas_size, max_digits=count)
         with contextlib.suppress(AIRError):
             return generate(config, digits, 1 + rng.permutation(NEW_SCENES) % count, rng).images
@@ -98,7 +67,9 @@ def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Ge
 class RandomScenes:
     """Random `held_out_scenes`, loaded or made in a thread at the first request; `notify` is called when they are ready."""
 
-    def __init__(self, model: Path, canvas_size: tuple[int, int], max_digits: int, notify: Callable[[], None]) -> None:
+    def __init__(self, model: Path, config: AIRConfig, canvas_size: tuple[int, int], notify: Callable[[], None]) -> None:
+        larger = math.prod(canvas_size) / math.prod(config.canvas_size)
+        max_digits = int(min(config.max_steps, 2) * larger)  # 2 as in the default data set, and as dense on a larger canvas
         self._source, self._notify = (model, canvas_size, max_digits), notify
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "scenes")
         self._scenes: concurrent.futures.Future[np.ndarray] | None = None

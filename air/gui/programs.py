@@ -10,6 +10,9 @@ from air.model.generative import cross_entropy
 
 MIN_STEPS = 12  # of a model that takes any number: people draw more objects than training shows
 WARM_UP = 3  # calls: TensorFlow compiles at the first one and optimises at the next ones
+DRAWS = 16  # of z_what, to see what its dimensions do
+MAX_HIDDEN = 0.02  # of the ink that a dream keeps
+CanvasSize = tuple[int, int]  # height and width
 
 
 class Answer(NamedTuple):
@@ -29,10 +32,10 @@ class Programs:
 
     def __init__(self, model: AIRModel) -> None:
         self.model = model
-        steps = model.config.max_steps
-        self.steps = max(steps, MIN_STEPS) if model.config.takes_any_canvas else steps
-        self.any_size = False  # whether `infer` can find objects of any size, see `warm_up_any_size`
+        self.ready: set[CanvasSize] = set()  # canvases for which `infer` is compiled
+        self.any_size: set[CanvasSize] = set()  # those on which it can find objects of any size, see `warm_up_any_size`
         self._decode = tf.function(model.decode, autograph=False)
+        self._windows = tf.function(lambda z_what: tf.sigmoid(model.decoder(z_what[None]))[0], autograph=False)
         self._explain = tf.function(lambda image, scenes: (scenes.objects, cross_entropy(image, scenes.reconstruction)))
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
@@ -40,14 +43,15 @@ class Programs:
 
         After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
         """
-        how = {"any_size": self.any_size and not quick} if seed is None else {"sample": True, "seed": seed}
-        return self._answer(image, self.model.infer(image[None], max_steps=self.steps, **how))
+        any_size = image.shape in self.any_size and not quick
+        how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
+        return self._answer(image, self.model.infer(image[None], max_steps=self._steps(image.shape), **how))
 
-    def render(self, image: np.ndarray, scene: Scenes, z_what: np.ndarray) -> Answer:
-        """Render a scene with another z_what [T, Z], and compare the result with an image [H, W]."""
+    def render(self, image: np.ndarray, scene: Scenes) -> Answer:
+        """Render a scene whose count, presence, scale, shift or z_what were changed, and compare the result with an image."""
         z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
         present = np.float32(np.arange(len(z_where)) < scene.count)
-        decoded = self._decode(z_what[None], z_where[None], present[None])
+        decoded = self._decode(scene.z_what[None], z_where[None], present[None], image.shape)
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
@@ -61,35 +65,64 @@ class Programs:
         self.model.set_weights(model.get_weights())
         return True
 
-    def warm_up(self) -> None:
+    def warm_up(self, canvas_size: CanvasSize) -> None:
         """Compile what `infer` needs for objects of the usual size."""
         for _ in range(WARM_UP):
-            self.infer(self._picture(), quick=True)
+            self.infer(_picture(canvas_size), quick=True)
+        self.ready.add(canvas_size)
 
-    def warm_up_any_size(self) -> None:
+    def warm_up_any_size(self, canvas_size: CanvasSize) -> None:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
         if self.model.config.takes_any_canvas:
             for _ in range(WARM_UP):
-                self.model.infer(self._picture()[None], max_steps=self.steps, any_size=True)
-            self.any_size = True
+                self.model.infer(_picture(canvas_size)[None], max_steps=self._steps(canvas_size), any_size=True)
+            self.any_size.add(canvas_size)
 
-    def warm_up_the_rest(self) -> None:
-        """Compile sampling and `render`."""
-        image = self._picture()
-        scene = self.infer(image, seed=0).scene
-        self.render(image, scene, scene.z_what)
+    def warm_up_the_rest(self, canvas_size: CanvasSize) -> None:
+        """Compile `render` and sampling."""
+        image = _picture(canvas_size)
+        self.render(image, self.infer(image, quick=True).scene)
+        self.infer(image, seed=0)
 
-    def _picture(self) -> np.ndarray:
-        """Return a picture of one object."""
-        height, width = self.model.config.canvas_size
-        picture = np.zeros((height, width), np.float32)
-        picture[height // 3 : height // 2, width // 3 : width // 2] = 1.0
-        return picture
+    def _steps(self, canvas_size: CanvasSize) -> int:
+        steps = self.model.config.steps_on(canvas_size)
+        return max(steps, MIN_STEPS) if self.model.config.takes_any_canvas else steps
 
-    def dream(self, seed: int, tries: int) -> np.ndarray:
-        """Sample the prior until a scene is not empty; return it as [H, W] uint8."""
+    def dream(self, seed: int, kept: np.ndarray, tries: int) -> np.ndarray:
+        """Sample the prior until a scene is not empty and hides little of what is kept; return both as one [H, W] uint8.
+
+        `kept` is [H, W] in [0, 1], a picture of objects.
+        """
         for attempt in range(tries):
-            images, scenes = self.model.generate(1, seed=seed + attempt)
-            if scenes.count[0]:
+            images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
+            if scenes.count[0] and np.minimum(kept, images[0]).sum() <= MAX_HIDDEN * kept.sum():
                 break
-        return np.rint(255 * images[0]).astype(np.uint8)
+        return np.rint(255 * np.minimum(kept + images[0], 1)).astype(np.uint8)
+
+    def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:
+        """Decode z_what [Z] with each of several dimensions set to each of several values: [dimensions, values, h, w]."""
+        varied = np.tile(z_what, (len(dimensions), len(values), 1))
+        for i, dimension in enumerate(dimensions):
+            varied[i, :, dimension] = values
+        windows = self._windows(np.float32(varied.reshape(-1, len(z_what))))
+        return windows.numpy().reshape(*varied.shape[:2], *windows.shape[1:])
+
+    def effects(self) -> np.ndarray:
+        """Measure how much each dimension of z_what changes a decoded window, [Z].
+
+        It is the mean absolute difference between a standard deviation of the prior above and below its mean, with the other
+        dimensions drawn from the prior.
+        """
+        c = self.model.config
+        mean, std = c.z_what_prior_mean.end, c.z_what_prior_variance.end**0.5
+        drawn = mean + std * np.random.default_rng(0).standard_normal((DRAWS, c.z_what_size))
+        ends = np.stack([self.vary(z_what, list(range(c.z_what_size)), (mean - std, mean + std)) for z_what in drawn])
+        return np.abs(ends[:, :, 1] - ends[:, :, 0]).mean(axis=(0, 2, 3))
+
+
+def _picture(canvas_size: CanvasSize) -> np.ndarray:
+    """Return a picture of one object."""
+    height, width = canvas_size
+    picture = np.zeros(canvas_size, np.float32)
+    picture[height // 3 : height // 2, width // 3 : width // 2] = 1.0
+    return picture

@@ -10,25 +10,29 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from air.config import AIRConfig
 from air.errors import AIRError
 from air.gui import pictures
+from air.gui.attract import Attract
 from air.gui.editor import Editor
 from air.gui.engine import DREAM_TRIES, Engine, Seen
-from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point
+from air.gui.pen import DEFAULT_WIDTH, LINE_WIDTHS, Drawing, Point, offered_sizes
+from air.gui.playback import Playback, View
 
 PERIODS = (10, 20, 50, 100, 200, 500, 1000)  # milliseconds between two looks at a changing picture
 DEFAULT_PERIOD = 10  # shorter than a frame, so that every frame has its attention
 HOLD = 0.1  # seconds
 MIN_SAMPLE_PERIOD = 0.15  # seconds between two samples of the same picture
 MESSAGE_SECONDS = 4.0
+TEST_SCENE = "A test scene"
+LOADING_STEP = 0.1  # seconds between two pictures of the progress bar
 STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
 ERASER = 2.0  # times the width of the pen
-Z_STEP = 0.25  # of an arrow key
+CanvasSize = tuple[int, int]  # height and width
 
 
 class Message(NamedTuple):
@@ -56,18 +60,24 @@ class Session:
     ) -> None:
         self.model, self.config = model, config
         self.drawing = Drawing(config.canvas_size)
+        self.canvas_sizes = offered_sizes(config)
         self.engine = Engine(model, notify)
         self.editor = Editor(config)
         self.palette, self.period, self.sampling = palette, period, sampling
         self.erasing, self.width, self.windows_visible, self.help_visible = False, DEFAULT_WIDTH, True, False
+        self.pixels_visible = self.numbers_visible = False
         self.message: Message | None = None
         self.now = 0.0  # seconds, set by `tick` and by the window before each event
+        self._ticked = 0.0  # of the last `tick`
+        self.attract = Attract.beside(model)  # None from the first stroke on
         self.loading_since = 0.0  # seconds of the same clock
-        self.scenes = pictures.RandomScenes(model, config.canvas_size, config.max_steps, notify)
+        self.random_scenes = {size: pictures.RandomScenes(model, config, size, notify) for size in self.canvas_sizes}
         self.last_seen: Seen | None = None  # the newest answer, even if its picture is no longer shown
         self._asked_version, self._asked_at, self._asked_quickly = -1, -math.inf, False
         self._is_current, self._current_at = False, -math.inf  # whether the drawing is what is shown, and when it last was
-        self._reference_set = self.engine.reference_set
+        self._asked_ink = self._seen_ink = self.drawing.ink
+        self.playback: Playback | None = None  # of the attention to the picture on show, while the user follows it
+        self._reference_set, self._effects = self.engine.reference_set, self.engine.effects
         self._seed = 0
 
     # What is shown
@@ -86,6 +96,52 @@ class Session:
         return self.drawing.image if self.seen is None else self.seen.image
 
     @property
+    def ink(self) -> np.ndarray:
+        """The same picture with smooth lines, on a finer grid if it was drawn: [H n, W n] uint8."""
+        if self.attract is not None:
+            return self.image
+        return self.drawing.ink if self.seen is None or self._is_current else self._seen_ink
+
+    @property
+    def title(self) -> str:
+        """What the picture is."""
+        if self.playback is not None:
+            return "What is left to explain"
+        return self.drawing.title if self.attract is None else TEST_SCENE
+
+    @property
+    def canvas_size(self) -> CanvasSize:
+        """Height and width of the canvas, in pixels."""
+        return self.drawing.height, self.drawing.width
+
+    @property
+    def scenes(self) -> pictures.RandomScenes:
+        """The test scenes of this canvas."""
+        return self.random_scenes[self.canvas_size]
+
+    @property
+    def view(self) -> View:
+        """What the two canvases show."""
+        if self.playback is not None:
+            return self.playback.view
+        seen, last = self.seen, self.last_seen
+        boxes: tuple[tuple[float, ...], ...] = ()
+        if seen is not None and self.windows_visible:
+            is_current = self.attract is None and seen.version == self.drawing.version
+            shown = self.editor.objects.boxes if is_current else seen.scene.attention_boxes[: int(seen.scene.count)]
+            boxes = tuple(map(tuple, shown.tolist()))
+        return View(self.image, None if last is None else last.scene.reconstruction, boxes, self.editor.is_edited)
+
+    @property
+    def unexplained(self) -> np.ndarray | None:
+        """[H, W] ink that no object explains, in [0, 1]; None while the picture or its objects are being changed."""
+        seen = self.seen
+        if seen is None or self.playback is not None or self.drawing.is_drawn or seen.edited:
+            return None
+        is_final = seen.version == self.drawing.version and (not seen.quick or self._is_quick)
+        return seen.unexplained if is_final else None
+
+    @property
     def loading(self) -> str | None:
         """What the engine is loading, and for how long; None if it is not loading."""
         status = self.engine.status
@@ -97,7 +153,7 @@ class Session:
         if self.engine.status.state == "failed":
             return self.engine.status.text
         busy_since = self.engine.busy_since
-        if busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS:
+        if self.engine.is_ready and busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS:
             return f"no answer for {STUCK_SECONDS:.0f} seconds"
         return None
 
@@ -109,11 +165,22 @@ class Session:
 
     def tick(self, now: float) -> bool:
         """Collect what is ready at `now`, in seconds of any clock; return whether the model was asked for a new look."""
-        self.now = now
+        self.now = self._ticked = now
+        self.loading_since = self.loading_since if self.loading else now
         if self.message and now >= self.message.until:
             self.message = None
         self._take_pictures()
         self._take_seen()
+        if self.engine.is_ready:
+            self.editor.vary(self.engine)
+        if self.playback is not None:
+            self.playback.tick(now)
+            if self.playback.seen.version != self.drawing.version:
+                self.playback = None
+        if self.drawing.version:
+            self.end_attract()
+        if self.attract is not None:
+            self.last_seen = self.attract.tick(now)
         last = self.last_seen
         was_current, self._is_current = self._is_current, last is not None and last.version == self.drawing.version
         if self._is_current or was_current:
@@ -127,38 +194,50 @@ class Session:
             times.append(self.message.until)
         if self._wants_look():
             times.append(self._asked_at + self._interval())
+        if self.playback is not None and self.playback.is_playing:
+            times.append(self.now)
+        if self.attract is not None:
+            times.append(self.attract.due())
         if self._held_until > self.now:
             times.append(self._held_until)
         if self.loading:
-            times.append(self.now + 0.25)
+            times.append(self._ticked + LOADING_STEP)
         elif self.engine.is_busy:
-            times.append(self.now + 1.0)
+            times.append(self._ticked + 1.0)
         return min(times)
+
+    def end_attract(self) -> None:
+        """Go back from recorded scenes to the drawing."""
+        if self.attract is not None:
+            self.attract, self.last_seen = None, self.editor.inferred
 
     def _take_pictures(self) -> None:
         try:
             scene = self.scenes.take()
         except AIRError as error:
             return self.say(str(error), is_error=True)
-        for picture in (scene, self.engine.take_dream()):
-            if picture is not None:
-                self.drawing.replace(picture)
+        for picture, title in ((scene, TEST_SCENE), (self.engine.take_dream(), "A dream")):
+            if picture is not None and picture.shape == self.canvas_size:
+                self.show(picture, title)
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
         if seen is not None and self.editor.accept(seen):
             self.last_seen = seen
+            self._seen_ink = self._asked_ink if seen.version == self._asked_version else self._seen_ink
             self._current_at = max(self._current_at, self._asked_at)  # when asked, its picture was the drawing
         if self.engine.reference_set is not self._reference_set:  # look again, to recognise the digits on show too
             self._reference_set = self.engine.reference_set
             self._asked_version = -1
-            if self._reference_set is not None:
-                self.editor.sort_dimensions(self._reference_set)
+        if self.engine.effects is not self._effects:
+            self._effects = self.engine.effects
+            if self._effects is not None:
+                self.editor.choose_dimensions(self._effects)
 
     @property
     def _is_quick(self) -> bool:
         """Whether to look for objects of the usual size only."""
-        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
+        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size(self.canvas_size))
 
     def _wants_look(self) -> bool:
         if not self.engine.is_ready or self.engine.is_busy:
@@ -177,6 +256,7 @@ class Session:
         self._seed += 1
         self._asked_version, self._asked_at, self._asked_quickly = self.drawing.version, self.now, self._is_quick
         seed = self._seed if self.sampling else None
+        self._asked_ink = self.drawing.ink
         self.engine.look(self.drawing.version, self.drawing.image, seed, self._asked_quickly)
         return True
 
@@ -192,7 +272,24 @@ class Session:
 
     def open(self, path: str | Path) -> None:
         """Put a picture file on the canvas; raises DataError if it can't be read."""
-        self.drawing.replace(pictures.open_picture(path, self.config.canvas_size))
+        self.show(pictures.open_picture(path, self.canvas_size), Path(path).name)
+
+    def show(self, picture: np.ndarray, title: str) -> None:
+        """Put a picture [H, W] uint8 on the canvas."""
+        self.drawing.replace(picture, title)
+
+    def select(self, index: int | None) -> None:
+        """Select an object, or deselect it; either ends a playback."""
+        self.playback = None
+        self.editor.select(index)
+
+    def set_canvas(self, size: CanvasSize) -> None:
+        """Choose another size of the canvas, one of `canvas_sizes`; the picture moves along."""
+        if size != self.canvas_size:
+            self.drawing = self.drawing.resized(size)
+            self.editor.select(None)
+            self.last_seen = None
+            self.editor.forget()
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`, except those of the window itself."""
@@ -201,13 +298,17 @@ class Session:
                 self.erasing = name == "erase"
             case ["width", number]:
                 self.width = int(number) - 1
+            case ["undo"] if self.editor.is_edited:
+                self.edit(self.editor.undo)
             case ["undo" | "redo" | "clear"]:
                 getattr(self.drawing, name)()
+            case ["canvas", number] if int(number) <= len(self.canvas_sizes):
+                self.set_canvas(self.canvas_sizes[int(number) - 1])
             case ["test", "scene"]:
                 self.scenes.request()
             case ["dream"] if self.engine.is_ready:
                 self._seed += DREAM_TRIES
-                self.engine.dream(self._seed)
+                self.engine.dream(self._seed, self.editor.kept(self.last_seen, self.canvas_size))
             case ["dream"]:
                 self.say("The model can dream as soon as it is loaded")
             case ["mean"] | ["sample"]:
@@ -223,26 +324,60 @@ class Session:
                 self.engine.reload()
             case ["windows"]:
                 self.windows_visible = not self.windows_visible
+            case ["pixels"]:
+                self.pixels_visible = not self.pixels_visible
+            case ["numbers"]:
+                self.numbers_visible = not self.numbers_visible
             case ["palette"]:
                 self.palette = "safe" if self.palette == "rgb" else "rgb"
             case ["help"]:
                 self.help_visible = not self.help_visible
             case ["close"] if self.help_visible:
                 self.help_visible = False
+            case ["close"] if self.playback is not None:
+                self.playback = None
             case ["close"]:
+                self.perform("reset")
                 self.editor.select(None)
+            case ["play"] | ["forward" | "back"] if self.editor.selected is None or name == "play":
+                self._play(name)
+            case ["forward" | "back"]:
+                self.edit(self.editor.perform, "increase" if name == "forward" else "decrease")
             case ["next" | "previous" as direction, "object" | "dimension" as what]:
+                self.playback = None
                 cycle = self.editor.cycle_object if what == "object" else self.editor.cycle_dimension
                 cycle(1 if direction == "next" else -1)
-            case ["increase"] | ["decrease"] if self.editor.z_what is not None:
-                dimension, by = self.editor.dimension, Z_STEP if name == "increase" else -Z_STEP
-                self.set_z_what(dimension, float(self.editor.z_what[dimension]) + by)
-            case ["reset"] if self.editor.is_edited:
-                self.editor.reset()
-                self.last_seen = self.editor.inferred
+            case ["delete", "object"] if self.editor.selected is None:
+                self.drawing.clear()
+            case ["copy" | "delete", "object"]:
+                self.edit(self.editor.perform, name)
+            case ["reset"]:
+                self.edit(self.editor.reset)
 
-    def set_z_what(self, dimension: int, value: float) -> None:
-        """Change one dimension of the selected object's z_what, if its picture is still on the canvas."""
+    def _play(self, name: str) -> None:
+        """Play attention step by step, pause, or go to another phase."""
+        self.end_attract()
+        if self.playback is None:
+            seen = self.seen
+            if seen is None or seen.version != self.drawing.version:
+                return self.say("The model has not seen this picture yet")
+            self.editor.select(None)
+            self.playback = Playback(seen, self.config.looks, self.now)
+            if name != "play":
+                self.playback.seek(0 if name == "forward" else self.playback.steps)
+        elif name == "play":
+            self.playback.toggle()
+        else:
+            self.playback.skip(1 if name == "forward" else -1)
+
+    def edit(self, change: Callable[..., object], *arguments: Any) -> None:
+        """Call a method of the editor that may change objects, and show them, if their picture is still on the canvas."""
         seen = self.editor.inferred
-        if self.editor.z_what is not None and seen.version == self.drawing.version and self.engine.is_ready:
-            self.engine.render(seen, self.editor.change(dimension, value))
+        if seen is None or seen.version != self.drawing.version or not self.engine.is_ready:
+            return
+        before = self.editor.objects
+        change(*arguments)
+        if not self.editor.is_edited:
+            self.last_seen = seen
+        elif self.editor.objects is not before:
+            self.engine.render(seen, self.editor.scene)

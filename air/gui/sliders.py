@@ -1,4 +1,4 @@
-"""The sliders of z_what: a column for each dimension, the most informative first."""
+"""The sliders of z_what: one for each of the dimensions that matter most, between pictures of its ends."""
 
 import pygame
 
@@ -7,7 +7,8 @@ from air.gui.editor import Editor
 from air.gui.layout import cut
 from air.gui.painter import Painter
 
-MIN_COLUMN = 9  # units
+HEAD, PAD, GAP, TRACK = 38, 8, 10, 7  # units
+MIN_CELL, MAX_END = 170, 44  # units: the least width of a slider beside another, and the greatest side of a picture
 
 
 class Sliders:
@@ -15,59 +16,74 @@ class Sliders:
 
     def __init__(self, area: pygame.Rect, unit: float, editor: Editor) -> None:
         self.area, self.editor = area, editor
-        self.tracks = area.inflate(-min(2 * round(12 * unit), area.width - 1), 0)
-        self.head, self.foot = (cut(self.tracks, side, 26 * unit) for side in ("top", "bottom"))
-        self.columns = max(1, min(len(editor.dimensions), int(self.tracks.width // (MIN_COLUMN * unit))))
-        place = editor.dimensions.tolist().index(editor.dimension)
-        self.first = place // self.columns * self.columns  # pages, if there is no room for all dimensions
+        self.inner = area.inflate(-2 * round(PAD * unit), 0)
+        self.head = cut(self.inner, "top", HEAD * unit)
+        cut(self.inner, "bottom", PAD * unit)
+        self._gap = round(GAP * unit)
+        self.columns = 2 if self.inner.width > 2 * MIN_CELL * unit else 1
+        self.rows = -(-len(editor.dimensions) // self.columns)
+        self.end = max(1, min(self.inner.height // self.rows - round(2 * unit), self.inner.width // 6, round(MAX_END * unit)))
 
-    @property
-    def shown(self) -> list[int]:
-        """The dimensions that have a slider on this page."""
-        return self.editor.dimensions[self.first : self.first + self.columns].tolist()
+    def cell(self, index: int) -> pygame.Rect:
+        """Return the place of a slider and its two pictures; they are in order column by column."""
+        column, row = divmod(index, self.rows)
+        width = (self.inner.width - (self.columns - 1) * 2 * self._gap) // self.columns
+        top, bottom = (self.inner.top + i * self.inner.height // self.rows for i in (row, row + 1))
+        return pygame.Rect(self.inner.left + column * (width + 2 * self._gap), top, width, max(1, bottom - top))
 
-    def column(self, index: int) -> pygame.Rect:
-        left, right = (round(self.tracks.left + i * self.tracks.width / self.columns) for i in (index, index + 1))
-        return pygame.Rect(left, self.tracks.top, right - left, self.tracks.height)
+    def track(self, index: int) -> pygame.Rect:
+        """Return the part of a cell in which a slider can be dragged."""
+        cell = self.cell(index)
+        return pygame.Rect(
+            cell.left + self.end + self._gap, cell.top, max(1, cell.width - 2 * (self.end + self._gap)), cell.height
+        )
 
     def dimension_at(self, at: tuple[float, float]) -> int | None:
         """Return the dimension of the slider at a pixel of the window."""
-        index = int((at[0] - self.tracks.left) * self.columns // self.tracks.width)
-        return self.shown[index] if self.tracks.collidepoint(at) and index < len(self.shown) else None
+        hit = (i for i in range(len(self.editor.dimensions)) if self.track(i).inflate(self._gap, 0).collidepoint(at))
+        index = next(hit, None)
+        return None if index is None else self.editor.dimensions[index]
 
-    def value_at(self, y: float) -> float:
-        """Return the value of a slider at a height in the window, in pixels."""
-        low, high = self.editor.limits
-        return low + (high - low) * (self.tracks.bottom - y) / self.tracks.height
+    def value_at(self, dimension: int, x: float) -> float:
+        """Return the value of a slider at a pixel from the left of the window."""
+        track, (low, high) = self.track(self.editor.dimensions.index(dimension)), self.editor.limits
+        return low + (high - low) * (x - track.left) / track.width
 
-    def draw(self, painter: Painter, colour: theme.RGB) -> None:
-        """Draw the sliders in the colour of the selected object."""
+    def draw(self, painter: Painter, colour: theme.RGB, room: float) -> None:
+        """Draw the sliders in the colour of the selected object; the title has `room` pixels."""
         painter.panel(self.area)
-        values, inferred = self.editor.z_what, self.editor.inferred.scene.z_what[self.editor.selected]
-        chosen = self.editor.dimension
-        title = f"z_what of object {self.editor.selected + 1}"
-        end = painter.text(title, "body", theme.TEXT, self.head.width, bold=True, midleft=self.head.midleft).right
-        number = f"z[{chosen}] = {values[chosen]:+.2f}   inferred {inferred[chosen]:+.2f}"
-        painter.text(number, "small", theme.MUTED, self.head.right - end - painter.px(16), midright=self.head.midright)
-        for index, dimension in enumerate(self.shown):
-            self._slider(painter, index, float(values[dimension]), float(inferred[dimension]), colour, dimension == chosen)
-        hint = "Drag, or use the arrow keys    R resets    Escape closes"
-        if self.columns < len(self.editor.dimensions):
-            pages = -(-len(self.editor.dimensions) // self.columns)
-            hint = f"Page {self.first // self.columns + 1} of {pages}    " + hint
-        painter.text(hint, "tiny", theme.MUTED, self.foot.width, midleft=self.foot.midleft)
+        editor = self.editor
+        title = f"z_what of object {editor.selected + 1}"
+        end = painter.text(title, "body", theme.TEXT, room, bold=True, midleft=self.head.midleft).right + painter.px(10)
+        dimension = editor.dimension
+        number = f"z[{dimension}] = {editor.z_what[dimension]:+.2f}"
+        painter.text(number, "small", theme.MUTED, self.head.left + room - end, midleft=(end, self.head.centery))
+        for index, dimension in enumerate(editor.dimensions):
+            self._slider(painter, index, dimension, colour)
 
-    def _slider(self, painter: Painter, index: int, value: float, inferred: float, colour: theme.RGB, is_chosen: bool) -> None:
-        column = self.column(index)
-        track = column.inflate(-max(2, column.width // 4), 0)
-        pygame.draw.rect(painter.surface, theme.HOVERED if is_chosen else theme.RAISED, track)
+    def _slider(self, painter: Painter, index: int, dimension: int, colour: theme.RGB) -> None:
+        cell, track, is_chosen = self.cell(index), self.track(index), dimension == self.editor.dimension
+        line = pygame.Rect(track.left, 0, track.width, max(2, round(TRACK * painter.unit)))
+        line.centery = track.centery
+        painter.panel(line, theme.HOVERED if is_chosen else theme.RAISED)
         low, high = self.editor.limits
-        middle, top, mark = (
-            round(track.bottom - (min(max(v, low), high) - low) / (high - low) * track.height)
-            for v in ((low + high) / 2, value, inferred)
-        )
-        filled = pygame.Rect(track.left, min(middle, top), track.width, max(painter.px(2), abs(top - middle)))
-        pygame.draw.rect(painter.surface, colour, filled.clip(track))
-        pygame.draw.line(painter.surface, theme.TEXT, (track.left, mark), (track.right - 1, mark), painter.px(1))
-        if is_chosen:
-            pygame.draw.rect(painter.surface, theme.TEXT, track, painter.px(1))
+
+        def place(value: float) -> int:
+            return round(track.left + (min(max(value, low), high) - low) / (high - low) * track.width)
+
+        middle, knob = place((low + high) / 2), place(float(self.editor.z_what[dimension]))
+        painter.panel(pygame.Rect(min(middle, knob), line.top, max(1, abs(knob - middle)), line.height), colour)
+        inferred = self.editor.inferred_z_what
+        if inferred is not None:
+            mark = place(float(inferred[dimension]))
+            pygame.draw.line(painter.surface, theme.TEXT, (mark, line.top - 2), (mark, line.bottom + 1), painter.px(1.5))
+        radius = min(0.4 * track.height, 1.2 * line.height)
+        pygame.draw.circle(painter.surface, theme.TEXT if is_chosen else colour, (knob, track.centery), radius)
+        pygame.draw.circle(painter.surface, theme.PANEL, (knob, track.centery), radius, painter.px(1.5))
+        if self.editor.ends is None:
+            return
+        for picture, left in zip(self.editor.ends[index], (cell.left, cell.right - self.end), strict=True):
+            rect = pygame.Rect(left, 0, self.end, self.end)
+            rect.centery = cell.centery
+            painter.picture(picture, rect)
+            pygame.draw.rect(painter.surface, theme.TEXT if is_chosen else theme.LINE, rect, 1)

@@ -5,28 +5,36 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-COLOURS = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
+RGB = tuple[int, int, int]
+
+COLOURS: tuple[RGB, ...] = ((235, 64, 52), (52, 199, 89), (64, 128, 255), (255, 204, 0), (191, 90, 242), (90, 200, 250))
 """RGB of red, green and blue for the first three steps, then yellow, violet and cyan."""
 
 BACKGROUND = (24, 24, 28)  # RGB
 
 
-def colour(step: int) -> tuple[int, int, int]:
+def colour(step: int) -> RGB:
     """Return the RGB colour of a step, counted from 0."""
     return COLOURS[step % len(COLOURS)]
 
 
-def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
+def canvas(
+    image: np.ndarray,
+    frames: np.ndarray | Sequence[Sequence[float]] = (),
+    zoom: int = 4,
+    colours: Sequence[RGB] = COLOURS,
+    resampling: Image.Resampling = Image.Resampling.NEAREST,
+) -> Image.Image:
     """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
     `frames` has (x, y, width, height) of each frame, in the image's pixels.
     """
-    picture = _grey(image, zoom)
+    picture = _grey(image, zoom, resampling)
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
         right, bottom = left + max(zoom * width - 1, 0), top + max(zoom * height - 1, 0)
-        draw.rectangle([left, top, right, bottom], outline=colour(step), width=_line(zoom))
+        draw.rectangle([left, top, right, bottom], outline=colours[step % len(colours)], width=_line(zoom))
     return picture
 
 
@@ -65,8 +73,8 @@ def _line(zoom: int) -> int:
     return max(3 * zoom // 4, 1)
 
 
-def _grey(image: np.ndarray, zoom: int) -> Image.Image:
+def _grey(image: np.ndarray, zoom: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
     picture = Image.fromarray(image)
-    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).convert("RGB")
+    return picture.resize((picture.width * zoom, picture.height * zoom), resampling).convert("RGB")

@@ -8,6 +8,7 @@ from air.evaluation import recognition
 from air.gui.app import App
 from air.gui.engine import config_of
 from air.gui.layout import DESIGN_SIZE
+from air.gui.pen import Drawing
 from air.gui.pictures import RandomScenes
 from air.training import checkpoints
 
@@ -44,13 +45,17 @@ def app(shared_app):
     """A window with a loaded model, in its initial state."""
     session = shared_app.session
     shared_app.window.size, shared_app.patience, shared_app.running = DESIGN_SIZE, SECONDS, True
-    session.drawing = type(session.drawing)(session.config.canvas_size)
+    session.drawing = Drawing(session.config.canvas_size)
     session.drawing.version = session._asked_version + 1000  # versions are not used twice
     session.palette, session.period, session.sampling, session.width, session.erasing = "rgb", 10, False, 2, False
     session.windows_visible, session.help_visible, session.message = True, False, None
-    session.scenes = RandomScenes(session.model, session.config.canvas_size, session.config.max_steps, shared_app.notify)
-    session.editor.select(None)
+    session.pixels_visible = session.numbers_visible = False
+    session.random_scenes = {
+        size: RandomScenes(session.model, session.config, size, shared_app.notify) for size in session.canvas_sizes
+    }
+    session.select(None)
     session.editor.reset()
+    shared_app.exchange.prompt = None
     settle(shared_app)
     return shared_app
 

@@ -27,9 +27,12 @@ def settle(app, seconds=0.2):
         app.clock.now += seconds
         app.pump()
         app.frame()
-        while not session.lost and (session.scenes.is_requested or session.engine.is_busy) and time.monotonic() < deadline:
+        while not session.lost and time.monotonic() < deadline:
+            if not (session.scenes.is_requested or session.engine.is_busy or app.exchange.is_busy):
+                break
             time.sleep(0.002)
             session.tick(app.clock.now)
+            app.exchange.tick()
     app.frame()
 
 
@@ -54,6 +57,8 @@ def drag(app, *positions):
 def key_event(text):
     """The attributes of the KEYDOWN event of a key, in the notation of `Action.keys`."""
     *modifiers, name = text.split("+") if len(text) > 1 else [text]
+    name = {"Enter": "Return"}.get(name, name)
+    name = {"Enter": "return"}.get(name, name)
     code = ord(name.lower()) if len(name) == 1 else getattr(pygame, f"K_{name.upper()}")
     mod = sum({"Ctrl": pygame.KMOD_LCTRL, "Shift": pygame.KMOD_LSHIFT}[modifier] for modifier in modifiers)
     character = name.lower() if len(name) == 1 and "Ctrl" not in modifiers else ""

@@ -60,7 +60,7 @@ def test_a_broken_model_is_reported_in_the_window(open_app, tmp_path):
 def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatch):
     app = open_app()
     failed = app.session.engine.programs
-    monkeypatch.setattr(failed, "infer", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(failed, "infer", lambda *arguments, **options: 1 / 0)
     draw(app, (3, 3), (9, 9))
     assert "ZeroDivisionError" in app.session.lost
     assert shows(app, theme.ERROR, app.layout.reconstructed)
@@ -77,7 +77,8 @@ def test_a_model_that_fails_is_reported_and_can_be_reloaded(open_app, monkeypatc
 def test_a_model_that_does_not_answer_is_reported(open_app, monkeypatch):
     app = open_app()
     hang, infer = threading.Event(), app.session.engine.programs.infer
-    monkeypatch.setattr(app.session.engine.programs, "infer", lambda *asked: (hang.wait(SECONDS), infer(*asked))[1])
+    slow = lambda *asked, **options: (hang.wait(SECONDS), infer(*asked, **options))[1]  # noqa: E731
+    monkeypatch.setattr(app.session.engine.programs, "infer", slow)
     monkeypatch.setattr("air.gui.session.STUCK_SECONDS", 0.05)
     app.session.pen_down((5, 5))
     app.frame()
@@ -117,7 +118,7 @@ def test_without_a_reference_set_there_is_a_note(tmp_path, tiny_model, content):
     elif content == "of other weights":
         recognition.ReferenceSet(np.zeros((2, 4), np.float16), np.arange(2, dtype=np.int8), 1).save(path)
     engine = Engine(tmp_path, lambda: None)
-    engine._load_extras(Programs(tiny_model))
+    engine._load_extras(Programs(tiny_model), (20, 24), threading.Thread())
     assert engine.reference_set is None
     assert engine.recognition_note.startswith("Digits can't be recognised: ")
 
@@ -129,7 +130,7 @@ def test_a_reference_set_is_made_from_the_data_of_a_run(tmp_path, tiny_model, mo
     monkeypatch.setattr("air.data.scenes.SceneSet.load", lambda path: path)
     monkeypatch.setattr(recognition, "build", lambda model, scenes: reference_set)
     engine = Engine(tmp_path, lambda: None)
-    engine._load_extras(Programs(tiny_model))
+    engine._load_extras(Programs(tiny_model), (20, 24), threading.Thread())
     assert engine.reference_set is reference_set
     assert engine.recognition_note == ""
 

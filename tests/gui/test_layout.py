@@ -1,4 +1,4 @@
-"""The layout of a window of any size, for any canvas and any number of steps."""
+"""The layout of a window of any size, for any canvas and any number of objects."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air.gui.layout import DESIGN_SIZE, MIN_SIZE, arrange
+from air.gui.layout import DESIGN_SIZE, MIN_SIZE, OBJECT_TOOLS, TOOLS, arrange
 
 SIZES = ((150, 110), (200, 400), (320, 240), (640, 480), (700, 1200), DESIGN_SIZE, (1920, 1080), (3840, 2160), (5000, 300))
 CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024, 1024), (1024, 4))
@@ -16,40 +16,49 @@ CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024,
 @given(
     size=st.sampled_from(SIZES) | st.tuples(st.integers(MIN_SIZE[0], 4000), st.integers(MIN_SIZE[1], 3000)),
     canvas_size=st.sampled_from(CANVASES) | st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
-    steps=st.integers(1, 16),
+    count=st.integers(0, 30),
 )
-def test_nothing_overlaps_and_canvases_are_whole(size, canvas_size, steps):
-    layout = arrange(size, canvas_size, steps)
-    canvases = (layout.drawn, layout.reconstructed)
-    parts = [*canvases, layout.header, layout.status, layout.count, *layout.cards, *layout.tools.values()]
-    parts = [part for part in parts if part is not None]
-    assert all(min(part.size) >= 1 for part in parts)
-    for a, b in itertools.combinations(parts, 2):
-        assert not a.colliderect(b), (a, b)
-    for canvas in canvases:
-        assert min(canvas.topleft) >= 0
-        assert canvas.right <= size[0]
-        assert canvas.bottom <= size[1]
+def test_nothing_overlaps_and_everything_is_inside(size, canvas_size, count):
+    layout = arrange(size, canvas_size)
+    fixed = [layout.drawn, layout.reconstructed, layout.header, layout.count, *layout.tools.values()]
+    for parts in ([layout.bar, *layout.cards(count)], [layout.selected, layout.sliders]):  # one or the other is shown
+        parts = [part for part in fixed + parts if part is not None]
+        for part in parts:
+            assert min(part.size) >= 1
+            assert min(part.topleft) >= 0
+            assert part.right <= size[0]
+            assert part.bottom <= size[1]
+        for a, b in itertools.combinations(parts, 2):
+            assert not a.colliderect(b), (a, b)
+    assert all(layout.sliders.contains(button) for button in layout.object_tools.values())
     assert layout.drawn.size == layout.reconstructed.size
-    longer = int(canvas_size[1] > canvas_size[0])  # whose length in whole pixels gives the most precise zoom
-    zoom = (layout.drawn.height, layout.drawn.width)[longer] / canvas_size[longer]
-    if zoom >= 4:
-        assert layout.drawn.size == (round(zoom) * canvas_size[1], round(zoom) * canvas_size[0])
-    assert len(layout.cards) in (0, steps)
+    height, width = canvas_size
+    assert abs(layout.drawn.width * height - layout.drawn.height * width) <= max(canvas_size)  # to the pixel
+    assert not layout.objects or len(layout.cards(count)) >= count
 
 
 @pytest.mark.parametrize("size", [(1, 1), (149, 500), (500, 109)])
 def test_a_window_may_be_too_small(size):
-    assert arrange(size, (50, 50), 3) is None
+    assert arrange(size, (50, 50)) is None
 
 
-@pytest.mark.parametrize("size", [DESIGN_SIZE, (1920, 1080), (2560, 1440), (3840, 2160)])
-@pytest.mark.parametrize("steps", [1, 3, 6, 16])
-def test_usual_windows_have_everything(size, steps):
-    layout = arrange(size, (50, 50), steps)
-    assert layout.header
-    assert layout.status
-    assert layout.tools
-    assert len(layout.cards) == steps
-    assert layout.drawn.height > 0.45 * size[1]
-    assert all(min(card.size) > 50 * layout.unit for card in layout.cards)
+@pytest.mark.parametrize("size", [(900, 600), DESIGN_SIZE, (1280, 800), (1920, 1080), (2560, 1440), (3840, 2160)])
+def test_usual_windows_have_everything_between_the_same_margins(size):
+    layout = arrange(size, (50, 50))
+    assert set(layout.tools) == {name for rows in TOOLS.values() for row in rows for name in row}
+    assert set(layout.object_tools) == set(OBJECT_TOOLS)
+    assert layout.drawn.width**2 > 0.22 * size[0] * size[1]
+    left, right = layout.header.left, layout.header.right
+    assert left == size[0] - right or abs(left - (size[0] - right)) <= 2
+    assert min(button.left for button in layout.tools.values()) == left
+    assert layout.reconstructed.right == layout.bar.right == layout.objects.right == right
+    assert layout.bar.left == layout.count.left == layout.drawn.left
+    assert layout.sliders.width > 400 * layout.unit
+    assert all(min(card.size) > 100 * layout.unit for card in layout.cards(3))
+    assert all(min(card.size) > 40 * layout.unit for card in layout.cards(12))
+
+
+def test_groups_of_buttons_can_be_left_out():
+    layout = arrange(DESIGN_SIZE, (50, 50), without=frozenset({"Canvas"}))
+    assert "draw" in layout.tools
+    assert "canvas 1" not in layout.tools

@@ -8,7 +8,7 @@ from events import drawn
 from scipy import ndimage
 
 from air.data import mnist
-from air.gui.pen import LINE_WIDTHS, Drawing
+from air.gui.pen import LINE_WIDTHS, Drawing, enlarge
 
 STROKES = sorted((Path(__file__).parent.parent / "strokes").glob("*.jsonl"))
 
@@ -51,6 +51,8 @@ def test_strokes_may_leave_the_canvas():
     drawing = Drawing((20, 20))
     stroke(drawing, (-50, -50), (-40, -50))
     assert drawing.is_empty
+    assert not drawing.can_undo
+    assert not drawing.version
     stroke(drawing, (-30, 10), (50, 10))
     assert (drawing.image[10] == 255).all()
 
@@ -111,6 +113,44 @@ def test_a_picture_is_kept_exactly_and_can_be_drawn_on():
     assert (drawing.image == picture).all()
     drawing.undo()
     assert drawing.is_empty
+
+
+def test_a_drawing_has_the_title_of_the_picture_under_it():
+    drawing = Drawing((20, 30))
+    drawing.replace(np.full((20, 30), 9, np.uint8), "photo.png")
+    stroke(drawing, (5, 5), (9, 5))
+    assert drawing.title == "photo.png"
+    drawing.clear()
+    stroke(drawing, (5, 5), (9, 5))
+    assert drawing.title == "Your drawing"
+    drawing.undo()
+    drawing.undo()
+    assert drawing.title == "photo.png"
+
+
+def test_ink_is_the_image_on_a_finer_grid():
+    drawing = Drawing((20, 30))
+    stroke(drawing, (5, 5), (25, 15))
+    n = drawing.fineness
+    np.testing.assert_allclose(drawing.ink.reshape(20, n, 30, n).mean(axis=(1, 3)), drawing.image, atol=0.51)
+    y, x = np.mgrid[:20, :30]
+    np.testing.assert_array_equal(enlarge(np.uint8(2 * x + 3 * y), 1), 2 * x + 3 * y)
+    finer = enlarge(np.uint8(8 * x), 4)
+    assert finer.shape == (80, 120)
+    np.testing.assert_array_equal(finer[:, 2:-2], np.broadcast_to(np.rint(2 * np.arange(116) + 1), (80, 116)))
+
+
+def test_a_picture_moves_to_a_canvas_of_another_size():
+    drawing = Drawing((20, 30))
+    stroke(drawing, (24, 6), (27, 15))
+    larger = drawing.resized((40, 50))
+    assert (larger.image[10:30, 10:40] == drawing.image).all()
+    assert larger.image.sum() == drawing.image.sum(dtype=int)
+    assert larger.version > drawing.version
+    smaller = drawing.resized((14, 12))
+    assert smaller.image.sum() == drawing.image.sum(dtype=int)  # nothing is cut off that fits
+    assert drawing.resized((20, 30)).title == drawing.title
+    assert Drawing((20, 30)).resized((10, 10)).is_empty
 
 
 def test_history_is_bounded(monkeypatch):

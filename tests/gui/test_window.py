@@ -9,12 +9,14 @@ import pytest
 from events import click, drag, draw, find_object, key, key_event, picture, post, press, same, settle, shows
 from PIL import Image
 
+from air.errors import DataError
 from air.gui import theme
 from air.gui.actions import ACTIONS, BY_KEY
-from air.gui.layout import DESIGN_SIZE
 from air.gui.panels import objects_area
 from air.gui.pen import LINE_WIDTHS
+from air.gui.playback import STEP_SECONDS
 from air.gui.session import PERIODS
+from air.gui.steps import step_bar
 
 RED, ORANGE = theme.PALETTES["rgb"][0], theme.PALETTES["safe"][0]
 
@@ -94,7 +96,7 @@ def test_samples_differ_and_means_do_not(app, tiny_model):
 
 def test_the_period(app):
     for period in (*PERIODS[1:], PERIODS[-1]):
-        click(app, "slower")
+        key(app, "-")
         assert app.session.period == period
     for period in (*reversed(PERIODS[:-1]), PERIODS[0]):
         key(app, "+")
@@ -166,66 +168,205 @@ def test_dreams(app):
     assert (app.session.image == dream).all()
 
 
+def first_card(app):
+    return app.layout.cards(int(app.session.seen.scene.count))[0].center
+
+
 def test_z_what_can_be_changed_with_the_mouse(app):
     seen = find_object(app)
-    press(app, app.layout.cards[0].center)
-    assert app.session.editor.selected == 0
+    press(app, first_card(app))
+    editor = app.session.editor
+    assert editor.selected == 0
     cards, sliders = objects_area(app.layout, app.session)
     assert list(cards) == [0]
-    assert sliders.shown[0] == 1  # in which the objects of the reference set differ most
-    column = sliders.column(0)
-    drag(app, column.center, column.midtop)
+    assert sorted(editor.dimensions) == [0, 1, 2, 3]
+    assert editor.dimensions == np.argsort(-app.session.engine.effects).tolist()
+    assert editor.ends.shape == (4, 2, 8, 6)
+    track, dimension = sliders.track(1), editor.dimensions[1]
+    drag(app, track.center, track.midright)
     edited = app.session.seen
     assert edited.edited
-    assert edited.scene.z_what[0, 1] == pytest.approx(3.0)
+    assert edited.scene.z_what[0, dimension] == pytest.approx(3.0, abs=0.05)
+    np.testing.assert_allclose(edited.scene.decoded_windows[0], editor.ends[1, 1], atol=0.02)  # as the picture at that end
     assert (edited.scene.presence == seen.scene.presence).all()
-    assert (edited.scene.reconstruction != seen.scene.reconstruction).any()
     assert (edited.image == seen.image).all()
-    key(app, "R")
+    key(app, "Z")  # undoes all of the drag
     assert not app.session.seen.edited
+    assert (app.session.seen.image == seen.image).all()
     key(app, "Escape")
-    assert app.session.editor.selected is None
+    assert editor.selected is None
 
 
 def test_z_what_can_be_changed_with_keys(app):
     seen = find_object(app)
-    key(app, "Tab")
-    assert app.session.editor.selected == 0
-    before = app.session.editor.dimension
-    key(app, "Right")
-    dimension = app.session.editor.dimension
-    assert dimension != before
-    key(app, "Up")
-    assert app.session.seen.scene.z_what[0, dimension] == pytest.approx(seen.scene.z_what[0, dimension] + 0.25, abs=1e-5)
+    app.perform("next object")
+    editor = app.session.editor
+    assert editor.selected == 0
+    before = editor.dimension
     key(app, "Down")
+    dimension = editor.dimension
+    assert dimension != before
+    key(app, "Right")
+    assert app.session.seen.scene.z_what[0, dimension] == pytest.approx(seen.scene.z_what[0, dimension] + 0.25, abs=1e-5)
     key(app, "Left")
-    assert app.session.editor.dimension == before
+    key(app, "Up")
+    assert editor.dimension == before
     post(pygame.MOUSEWHEEL, y=1, x=0)
     settle(app)
     assert app.session.seen.edited
+    key(app, "R")
+    assert not app.session.seen.edited
     draw(app, (2, 2), (3, 3))
     assert not app.session.seen.edited  # another picture
 
 
-def test_an_object_is_selected_by_its_attention_window(app):
-    x, y, width, height = find_object(app).scene.attention_boxes[0]
-    rect = app.layout.reconstructed
-    middle = np.clip([x + width / 2, y + height / 2], 0.5, [23.5, 19.5])
-    press(app, rect.topleft + middle * rect.width / 24)
-    assert app.session.editor.selected is not None
+def on_canvas(app, x, y):
+    rect, (height, width) = app.layout.reconstructed, app.session.canvas_size
+    return rect.left + x * rect.width / width, rect.top + y * rect.height / height
 
 
-def test_screenshots(app, tmp_path, monkeypatch):
+def test_objects_can_be_moved_resized_copied_and_deleted(app):
+    seen = find_object(app)
+    count, editor = int(seen.scene.count), app.session.editor
+    x, y, width, height = seen.scene.attention_boxes[0]
+    middle = np.clip([x + width / 2, y + height / 2], 1, [23, 19])
+    drag(app, on_canvas(app, *middle), on_canvas(app, middle[0] + 2, middle[1] + 1))
+    moved = app.session.seen
+    index = editor.selected
+    assert moved.edited
+    np.testing.assert_allclose(moved.scene.attention_boxes[index] - seen.scene.attention_boxes[index], [2, 1, 0, 0], atol=0.1)
+    assert (moved.scene.reconstruction != seen.scene.reconstruction).any()
+    box = moved.scene.attention_boxes[index]
+    corner = min(
+        ((box[:2] + np.array(c) * box[2:]).tolist() for c in ((0, 0), (1, 0), (0, 1), (1, 1))),
+        key=lambda p: abs(p[0] - 12) + abs(p[1] - 10),
+    )
+    drag(app, on_canvas(app, *corner), on_canvas(app, *(np.array(corner) + (box[:2] + box[2:] / 2 - corner) / 2)))
+    resized = app.session.seen.scene.attention_boxes[index]
+    np.testing.assert_allclose(resized[2:] / box[2:], 0.75, atol=0.05)
+    key(app, "Ctrl+C")
+    assert app.session.seen.scene.count == count + 1
+    assert editor.selected == count
+    click_in(app, "delete object")
+    assert app.session.seen.scene.count == count
+    for _ in range(4):
+        key(app, "Z")
+    assert not app.session.seen.edited
+    assert app.session.seen.scene.count == count
+    app.session.select(None)
+    key(app, "Delete")
+    assert app.session.drawing.is_empty  # without an object, it is the drawing that is deleted
+
+
+def click_in(app, name):
+    press(app, app.layout.object_tools[name].center)
+
+
+def test_dreams_keep_the_objects_that_were_changed(app):
+    find_object(app)
+    app.perform("next object")
+    key(app, "Right")
+    kept = app.session.last_seen.objects[0]
+    key(app, "D")
+    assert app.session.title == "A dream"
+    ink = kept > 0.02
+    assert ink.any()
+    assert (app.session.image[ink] >= 255 * kept[ink] - 1).all()
+
+
+def test_attention_can_be_played_and_scrubbed(app):
+    find_object(app)
+    key(app, "Space")
+    playback = app.session.playback
+    assert playback.is_playing
+    settle(app, STEP_SECONDS / 6)
+    assert playback.position == pytest.approx(0.5, abs=0.3)
+    assert not app.session.view.same_as(playback.view) or len(app.session.view.boxes) == 1
+    key(app, "Left")
+    assert not playback.is_playing
+    bar = step_bar(app.layout, app.session)
+    press(app, bar.segments[-1].midright)
+    assert playback.position > playback.steps - 0.2
+    assert app.session.due() > app.clock.now  # nothing moves while it is paused
+    press(app, bar.button.center)
+    assert playback.is_playing
+    settle(app, 99.0)
+    assert playback.is_at_end
+    key(app, "Escape")
+    assert app.session.playback is None
+    key(app, "Right")
+    assert app.session.playback.position == 0
+    press(app, first_card(app))
+    assert app.session.playback is None
+    assert app.session.editor.selected == 0
+    app.session.select(None)
+    press(app, app.layout.bar.center)
+    assert app.session.playback.is_playing
+    draw(app, (2, 2), (3, 3))
+    assert app.session.playback is None
+
+
+def test_pictures_and_recordings_are_saved(app, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    key(app, "Ctrl+S")
-    (saved,) = tmp_path.glob("*.png")
-    with Image.open(saved) as file:
-        assert file.size == DESIGN_SIZE
-    assert str(saved) in app.session.message.text
-    app.save_picture(tmp_path / "missing" / "a.png")
+    find_object(app)
+    for name, suffix in (("Ctrl+S", ".png"), ("G", ".gif")):
+        key(app, name)
+        (saved,) = tmp_path.glob(f"*{suffix}")
+        assert str(saved) in app.session.message.text
+        with Image.open(saved) as file:
+            assert file.width > 2 * file.height > 100
+    monkeypatch.setattr("air.gui.exchange._new_path", lambda suffix: tmp_path / "missing" / "a.png")
+    key(app, "S")
     assert "can't be written" in app.session.message.text
 
 
+@pytest.fixture
+def plain_files(monkeypatch):
+    """Let every picture file be shown as it is."""
+
+    def read(path, canvas_size):
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file or folder")
+        return np.asarray(Image.open(path))
+
+    monkeypatch.setattr("air.gui.pictures.open_picture", read)
+
+
+@pytest.mark.usefixtures("plain_files")
+def test_pictures_are_opened_by_their_path_without_a_file_dialog(app, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("air.gui.sources.find_dialog", lambda: None)
+    Image.fromarray(np.full((20, 24), 99, np.uint8)).save(tmp_path / "a.png")
+    key(app, "Ctrl+O")
+    assert app.exchange.prompt.text == f"{tmp_path}/"
+    for text in ("x", "Backspace", "Tab"):
+        key(app, text)
+    assert app.exchange.prompt.text == f"{tmp_path}/a.png"
+    key(app, "Return")
+    assert app.exchange.prompt is None
+    assert app.session.title == "a.png"
+    key(app, "O")
+    key(app, "Escape")
+    assert app.exchange.prompt is None
+    monkeypatch.setattr("air.gui.sources.find_dialog", lambda: ["dialog"])
+    monkeypatch.setattr("air.gui.sources.ask", lambda command: tmp_path / "missing.png")
+    click(app, "open")
+    assert "missing.png" in app.session.message.text
+
+
+@pytest.mark.usefixtures("plain_files")
+def test_pictures_are_pasted(app, tmp_path, monkeypatch):
+    Image.fromarray(np.full((20, 24), 99, np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("pygame.scrap.get_text", lambda: (tmp_path / "a.png").as_uri())
+    click(app, "paste")
+    assert app.session.title == "From the clipboard"
+    monkeypatch.setattr("pygame.scrap.get_text", lambda: "")
+    monkeypatch.setattr("PIL.ImageGrab.grabclipboard", lambda: None)
+    key(app, "Ctrl+V")
+    assert app.session.message.text == "The clipboard has no picture"
+
+
+@pytest.mark.usefixtures("plain_files")
 def test_dropped_files(app, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -234,9 +375,7 @@ def test_dropped_files(app, tmp_path):
     assert (app.session.seen.image == image).all()
     app.clock.now += 600.0  # a message stays for some seconds, however long nothing happened before it
     post(pygame.DROPFILE, file=str(tmp_path / "missing.png"))
-    app.pump()
-    app.clock.now += 1.0
-    app.frame()
+    settle(app)
     assert "missing.png" in app.session.message.text
     assert (app.session.image == image).all()
     app.clock.now += 4.0
@@ -266,7 +405,7 @@ def test_every_action_has_its_own_keys():
 def test_every_key_and_every_button_in_every_state(app, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("air.gui.pictures.held_out_scenes", lambda *arguments: np.zeros((3, 20, 24), np.uint8))
-    for prepare in (lambda: None, lambda: find_object(app), lambda: key(app, "Tab")):
+    for prepare in (lambda: None, lambda: find_object(app), lambda: key(app, ".")):
         prepare()
         for name in app.layout.tools:
             click(app, name)

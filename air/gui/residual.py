@@ -1,0 +1,26 @@
+"""What a scene leaves unexplained of a picture."""
+
+import numpy as np
+
+TOLERANCE = 3  # pixels; ink next to the reconstruction's counts as explained, as strokes are redrawn a little off
+BLUR = 1.5  # pixels
+RANGE = (0.2, 0.4)  # blurred residual at which the tint begins and is full
+
+
+def residual(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Subtract a reconstruction [H, W] in [0, 1] from an image [H, W] uint8: the ink that is left, in [0, 1]."""
+    return np.maximum(np.float32(image) / 255 - reconstruction, 0)
+
+
+def unexplained(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Find the ink that no object explains: [H, W] in [0, 1], 0 nearly everywhere where a scene is well understood.
+
+    Args:
+        image: [H, W] uint8.
+        reconstruction: [H, W] in [0, 1].
+    """
+    from scipy.ndimage import gaussian_filter, maximum_filter  # here, because the window should open first
+
+    left = gaussian_filter(residual(image, maximum_filter(reconstruction, TOLERANCE)), BLUR)
+    low, high = RANGE
+    return np.float32(image) / 255 * np.clip((left - low) / (high - low), 0, 1)
