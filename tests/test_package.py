@@ -90,7 +90,8 @@ def test_the_shipped_model_stands_in_for_a_missing_one(tmp_path, monkeypatch):
 def test_the_wheel_brings_what_a_run_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "air").rglob("*.py")}
-    shipped = {f"air/shipped/model/{name}" for name in ("air.keras", "config.json", "metrics.json", "reference_set.npz", "attract.npz")}
+    files = ("air.keras", "config.json", "metrics.json", "reference_set.npz", "attract.npz")
+    shipped = {f"air/shipped/model/{name}" for name in files}
     assert modules | shipped | {"air/shipped/data/mnist.npz", "air/shipped/data/README.md", "air/py.typed"} <= names
     assert all(name.startswith(("air/", "attend_infer_repeat-")) for name in names)
     assert wheel.stat().st_size < 30e6

@@ -129,7 +129,8 @@ def _resized(pixels: np.ndarray) -> np.ndarray:
     zoom = min(SIDES[1] / max(height, width), max(1.0, SIDES[0] / min(height, width)))
     size = max(round(zoom * width), 1), max(round(zoom * height), 1)
     resampling = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BICUBIC
-    return np.dstack([Image.fromarray(np.ascontiguousarray(x)).resize(size, resampling) for x in np.moveaxis(pixels, 2, 0)])
+    channels = (Image.fromarray(np.ascontiguousarray(x)).resize(size, resampling) for x in np.moveaxis(pixels, 2, 0))
+    return np.dstack([np.asarray(channel) for channel in channels])
 
 
 def _contrast(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -193,7 +194,8 @@ def _without_lines(mask: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     thickness = max(6, round(0.016 * min(mask.shape)))
     thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
     angles = np.radians(np.arange(90 - MAX_TURN, 90 + MAX_TURN + 0.1, 0.25))
-    lines = hough_line_peaks(*hough_line(thin, angles), thickness, len(angles) // 8, 0.45 * width, num_peaks=200)
+    votes, angles, distances = hough_line(thin, angles)
+    lines = hough_line_peaks(votes, angles, distances, thickness, len(angles) // 8, 0.45 * width, num_peaks=200)
     if len(lines[0]) < 3:  # two may be strokes, unless they are longer
         lines = tuple(field[lines[0] >= 0.85 * width] for field in lines)
     y, x = np.mgrid[:height, :width]
@@ -258,9 +260,9 @@ def _on_canvas(ink: Ink, canvas_size: tuple[int, int] | None) -> np.ndarray:
         scale = min(scale, *(room / mask.shape))
     height = scale * ink.height
     if height < min(MIN_DIGIT, 0.5 * min(canvas_size)):
-        size = "x".join(map(str, canvas_size))
+        canvas = "x".join(map(str, canvas_size))
         raise DataError(
-            f"the digits would be {height:.0f} pixels high on a canvas of {size}; take a larger one, or fewer digits"
+            f"the digits would be {height:.0f} pixels high on a canvas of {canvas}; take a larger one, or fewer digits"
         )
     pen_width = scale * ink.pen_width
     growth = np.clip(pen_width, PENS[0] * height, PENS[1] * height) - pen_width
@@ -269,10 +271,12 @@ def _on_canvas(ink: Ink, canvas_size: tuple[int, int] | None) -> np.ndarray:
     depth = np.where(mask, ndimage.distance_transform_edt(mask) - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
     values = np.clip(depth + growth / 2 / scale + 0.5, 0, 1).astype(np.float32)
     size = [min(max(round(scale * a), 1), b) for a, b in zip(mask.shape, canvas_size, strict=True)]
-    canvas = np.zeros(canvas_size, np.float32)
+    scene = np.zeros(canvas_size, np.float32)
     top, left = ((b - a) // 2 for a, b in zip(size, canvas_size, strict=True))
-    canvas[top : top + size[0], left : left + size[1]] = Image.fromarray(values).resize(size[::-1], Image.Resampling.BOX)
-    return canvas
+    scene[top : top + size[0], left : left + size[1]] = np.asarray(
+        Image.fromarray(values).resize(size[::-1], Image.Resampling.BOX)
+    )
+    return scene
 
 
 def _closer(mask: np.ndarray, gap: float) -> np.ndarray:
