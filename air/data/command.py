@@ -11,8 +11,8 @@ import dataclasses
 import time
 from pathlib import Path
 
-from air.data.generator import SCENES, GeneratorConfig, SceneName
 from air.data.multi_mnist import make_dataset
+from air.data.rules import SCENES, GeneratorConfig, SceneName
 from air.support import cli
 from air.support.console import stage
 
@@ -38,7 +38,11 @@ def main() -> None:
     with stage("Generating scenes", config.total_scenes) as advance:
         make_dataset(arguments.output, config, arguments.mnist, overwrite=arguments.overwrite, progress=advance)
     seconds = time.perf_counter() - start
-    print(f"{arguments.output}: {config.total_scenes:,} scenes of 0 to {config.max_digits} digits in {seconds:.1f} s")
+    number, what = (
+        f"{config.min_digits} to {config.max_digits}",
+        "objects" if isinstance(config.objects, Path) else config.objects,
+    )
+    print(f"{arguments.output}: {config.total_scenes:,} scenes of {number} {what} in {seconds:.1f} s")
 
 
 def script() -> None:

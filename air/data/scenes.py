@@ -50,7 +50,7 @@ class SceneSet:
     """
 
     images: np.ndarray
-    """[N, H, W] uint8."""
+    """[N, H, W] uint8, or [N, H, W, 3] in colour."""
     count: np.ndarray | None = None
     """[N] uint8: number of objects in each scene."""
     boxes: np.ndarray | None = None
@@ -64,7 +64,7 @@ class SceneSet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", _as_pixels(np.asarray(self.images)))
-        sizes = {**dict(zip("NHW", self.images.shape, strict=True)), "4": 4}
+        sizes = {**dict(zip("NHW", self.images.shape[:3], strict=True)), "4": 4}
         for name, field in _FIELDS.items():
             if getattr(self, name) is not None:
                 array = _checked(name, field, np.asarray(getattr(self, name)), sizes)
@@ -80,6 +80,11 @@ class SceneSet:
     def canvas_size(self) -> tuple[int, int]:
         """Height and width of the scenes, in pixels."""
         return self.images.shape[1], self.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey scenes, 3 for scenes in colour."""
+        return 1 if self.images.ndim == 3 else 3
 
     def select(self, which: Any) -> "SceneSet":
         """Return some of the scenes, given by a boolean mask [N], an array of positions or a slice."""
@@ -175,7 +180,7 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             file = stack.enter_context(open(path, "rb"))
         is_first_version = np.lib.format.read_magic(file) == (1, 0)
         read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
-        _, height, width = read_header(file)[0]
+        _, height, width, *_ = read_header(file)[0]
         return height, width
 
 
@@ -199,9 +204,11 @@ def _check_range(name: str, array: np.ndarray, minimum: float, maximum: float) -
 
 
 def _as_pixels(images: np.ndarray) -> np.ndarray:
-    """Convert images [N, H, W] to uint8."""
-    if images.ndim != 3 or not images.size:
-        raise DataError(f"images: shape {images.shape} is not allowed; it must be [scenes, height, width]")
+    """Convert images [N, H, W] or [N, H, W, 3] to uint8, without an axis of one channel."""
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if not images.size or images.shape[3:] not in ((), (3,)) or images.ndim < 3:
+        raise DataError(f"images: shape {images.shape} is not allowed; it must be [scenes, height, width], or with 3 colours")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":

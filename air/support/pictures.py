@@ -45,6 +45,12 @@ def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Imag
         return picture.convert("F" if picture.mode.startswith(("I", "F")) else "RGB")
 
 
+def read_cutout(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture file with its transparency, [H, W, 4] uint8, upright; raise DataError if that fails."""
+    with data_errors(Path(path), "not a picture that can be read"), Image.open(path) as file:
+        return np.asarray(ImageOps.exif_transpose(file).convert("RGBA"))
+
+
 def list_pictures(path: str | os.PathLike[str]) -> list[Path]:
     """Return a picture file, or the pictures of a folder sorted by name; none if `path` is neither."""
     path = Path(path)
