@@ -41,14 +41,14 @@ class Backgrounds:
 
     def __init__(self, config: GeneratorConfig, name: str | None = None) -> None:
         self.config = config
-        self._pictures = {kind: self._read(kind, name) for kind in config.background if _is_picture(kind)}
+        self._pictures = {str(kind): self._read(kind, name) for kind in config.background if _is_picture(kind)}
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a background, float32 [H, W, channels] in [0, 1]."""
         config = self.config
         if not config.background:
             return np.zeros((*config.canvas_size, config.channels), np.float32)
-        kind = config.background[rng.integers(len(config.background))]
+        kind = str(config.background[rng.integers(len(config.background))])
         intensity = rng.uniform(*config.background_intensity)
         if kind in self._pictures:
             return self._picture(kind, intensity, rng)
@@ -65,6 +65,9 @@ class Backgrounds:
             files = list_pictures(kind) if Path(kind).is_dir() else [Path(kind)]
             if not files:
                 raise DataError(f"background: {kind} has no pictures (PNG, JPEG, WebP)")
+            if not Path(kind).exists():
+                kinds = ", ".join(get_args(BackgroundKind))
+                raise DataError(f"background: {kind} is not allowed; it must be {kinds}, a picture or a folder of pictures")
         height, width = self.config.canvas_size
         pictures = []
         for path in split(files)[name] if name else files:
@@ -81,7 +84,7 @@ class Backgrounds:
             pictures.append(picture)
         return pictures
 
-    def _picture(self, kind: str | Path, intensity: float, rng: np.random.Generator) -> np.ndarray:
+    def _picture(self, kind: str, intensity: float, rng: np.random.Generator) -> np.ndarray:
         """Resize a picture to the canvas, of a folder a random part of a random picture, perhaps mirrored."""
         height, width = self.config.canvas_size
         pictures = self._pictures[kind]

@@ -112,9 +112,7 @@ def _arrange(
             shapes = [part.opacity.shape for part in parts]
             fits = len(parts) == count and all(0 < h <= height and 0 < w <= width for h, w in shapes)
             if fits and config.overlap != "any":
-                masks = [
-                    part.opacity != 0 if config.overlap == "pixel" else np.ones(part.opacity.shape, bool) for part in parts
-                ]
+                masks = [part.opacity > 0 if config.overlap == "pixel" else np.full(part.opacity.shape, True) for part in parts]
                 footprints = [Footprint.of(mask, width + 2 * gap, gap) for mask in masks]
         if not fits:
             continue

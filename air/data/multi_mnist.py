@@ -108,9 +108,8 @@ def read(path: str | os.PathLike[str], canvas_size: tuple[int, int]) -> SceneSet
 
 def _even_counts(size: int, config: GeneratorConfig, stream: int) -> np.ndarray:
     """Return [size] counts in random order, from the minimum to the maximum, all equally frequent."""
-    return np.random.default_rng([config.seed, stream]).permutation(
-        np.array(config.counts)[np.arange(size) % len(config.counts)]
-    )
+    counts = np.array(config.counts)
+    return np.random.default_rng([config.seed, stream]).permutation(counts[np.arange(size) % len(counts)])
 
 
 def draw_preview(scenes: SceneSet, path: Path, columns: int = 10) -> None:

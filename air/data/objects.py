@@ -5,17 +5,18 @@ digits = load(SCENES["letters"])["test"]
 """
 
 import dataclasses
+import os
 import string
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from PIL import Image, ImageFont
 
 from air.data import mnist, strokes
-from air.data.rules import GeneratorConfig
+from air.data.rules import GeneratorConfig, ObjectKind
 from air.errors import DataError
 from air.support.pictures import list_pictures, read_cutout
 
@@ -111,7 +112,7 @@ def split(items: Sequence[Item]) -> dict[str, Sequence[Item]]:
     return {"train": training, "validation": held_out[:first], "test": held_out[first:]}
 
 
-def load(config: GeneratorConfig, mnist_path: str | Path | None = None) -> dict[str, Digits]:
+def load(config: GeneratorConfig, mnist_path: str | os.PathLike[str] | None = None) -> dict[str, Digits]:
     """Load the objects of the training, validation and test scenes.
 
     Digits of the MNIST test set appear in validation and test scenes only, and so do every fifth font's letters; shapes and
@@ -136,7 +137,7 @@ def held_out_indices(digits: mnist.MNIST) -> tuple[np.ndarray, np.ndarray]:
     return indices[indices % 5 == 0], indices[indices % 5 != 0]
 
 
-def _mnist_digits(path: str | Path | None) -> dict[str, Digits]:
+def _mnist_digits(path: str | os.PathLike[str] | None) -> dict[str, Digits]:
     source = mnist.load(path)
     validation, test = held_out_indices(source)
     try:
@@ -206,7 +207,8 @@ def cutouts(folder: Path) -> Digits:
     """
     files = list_pictures(folder) if folder.is_dir() else []
     if not files:
-        raise DataError(f"objects: {folder} is not a folder of pictures (PNG, JPEG, WebP)")
+        kinds = ", ".join(get_args(ObjectKind))
+        raise DataError(f"objects: {folder} is not allowed; it must be {kinds} or a folder of pictures (PNG, JPEG, WebP)")
     crops, colours = [], []
     for path in files:
         pixels = read_cutout(path)
