@@ -8,10 +8,12 @@ Images alone may also be an .npy file, a picture, or a folder of pictures: the m
 
 import contextlib
 import dataclasses
+import math
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -169,10 +171,30 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         DataError: if that fails.
     """
-    path = Path(path)
     if found := pictures.list_pictures(path):
-        width, height = pictures.read_picture(found[0], paper=0).size
+        return pictures.read_size(found[0])
+    with _images(Path(path)) as (_, header):
+        _, height, width, *_ = header[0]
         return height, width
+
+
+def read_first(path: str | os.PathLike[str], number: int) -> np.ndarray:
+    """Read the images of the first scenes of an .npz or .npy file, [number, H, W] or [number, H, W, 3] in [0, 1].
+
+    Raises:
+        DataError: if that fails.
+    """
+    with _images(Path(path)) as (file, (shape, is_fortran, dtype)):
+        if is_fortran:
+            return SceneSet.load(path).images[:number] / np.float32(255)
+        shape = (min(number, shape[0]), *shape[1:])
+        images = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    return SceneSet(images).images / np.float32(255)
+
+
+@contextlib.contextmanager
+def _images(path: Path) -> Iterator[tuple[IO[bytes], tuple[tuple[int, ...], bool, np.dtype]]]:
+    """Open the images of a file, and read their shape, whether they are in Fortran's order, and their type."""
     with data_errors(path, "has no images"), contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(path):
             file = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open("images.npy"))
@@ -180,8 +202,7 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             file = stack.enter_context(open(path, "rb"))
         is_first_version = np.lib.format.read_magic(file) == (1, 0)
         read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
-        _, height, width, *_ = read_header(file)[0]
-        return height, width
+        yield file, read_header(file)
 
 
 def _checked(name: str, field: _Field, array: np.ndarray, sizes: dict[str, int]) -> np.ndarray:

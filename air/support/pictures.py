@@ -45,6 +45,21 @@ def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Imag
         return picture.convert("F" if picture.mode.startswith(("I", "F")) else "RGB")
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the height and width of an upright picture, without its pixels; raise DataError if that fails."""
+    with data_errors(Path(path), "not a picture that can be read"), Image.open(path) as file:
+        is_turned = file.getexif().get(0x0112, 1) >= 5
+        return file.size if is_turned else file.size[::-1]
+
+
+def read_pixels(path: str | os.PathLike[str], channels: int) -> np.ndarray:
+    """Read a picture file as `read_picture` does, as uint8 [H, W] for one channel or [H, W, 3] for three."""
+    picture = read_picture(path)
+    if picture.mode == "F":  # of 16 bits, up to 65535
+        picture = Image.fromarray(np.rint(np.clip(np.asarray(picture) / 257, 0, 255)).astype(np.uint8))
+    return np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+
+
 def read_cutout(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a picture file with its transparency, [H, W, 4] uint8, upright; raise DataError if that fails."""
     with data_errors(Path(path), "not a picture that can be read"), Image.open(path) as file:
