@@ -50,6 +50,11 @@ class PictureConfig(Config):
         height, width = pictures.read_size(file)
         return max(round(height * self.resize), 1), max(round(width * self.resize), 1)
 
+    def read(self, file: Path, channels: int) -> np.ndarray:
+        """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
+        pixels, (height, width) = pictures.read_pixels(file, channels), self.size(file)
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
 
 class Fitting(NamedTuple):
     """Rules for pictures, and the scenes to make of them."""
@@ -128,7 +133,7 @@ class Fitting(NamedTuple):
         shares = np.ceil(places * min(most / places.sum(), 1)).astype(int)
         patches = []
         for part, number, share in zip(parts, places, shares, strict=True):
-            pixels = self._read(part.file)
+            pixels = self.config.read(part.file, self.channels)
             for place in rng.choice(number, share, replace=False).tolist():
                 row, column = divmod(place, part.width - width + 1)
                 patches.append(pixels[part.y + row :, part.x + column :][:height, :width])
@@ -140,7 +145,7 @@ class Fitting(NamedTuple):
 
     def _scaled(self, file: Path) -> np.ndarray:
         """Scale a picture to the canvas; a border in the median colour of its own fills what its shape leaves empty."""
-        pixels = self._read(file)
+        pixels = self.config.read(file, self.channels)
         if pixels.shape[:2] == self.canvas_size:
             return pixels
         zoom = min(side / own for side, own in zip(self.canvas_size, pixels.shape, strict=False))
@@ -152,11 +157,6 @@ class Fitting(NamedTuple):
         top, left = ((whole - side) // 2 for whole, side in zip(self.canvas_size, size, strict=True))
         canvas[top : top + size[0], left : left + size[1]] = small
         return canvas
-
-    def _read(self, file: Path) -> np.ndarray:
-        """Read a picture and resize it: uint8 [H, W] or [H, W, 3]."""
-        pixels, (height, width) = pictures.read_pixels(file, self.channels), self.config.size(file)
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
     def _sizes(self, part: _Part) -> str:
         factor = self.config.resize

@@ -64,7 +64,8 @@ def load(path: str | Path, canvas_size: tuple[int, int], scenes: int, reference_
 
 def with_segments(scenes: SceneSet, digits: MNIST) -> SceneSet:
     """Return scenes with the segments that follow from their boxes and indices, or unchanged if these don't fit the images."""
-    if scenes.segments is not None or scenes.count is None or scenes.boxes is None or scenes.indices is None:
+    fields = (scenes.count, scenes.boxes, scenes.indices)
+    if scenes.segments is not None or scenes.channels > 1 or any(field is None for field in fields):
         return scenes
     for images in (digits.test_images, digits.train_images):
         segments = _segments(scenes, images)

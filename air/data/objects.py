@@ -24,7 +24,7 @@ SHAPES = ("square", "ellipse", "heart")
 SHAPE_SIDE = 28  # pixels of the square in which a shape is drawn at a scale of 1
 LETTER_HEIGHT = 20  # pixels of an upright capital at a scale of 1, as of MNIST's digits
 MIN_OBJECTS = 600  # of which scenes are drawn without replacement, so that two equal ones may meet in a scene
-FINENESS = 4  # subpixels along a pixel of shapes and letters, which keeps their edges sharp
+FINENESS = 2  # subpixels along a pixel of shapes and letters, which keeps their edges sharp
 HELD_OUT = 5  # every fifth font, or picture of a background, is held out
 SPLITS = ("train", "validation", "test")
 

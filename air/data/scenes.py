@@ -88,6 +88,11 @@ class SceneSet:
         """1 for grey scenes, 3 for scenes in colour."""
         return 1 if self.images.ndim == 3 else 3
 
+    def in_colour(self) -> "SceneSet":
+        """Return the scenes with three channels."""
+        images = self.images if self.channels == 3 else np.repeat(self.images[..., None], 3, axis=-1)
+        return dataclasses.replace(self, images=images)
+
     def select(self, which: Any) -> "SceneSet":
         """Return some of the scenes, given by a boolean mask [N], an array of positions or a slice."""
         fields = (getattr(self, name) for name in _IN_FILE)
