@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
     def draw(self, ax: Axes) -> None:
         white = 255 if self.image.dtype == np.uint8 else 1
-        height, width = self.image.shape
+        height, width = self.image.shape[:2]
         colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -white} if self.signed else {"cmap": "gray", "vmin": 0}
         ax.imshow(self.image, vmax=white, extent=(0, width, height, 0), interpolation="nearest", **colours)  # axes in pixels
         for step, (x, y, w, h) in enumerate(self.boxes, start=self.first):

@@ -17,11 +17,12 @@ def colour(step: int) -> tuple[int, int, int]:
 
 
 def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (), zoom: int = 4) -> Image.Image:
-    """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
+    """Draw an image `zoom` times as large, with a coloured frame for each step.
 
-    `frames` has (x, y, width, height) of each frame, in the image's pixels.
+    The image is [height, width] or [height, width, 3], uint8 or float in [0, 1]; `frames` has (x, y, width, height) of each
+    frame, in its pixels.
     """
-    picture = _grey(image, zoom)
+    picture = _enlarged(image, zoom)
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
@@ -36,14 +37,14 @@ def strip(
     """Draw images side by side, RGB uint8: each above its reconstruction, both framed, and below them its details.
 
     Args:
-        images: [batch, height, width], uint8 or float in [0, 1].
-        reconstructions: [batch, height, width], of the same kind.
+        images: [batch, height, width] or [batch, height, width, 3], uint8 or float in [0, 1].
+        reconstructions: of the same kind.
         count: [batch] number of frames and details to draw.
         frames: [batch, steps, 4] (x, y, width, height) in the images' pixels.
-        details: [batch, steps, detail_height, detail_width], float in [0, 1].
+        details: [batch, steps, detail_height, detail_width], or with 3 channels, float in [0, 1].
         zoom: size of an image pixel in the picture's pixels.
     """
-    height, width = images.shape[1:]
+    height, width = images.shape[1:3]
     steps = details.shape[1]
     gap = 2 * zoom
     cell = (width * zoom - (steps - 1) * gap) // steps  # all details together are as wide as an image
@@ -54,7 +55,7 @@ def strip(
         picture.paste(canvas(image, frames[i, :number], zoom), (left, rows[0]))
         picture.paste(canvas(reconstructions[i], frames[i, :number], zoom), (left, rows[1]))
         for step in range(number):
-            detail = _grey(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
+            detail = _enlarged(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
             ImageDraw.Draw(detail).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
             picture.paste(detail, (left + step * (cell + gap), rows[2]))
     return np.asarray(picture)
@@ -65,7 +66,7 @@ def _line(zoom: int) -> int:
     return max(3 * zoom // 4, 1)
 
 
-def _grey(image: np.ndarray, zoom: int) -> Image.Image:
+def _enlarged(image: np.ndarray, zoom: int) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
     picture = Image.fromarray(image)
