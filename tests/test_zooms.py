@@ -10,6 +10,8 @@ from scipy.special import logit
 
 from air.model import transformer, zooms
 from air.model.exploration import Found, Price
+from air.model.generative import ADD
+from air.model.inference import View
 
 SIZE, WINDOW, STEPS = (40, 44), (8, 8), 5
 Y, X = np.ogrid[:8, :8]
@@ -34,7 +36,9 @@ def choose(image, *found, likelihood="cross_entropy"):
     """Return the position of the zoom whose scene is chosen."""
     marked = [each._replace(z_what=each.z_what + position) for position, each in enumerate(found)]
     price = Price({}, tf.constant(COUNT), likelihood, tf.constant(0.3))
-    answer = zooms.most_probable(image[None], marked, price)
+    pictures = [image[None], *(zooms.shrink(image[None], zoom) for zoom in zooms.ZOOMS[1:])]
+    views = [View(picture, None, picture, picture[:, None]) for picture in pictures]
+    answer = zooms.most_probable(views, marked, ADD, price)
     position = int(answer.z_what[0, 0, 0])
     for ours, theirs in zip(answer, marked[position], strict=True):
         np.testing.assert_array_equal(ours, theirs)
