@@ -49,8 +49,9 @@ def backgrounds() -> Preset:
     """Return the recipe for pictures that are not bright on black: paper, noise, grids, gradients, photos, colours.
 
     Objects cover a learned background. The likelihood is a Normal whose standard deviation is learned, so a window that paints
-    noise gains nothing; it stays above 0.05, so that details of an object are not worth a second window. The prior of the scale
-    is wide, for objects from a quarter to a half of the canvas.
+    noise gains nothing. The count is enumerated, as in `default("enumerated")`: relaxed, all windows would share each object
+    from the first step on, because an object that covers another one costs nothing where they agree. The odds of presence fall
+    further than elsewhere, because such a likelihood pays hundreds of nats for the details of an object.
     """
     model = AIRConfig(
         composition="over",
@@ -59,8 +60,11 @@ def backgrounds() -> Preset:
         likelihood_std=0.05,
         learn_likelihood_std=True,
         max_steps=4,
-        scale_prior_mean=-0.5,
-        scale_prior_variance=0.1,
+        decoder_bias=-2.0,
+        scale_prior_variance=0.05,
+        estimator="enumerated",
+        z_pres_prior_odds=Schedule("exponential", 1.0, factor=0.1, every=40.0, limit=1e-20, start=300.0),
+        z_pres_kl_weight=Schedule("linear", 200.0, final=1.0, steps=600.0),
     )
     return Preset(model, TrainingConfig())
 

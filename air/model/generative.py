@@ -58,16 +58,24 @@ class Scenes(NamedTuple):
 
     @property
     def pictured_windows(self) -> np.ndarray:
-        """[B, T, h, w] the decoded windows on the part of the background that they cover, as objects may be darker than it."""
-        if not np.any(self.background):
-            return self.decoded_windows
-        opacity = np.asarray(self.opacity).reshape(*np.shape(self.opacity), *[1] * (np.ndim(self.decoded_windows) - 4))
-        behind = transformer.crop(self.background[:, None], self._z_where, self.opacity.shape[2:])
-        return np.clip(self.decoded_windows + (1.0 - opacity) * behind, 0.0, 1.0)
+        """[B, T, h, w] the decoded windows on the background that they cover, as objects may be darker than it."""
+        behind = transformer.crop(self.background[:, None], self._z_where, self.opacity.shape[2:4])
+        return self._on(behind, self.decoded_windows, self.opacity)
+
+    @property
+    def pictured_objects(self) -> np.ndarray:
+        """[B, T, H, W] the same of the rendered objects."""
+        return self._on(self.background[:, None], self.objects, self._render(self.opacity))
 
     @property
     def _z_where(self) -> tf.Tensor:
         return tf.concat([self.scale[..., None], self.shift], axis=-1)
+
+    def _on(self, behind: Any, pictures: Any, opacity: Any) -> Any:
+        """Lay pictures [B, T, ..., C] of an opacity [B, T, ...] on what is behind."""
+        opacity = opacity[..., None] if len(pictures.shape) == 5 else opacity
+        shown = tf.clip_by_value(pictures + (1.0 - opacity) * behind, 0.0, 1.0)
+        return shown if tf.is_tensor(self.count) else shown.numpy()
 
     def _render(self, windows: Any) -> Any:
         """Render windows [B, T, h, w, ...] of the objects onto canvases of their own."""

@@ -53,14 +53,14 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
     Returns:
         [batch, steps, window_height, window_width], and channels if the canvas has them.
     """
-    height, width = canvas.shape[2:4] if canvas.shape.rank == 5 else canvas.shape[-2:]
+    height, width = canvas.shape[2:4] if len(canvas.shape) == 5 else canvas.shape[-2:]
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
     extent_x, extent_y = extents(scale, (height, width), window_size)
     rows = _weights(_centres(window_size[0]), extent_y, shift_y, height)
     columns = _weights(_centres(window_size[1]), extent_x, shift_x, width)
-    if canvas.shape.rank == 5:
+    if len(canvas.shape) == 5:
         return _resample(rows, canvas, columns)
-    canvas = canvas[:, None] if canvas.shape.rank == 3 else canvas
+    canvas = canvas[:, None] if len(canvas.shape) == 3 else canvas
     return tf.matmul(tf.matmul(rows, canvas), columns, transpose_b=True)
 
 
@@ -76,7 +76,7 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
         [batch, steps, canvas_height, canvas_width], and channels if the windows have them.
     """
     rows, columns = _render_weights(window.shape[2:4], z_where, canvas_size)
-    if window.shape.rank == 5:
+    if len(window.shape) == 5:
         return _resample(rows, window, columns)
     return tf.matmul(tf.matmul(rows, window), columns, transpose_b=True)
 
@@ -84,7 +84,7 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
 def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
     """Render all steps onto one canvas, [batch, canvas_height, canvas_width], without a canvas for each step."""
     rows, columns = _render_weights(window.shape[2:4], z_where, canvas_size)
-    if window.shape.rank == 5:
+    if len(window.shape) == 5:
         return tf.einsum("btiwc,btjw->bijc", tf.einsum("btih,bthwc->btiwc", rows, window), columns)
     height, width = canvas_size
     contracted = window.shape[1] * window.shape[3]  # the columns of all windows side by side: one product sums over the steps

@@ -32,7 +32,13 @@ def canvas(image: np.ndarray, frames: np.ndarray | Sequence[Sequence[float]] = (
 
 
 def strip(
-    images: np.ndarray, reconstructions: np.ndarray, count: np.ndarray, frames: np.ndarray, details: np.ndarray, zoom: int = 4
+    images: np.ndarray,
+    reconstructions: np.ndarray,
+    count: np.ndarray,
+    frames: np.ndarray,
+    details: np.ndarray,
+    zoom: int = 4,
+    backgrounds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw images side by side, RGB uint8: each above its reconstruction, both framed, and below them its details.
 
@@ -43,21 +49,24 @@ def strip(
         frames: [batch, steps, 4] (x, y, width, height) in the images' pixels.
         details: [batch, steps, detail_height, detail_width], or with 3 channels, float in [0, 1].
         zoom: size of an image pixel in the picture's pixels.
+        backgrounds: of the kind of the images, to draw between reconstructions and details; None for none.
     """
+    canvases = [images, reconstructions, *([] if backgrounds is None else [backgrounds])]
     height, width = images.shape[1:3]
     steps = details.shape[1]
     gap = 2 * zoom
     cell = (width * zoom - (steps - 1) * gap) // steps  # all details together are as wide as an image
-    rows = [gap, height * zoom + 2 * gap, 2 * height * zoom + 3 * gap]
-    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, rows[2] + cell + gap), BACKGROUND)
-    for i, image in enumerate(images):
+    below = gap + len(canvases) * (height * zoom + gap)  # top of the details
+    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, below + cell + gap), BACKGROUND)
+    for i in range(len(images)):
         left, number = gap + i * (width * zoom + gap), int(count[i])
-        picture.paste(canvas(image, frames[i, :number], zoom), (left, rows[0]))
-        picture.paste(canvas(reconstructions[i], frames[i, :number], zoom), (left, rows[1]))
+        for row, drawn in enumerate(canvases):
+            framed = frames[i, :number] if row < 2 else ()
+            picture.paste(canvas(drawn[i], framed, zoom), (left, gap + row * (height * zoom + gap)))
         for step in range(number):
             detail = _enlarged(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
             ImageDraw.Draw(detail).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
-            picture.paste(detail, (left + step * (cell + gap), rows[2]))
+            picture.paste(detail, (left + step * (cell + gap), below))
     return np.asarray(picture)
 
 
