@@ -12,7 +12,6 @@ from air.evaluation import probes, scores
 from air.evaluation.recognition import ReferenceSet
 from air.model import bounds
 from air.model.air_model import AIRModel
-from air.model.composition import MAX_OPACITY
 from air.model.generative import Scenes, cross_entropy
 from air.support.arrays import in_batches
 
@@ -72,21 +71,19 @@ def _boxes_and_segments(scenes: Scenes, covers: bool) -> tuple[np.ndarray, np.nd
     """
     boxes = np.zeros((*scenes.presence.shape, 4), np.float32)
     segments = np.zeros(scenes.reconstruction.shape[:3], np.uint16)
-    nearest, total, thickness = (np.zeros(segments.shape, np.float32) for _ in range(3))
+    nearest, total, covered = (np.zeros(segments.shape, np.float32) for _ in range(3))
     for step in range(scenes.count.max(initial=0)):
         here = np.s_[:, step : step + 1]
         alone = scenes._replace(count=np.int32(scenes.count > step), scale=scenes.scale[here], shift=scenes.shift[here])
-        windows = scenes.opacity[here]
-        opacity = alone._replace(decoded_windows=windows).objects[:, 0]
+        opacity = alone._replace(decoded_windows=scenes.opacity[here]).objects[:, 0]
         boxes[:, step] = scores.tight_boxes(opacity, OBJECT_THRESHOLD)
         weight = opacity * np.exp(scenes.nearness[:, step, None, None])
         segments[weight > nearest] = step + 1
         nearest, total = np.maximum(nearest, weight), total + weight
-        if covers:
-            thickness += alone._replace(decoded_windows=-np.log1p(-np.minimum(windows, MAX_OPACITY))).objects[:, 0]
+        covered += opacity
     if covers:
-        clear = np.exp(-thickness)
-        segments[clear * total > (1 - clear) * nearest] = 0
+        covered = np.minimum(covered, 1.0)
+        segments[(1.0 - covered) * total > covered * nearest] = 0
     return boxes, segments
 
 

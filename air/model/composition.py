@@ -1,12 +1,14 @@
 """How the objects of a scene become one canvas: they add up, or nearer ones cover what lies behind them.
 
     "add"   canvas = background + sum_t colour_t
-    "over"  canvas = T background + (1 - T) sum_t w_t colour_t / sum_t w_t
+    "over"  canvas = (1 - A) background + A sum_t w_t colour_t / sum_t w_t
 
-with the transmittance T = prod_t (1 - opacity_t) of all objects and the weight w_t = opacity_t exp(nearness_t). An object has
-one nearness, so of two opaque ones the nearer hides the other, in whichever order they are found.
+with the opacity A = sum_t opacity_t of all objects and the weight w_t = opacity_t exp(nearness_t). An object has one nearness,
+so of two opaque ones the nearer hides the other, in whichever order they are found. Where they overlap, A exceeds 1 and the
+canvas overshoots: so opacities learn to be those of the visible parts, and no two windows share an object, which would
+otherwise cost nothing. Only a canvas that is shown limits A to 1.
 
-Both are functions of sums over the objects: of colour, or of (w colour, w, -log(1 - opacity)). So one product renders all of
+Both are functions of sums over the objects: of colour, or of (w colour, w, opacity). So one product renders all of
 them, and an object can be painted or taken away without the others. Windows hold the terms of these sums (`paint`), canvases
 hold the sums, and `flatten` turns these into pictures.
 """
@@ -15,7 +17,6 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
-MAX_OPACITY = 1.0 - 1e-6
 MIN_WEIGHT = 1e-6
 MAX_NEARNESS = 4.0  # the weight of the nearest object is at most exp(8), 3,000 times, that of the farthest
 
@@ -64,21 +65,22 @@ class Composition(NamedTuple):
         colour, opacity, nearness = _split(logits)
         opacity = opacity if z_pres is None else opacity * z_pres
         weight = opacity * tf.exp(nearness)
-        return tf.concat([weight * colour, weight, -tf.math.log1p(-tf.minimum(opacity, MAX_OPACITY))], axis=-1)
+        return tf.concat([weight * colour, weight, opacity], axis=-1)
 
-    def flatten(self, painted: tf.Tensor, background: tf.Tensor | None = None) -> tf.Tensor:
+    def flatten(self, painted: tf.Tensor, background: tf.Tensor | None = None, is_shown: bool = False) -> tf.Tensor:
         """Compute the picture of a canvas, [..., H, W] or [..., H, W, C].
 
         Args:
             painted: [..., H, W] or [..., H, W, K], the sum of what the objects paint.
             background: [..., H, W] or [..., H, W, C]; None for black.
+            is_shown: whether overlapping objects together are only as opaque as one can be.
         """
         if self.rule == "add":
             return painted if background is None else background + painted
-        light, weight, thickness = painted[..., :-2], painted[..., -2:-1], painted[..., -1:]
-        transmittance = tf.exp(-thickness)
-        canvas = self.drop_channel((1.0 - transmittance) * light / tf.maximum(weight, MIN_WEIGHT))
-        return canvas if background is None else canvas + self.drop_channel(transmittance) * background
+        light, weight, opacity = painted[..., :-2], painted[..., -2:-1], painted[..., -1:]
+        opacity = tf.minimum(opacity, 1.0) if is_shown else opacity
+        canvas = self.drop_channel(opacity * light / tf.maximum(weight, MIN_WEIGHT))
+        return canvas if background is None else canvas + self.drop_channel(1.0 - opacity) * background
 
     def visible(self, some: tf.Tensor, painted: tf.Tensor) -> tf.Tensor:
         """Compute the fraction of each pixel that shows some of the objects painted on a canvas: [..., H, W].
@@ -88,7 +90,7 @@ class Composition(NamedTuple):
             painted: [..., H, W, C + 2] what all objects paint.
         """
         share = some[..., -2] / tf.maximum(painted[..., -2], MIN_WEIGHT)
-        return tf.clip_by_value(share, 0.0, 1.0) * (1.0 - tf.exp(-painted[..., -1]))
+        return tf.clip_by_value(share, 0.0, 1.0) * tf.minimum(painted[..., -1], 1.0)
 
     def with_channel(self, image: tf.Tensor) -> tf.Tensor:
         """Give images [..., H, W] an axis of channels, unless they have one."""

@@ -122,8 +122,7 @@ def _look_again(
         return transformer.render_sum(windows, found.z_where, view.images.shape[1:3])
 
     def log_prob(painted: tf.Tensor) -> tf.Tensor:
-        canvas = tf.clip_by_value(composition.flatten(painted, view.picture), 0.0, 1.0)
-        images, canvas = composition.in_line(view.images), composition.in_line(canvas)
+        images, canvas = composition.in_line(view.images), composition.in_line(composition.flatten(painted, view.picture))
         return LIKELIHOODS[price.likelihood](images, canvas, price.std)[:, None]
 
     def look(step: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:

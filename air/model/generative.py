@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, transformer
-from air.model.composition import MAX_OPACITY, MIN_WEIGHT, Composition
+from air.model.composition import MIN_WEIGHT, Composition
 from air.model.distributions import LATENTS, Normals, tfd
 
 ADD = Composition()
@@ -53,8 +53,8 @@ class Scenes(NamedTuple):
         """[B, T, H, W] the fraction of each pixel that shows the object, 0 for absent ones; rendered anew at each access."""
         opacity, nearness = np.asarray(self.opacity), np.asarray(self.nearness)[..., None, None]
         weight = np.asarray(self._render(opacity * np.exp(nearness)))
-        thickness = np.asarray(self._render(-np.log1p(-np.minimum(opacity, MAX_OPACITY)))).sum(axis=1, keepdims=True)
-        return -np.expm1(-thickness) * weight / np.maximum(weight.sum(axis=1, keepdims=True), MIN_WEIGHT)
+        visible = np.minimum(np.asarray(self._render(opacity)).sum(axis=1, keepdims=True), 1.0)
+        return visible * weight / np.maximum(weight.sum(axis=1, keepdims=True), MIN_WEIGHT)
 
     @property
     def pictured_windows(self) -> np.ndarray:
@@ -179,7 +179,7 @@ def compose(
     """
     decoded_windows, opacity, nearness = composition.appearance(window_logits)
     painted = transformer.render_sum(composition.paint(window_logits, present), z_where, canvas_size)
-    canvas = composition.flatten(painted, background)
+    canvas = composition.flatten(painted, background, is_shown=True)
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
         presence=present,
