@@ -138,6 +138,8 @@ class AIRConfig(Config):
     """Height and width of a training scene, in pixels; a convolutional controller takes other canvases too."""
     window_size: Size = (28, 28)
     """Height and width of the attention window, in pixels."""
+    channels: Literal[1, 3] = 1
+    """1 for grey scenes, 3 for colour."""
     max_steps: Annotated[int, Field(ge=1, le=16)] = 3
     """Steps in training, and in inference on a canvas of this size unless told otherwise: at most so many objects are found."""
 
@@ -183,10 +185,23 @@ class AIRConfig(Config):
     decoder_noise: NonNegative = _constant(0.0)
     """Standard deviation of the Gaussian noise added to the decoder's logits during training."""
 
+    composition: Literal["add", "over"] = "add"
+    """How objects meet on the canvas: they add up, or nearer ones cover what lies behind them."""
+    background: Literal["none", "constant", "learned"] = "none"
+    """What lies behind the objects: black, one colour inferred for each scene, or a picture from a few latents."""
+    background_size: Width = 8
+    """Latents of a learned background."""
+    background_units: Width = 128
+    """Hidden units of the network that infers a background, and of the one that paints a learned one."""
+    background_kl_weight: NonNegative = _constant(1.0)
+    """Weight of the KL divergence of the background's latents in the loss; 1 gives the ELBO."""
+
     likelihood: Literal["cross_entropy", "normal"] = "cross_entropy"
     """Likelihood of the pixels given the rendered canvas."""
     likelihood_std: Positive = _constant(0.3)
     """Standard deviation of the normal likelihood."""
+    learn_likelihood_std: bool = False
+    """Add a learned standard deviation to it."""
 
     scale_prior_mean: Scalar = _constant(-0.4)
     """Prior mean of the scale before the sigmoid."""
@@ -240,6 +255,16 @@ class AIRConfig(Config):
             raise ValueError(f"{both}; together they shrink a canvas_size of {self.canvas_size} to nothing")
         return self
 
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.learn_likelihood_std and self.likelihood != "normal":
+            raise ValueError(f"learn_likelihood_std: True is not allowed with likelihood {self.likelihood}; it must be normal")
+        for name, plain in (("channels", 1), ("composition", "add"), ("background", "none")):
+            if self.controller != "convolutional" and getattr(self, name) != plain:
+                value = f"{name}: {getattr(self, name)} is not allowed with controller {self.controller}"
+                raise ValueError(f"{value}; it needs the convolutional one")
+        return self
+
     @classmethod
     def from_dict(cls, fields: Any) -> Self:
         """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square."""
@@ -256,6 +281,21 @@ class AIRConfig(Config):
     def takes_any_canvas(self) -> bool:
         """True of a controller for canvases of any size and any number of steps."""
         return self.controller == "convolutional"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of a training scene as an array: (height, width), or (height, width, 3)."""
+        return self.canvas_size if self.channels == 1 else (*self.canvas_size, self.channels)
+
+    @property
+    def is_plain(self) -> bool:
+        """True of grey objects that add up on black."""
+        return self.channels == 1 and self.composition == "add" and self.background == "none"
+
+    @property
+    def takes_any_size(self) -> bool:
+        """True of a model that finds objects of other sizes than in training, see `air.model.zooms`."""
+        return self.takes_any_canvas and self.is_plain
 
     @property
     def smallest_canvas(self) -> tuple[int, int]:

@@ -21,6 +21,8 @@ from air.evaluation.config import EvaluationConfig
 from air.evaluation.evaluate import Evaluator, evaluate
 from air.evaluation.probes import Objects
 from air.evaluation.recognition import ReferenceSet
+from air.model.composition import Composition
+from air.model.generative import compose
 from air.support import console
 from air.training.checkpoints import save_weights
 
@@ -161,6 +163,26 @@ def test_objects_are_observed_one_by_one(make_model, tiny_images, monkeypatch):
     np.testing.assert_array_equal(found.count, scenes.count)
     np.testing.assert_array_equal(found.object_boxes, scores.tight_boxes(objects, measures.OBJECT_THRESHOLD))
     np.testing.assert_array_equal(found.segments, np.where(objects.max(axis=1) > 0, objects.argmax(axis=1) + 1, 0))
+
+
+def test_objects_that_cover_get_the_pixels_that_show_them():
+    """As the masks of all objects and of the background say, which are rendered together."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (6, 3, 1, 1, 5)) + rng.normal(0, 1, (6, 3, 7, 7, 5))
+    z_where = np.concatenate([rng.uniform(0.4, 0.8, (6, 3, 1)), rng.uniform(-0.4, 0.4, (6, 3, 2))], axis=-1)
+    present = np.arange(3) < np.array([0, 1, 2, 3, 3, 3])[:, None]
+    tensors = (tf.constant(array, tf.float32) for array in (logits, np.zeros((6, 3, 4)), z_where, present))
+    composed = compose(*tensors, (20, 24), Composition("over", 3), tf.fill([6, 20, 24, 3], 0.5))
+    scenes = type(composed)(*(field.numpy() for field in composed))
+    boxes, segments = measures._boxes_and_segments(scenes, covers=True)
+    masks = np.concatenate([1 - scenes.masks.sum(axis=1, keepdims=True), scenes.masks], axis=1)
+    first, second = np.sort(masks, axis=1)[:, :-3:-1].swapaxes(0, 1)
+    is_clear = first - second > 1e-3
+    np.testing.assert_array_equal(segments[is_clear], masks.argmax(axis=1)[is_clear])
+    assert is_clear.mean() > 0.9
+    assert set(np.unique(segments)) == {0, 1, 2, 3}
+    whole = scenes._replace(decoded_windows=scenes.opacity).objects
+    np.testing.assert_array_equal(boxes, scores.tight_boxes(whole, measures.OBJECT_THRESHOLD))
 
 
 def test_perfect_observations_get_perfect_scores(folder):

@@ -79,7 +79,7 @@ def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2
     )
     prior = {name: gaussian(tf.constant(mean), tf.constant(2 * np.log(std), tf.float32)) for name, (mean, std) in PRIOR.items()}
     price = Price(prior, tf.constant(count, tf.float32), likelihood, tf.constant(0.4))
-    return explore(network, tf.constant(images, tf.float32), STEPS, price, looks, seed)
+    return explore(network, network.view(tf.constant(images, tf.float32), None), STEPS, price, looks, seed)
 
 
 def objects():

@@ -72,8 +72,8 @@ def mistakes(kind, bounds=()):
         inner, *metadata = typing.get_args(kind)
         return mistakes(inner, (*bounds, *annotations(metadata)))
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        (kind,) = (argument for argument in typing.get_args(kind) if argument is not type(None))
-        return mistakes(kind, bounds)
+        kinds = [argument for argument in typing.get_args(kind) if argument is not type(None)]
+        return mistakes(kinds[0], bounds) if len(kinds) == 1 else []  # any text is the path of something
     if typing.get_origin(kind) is typing.Literal:
         return [(["no-such"], [str(typing.get_args(kind)[0]), "no-such"])]
     if typing.get_origin(kind) is tuple:

@@ -8,8 +8,11 @@ from PIL import Image
 from scipy import ndimage
 
 from air.data import mnist
-from air.data.generator import SCENES, Digits, GeneratorConfig, generate, load_background
+from air.data.backgrounds import Backgrounds
+from air.data.generator import generate
+from air.data.objects import Digits
 from air.data.placement import Footprint, place
+from air.data.rules import SCENES, GeneratorConfig
 from air.errors import ConfigError, DataError, UsageError
 from air.support.pictures import read_picture
 
@@ -31,6 +34,12 @@ def blobs(count, size=9, seed=0):
 
 def solid(height, width, value=200):
     return Digits.from_images(np.full((1, height, width), value, np.uint8), np.array([4]))
+
+
+def backdrop(path, intensity=0.5, size=(50, 50)):
+    """Draw the background of scenes over a picture, [H, W] in [0, 1]."""
+    config = GeneratorConfig(canvas_size=size, background=(path,), background_intensity=(intensity, intensity))
+    return Backgrounds(config).draw(np.random.default_rng(0))[..., 0]
 
 
 def single(digits, **fields):
@@ -298,20 +307,19 @@ def test_background(tmp_path, mode):
         picture = Image.fromarray(ramp).convert("RGB" if mode == "CMYK" else "L").convert(mode)
     path = tmp_path / ("ramp.tif" if mode in ("CMYK", "F") else "ramp.png")
     picture.save(path)
-    backdrop = load_background(GeneratorConfig(canvas_size=(32, 48), background=path, background_intensity=0.4))
-    assert backdrop.shape == (32, 48)
-    assert backdrop.dtype == np.uint8
-    assert backdrop.max() == 102
+    canvas = backdrop(path, 0.4, (32, 48))
+    assert canvas.shape == (32, 48)
+    assert canvas.max() == pytest.approx(0.4)
     if mode != "1":  # which is dithered
-        assert (np.abs(backdrop.mean(axis=0) - np.linspace(0, 102, 48)) < 4).all()
+        assert (np.abs(canvas.mean(axis=0) - np.linspace(0, 0.4, 48)) < 0.016).all()
 
 
 def test_digits_cover_the_background(tmp_path):
     Image.new("L", (5, 5), 80).save(tmp_path / "grey.png")
     digits = Digits.from_images(np.array([[[250, 30]]], np.uint8), np.zeros(1, int))
-    image, (x, y, _, _) = single(digits, background=tmp_path / "grey.png", background_intensity=0.2)
-    assert image[y, x : x + 2].tolist() == [250, 51]
-    assert (image == 51).sum() == 50 * 50 - 1
+    image, (x, y, _, _) = single(digits, background=(tmp_path / "grey.png",), background_intensity=(0.2, 0.2))
+    assert image[y, x : x + 2].tolist() == [251, 75]  # 51 shines through by 5 and 225 parts of 255
+    assert (image == 51).sum() == 50 * 50 - 2
 
 
 @pytest.mark.parametrize(("ink", "paper", "behind"), [(255, None, 0), (20, None, 255), (20, 0, 0), (255, 70, 70)])
@@ -337,7 +345,7 @@ def test_unreadable_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299 * 300)
     for name in ("text.png", "script.eps", "cut.png", "none.png", "", "whole.png"):
         with pytest.raises(DataError, match=r"^background: ") as caught:
-            load_background(GeneratorConfig(background=tmp_path / name))
+            backdrop(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from air.data import command as script
 from air.data import held_out, mnist, multi_mnist
-from air.data.generator import SCENES, GeneratorConfig
+from air.data.rules import SCENES, GeneratorConfig
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.support import cli

@@ -105,7 +105,7 @@ def test_plain_files_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("images", np.zeros((7, 6, 8, 1), np.uint8), ["(7, 6, 8, 1)"]),
+        ("images", np.zeros((7, 6, 8, 2), np.uint8), ["(7, 6, 8, 2)"]),
         ("images", np.zeros((7, 6, 8), np.int64), ["int64"]),
         ("images", np.full((7, 6, 8), 1.5), ["1.5", "[0, 1]"]),
         ("images", np.full((7, 6, 8), np.nan), ["nan"]),

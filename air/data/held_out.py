@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from air.data import multi_mnist, pyro
-from air.data.generator import Digits, GeneratorConfig, crop, generate
+from air.data.generator import generate
 from air.data.mnist import MNIST
+from air.data.objects import Digits, crop, held_out_indices
+from air.data.rules import GeneratorConfig
 from air.data.scenes import SceneSet
 from air.support.files import shipped
 
@@ -62,7 +64,8 @@ def load(path: str | Path, canvas_size: tuple[int, int], scenes: int, reference_
 
 def with_segments(scenes: SceneSet, digits: MNIST) -> SceneSet:
     """Return scenes with the segments that follow from their boxes and indices, or unchanged if these don't fit the images."""
-    if scenes.segments is not None or scenes.count is None or scenes.boxes is None or scenes.indices is None:
+    fields = (scenes.count, scenes.boxes, scenes.indices)
+    if scenes.segments is not None or scenes.channels > 1 or any(field is None for field in fields):
         return scenes
     for images in (digits.test_images, digits.train_images):
         segments = _segments(scenes, images)
@@ -207,5 +210,5 @@ def pyro_scenes(scenes: int, canvas_size: tuple[int, int], digits: MNIST) -> Sce
 
 def _test_digits(digits: MNIST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the images, labels and positions of the test digits that no validation scene shows."""
-    _, indices = multi_mnist.held_out_indices(digits)
+    _, indices = held_out_indices(digits)
     return digits.test_images[indices], digits.test_labels[indices], indices

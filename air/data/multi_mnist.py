@@ -14,8 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from air.config import DEFAULT_DATA
-from air.data import mnist
-from air.data.generator import Digits, GeneratorConfig, generate
+from air.data import objects
+from air.data.backgrounds import Backgrounds
+from air.data.generator import generate
+from air.data.rules import GeneratorConfig
 from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
 from air.support import cli, drawing
@@ -47,17 +49,18 @@ def make_dataset(
     """
     config = GeneratorConfig() if config is None else config
     with replacing_folder(output, overwrite, _OWN_FILES, "a data set", wait=wait) as folder:
-        digits = _split_digits(mnist_path)
+        digits = objects.load(config, mnist_path)
 
         def scenes(split: str, count: np.ndarray, stream: int) -> SceneSet:
-            return generate(config, digits[split], count, np.random.default_rng([config.seed, stream]), progress)
+            rng, has_segments = np.random.default_rng([config.seed, stream]), split != "train"
+            return generate(config, digits[split], count, rng, progress, has_segments, Backgrounds(config, split))
 
-        train = scenes("train", _even_counts(config.images_per_count * (config.max_digits + 1), config, 0), 1)
+        train = scenes("train", _even_counts(config.images_per_count * len(config.counts), config, 0), 1)
         train.save(folder / "train.npz")
         scenes("validation", _even_counts(config.validation_size, config, 2), 3).save(folder / "validation.npz")
         scenes("test", _even_counts(config.test_size, config, 4), 5).save(folder / "test.npz")
         for count in range(config.per_count_max_digits + 1 if config.per_count_files else 0):
-            if count <= config.max_digits:
+            if count in config.counts:
                 per_count = train.select(train.count == count)
             else:
                 per_count = scenes("train", np.full(config.images_per_count, count), 6 + count)
@@ -104,30 +107,9 @@ def read(path: str | os.PathLike[str], canvas_size: tuple[int, int]) -> SceneSet
 
 
 def _even_counts(size: int, config: GeneratorConfig, stream: int) -> np.ndarray:
-    """Return [size] counts in random order, from 0 to the maximum, all equally frequent."""
-    return np.random.default_rng([config.seed, stream]).permutation(np.arange(size) % (config.max_digits + 1))
-
-
-def held_out_indices(digits: mnist.MNIST) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the MNIST test digits for validation scenes, and of those for test scenes.
-
-    Every fifth is for validation, rather than the first 2,000, as the first half of the test set is easier than the second.
-    """
-    indices = np.arange(len(digits.test_images))
-    return indices[indices % 5 == 0], indices[indices % 5 != 0]
-
-
-def _split_digits(path: str | os.PathLike[str] | None) -> dict[str, Digits]:
-    source = mnist.load(path)
-    validation, test = held_out_indices(source)
-    try:
-        return {
-            "train": Digits.from_images(source.train_images, source.train_labels),
-            "validation": Digits.from_images(source.test_images[validation], source.test_labels[validation], validation),
-            "test": Digits.from_images(source.test_images[test], source.test_labels[test], test),
-        }
-    except DataError as error:
-        raise DataError(f"{path or mnist.BUNDLED}: {error}") from None
+    """Return [size] counts in random order, from the minimum to the maximum, all equally frequent."""
+    counts = np.array(config.counts)
+    return np.random.default_rng([config.seed, stream]).permutation(counts[np.arange(size) % len(counts)])
 
 
 def draw_preview(scenes: SceneSet, path: Path, columns: int = 10) -> None:
@@ -141,7 +123,7 @@ def draw_preview(scenes: SceneSet, path: Path, columns: int = 10) -> None:
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(18)
     for row, count in enumerate(counts):
         top = space + row * step_y
-        text = f"{count} digit{'' if count == 1 else 's'}"
+        text = f"{count} object{'' if count == 1 else 's'}"
         pen.text((label_width // 2, top + height * zoom // 2), text, "#d7d9e0", font, anchor="mm")
         for column, scene in enumerate(np.flatnonzero(scenes.count == count)[:columns].tolist()):
             tile = drawing.canvas(scenes.images[scene], scenes.boxes[scene, :count], zoom)

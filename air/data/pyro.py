@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from air.data.generator import bounding_box
+from air.data.objects import bounding_box
 from air.data.scenes import SceneSet
 from air.errors import UsageError
 

@@ -8,10 +8,12 @@ Images alone may also be an .npy file, a picture, or a folder of pictures: the m
 
 import contextlib
 import dataclasses
+import math
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +52,7 @@ class SceneSet:
     """
 
     images: np.ndarray
-    """[N, H, W] uint8."""
+    """[N, H, W] uint8, or [N, H, W, 3] in colour."""
     count: np.ndarray | None = None
     """[N] uint8: number of objects in each scene."""
     boxes: np.ndarray | None = None
@@ -64,7 +66,7 @@ class SceneSet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", _as_pixels(np.asarray(self.images)))
-        sizes = {**dict(zip("NHW", self.images.shape, strict=True)), "4": 4}
+        sizes = {**dict(zip("NHW", self.images.shape[:3], strict=True)), "4": 4}
         for name, field in _FIELDS.items():
             if getattr(self, name) is not None:
                 array = _checked(name, field, np.asarray(getattr(self, name)), sizes)
@@ -80,6 +82,16 @@ class SceneSet:
     def canvas_size(self) -> tuple[int, int]:
         """Height and width of the scenes, in pixels."""
         return self.images.shape[1], self.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey scenes, 3 for scenes in colour."""
+        return 1 if self.images.ndim == 3 else 3
+
+    def in_colour(self) -> "SceneSet":
+        """Return the scenes with three channels."""
+        images = self.images if self.channels == 3 else np.repeat(self.images[..., None], 3, axis=-1)
+        return dataclasses.replace(self, images=images)
 
     def select(self, which: Any) -> "SceneSet":
         """Return some of the scenes, given by a boolean mask [N], an array of positions or a slice."""
@@ -164,10 +176,30 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         DataError: if that fails.
     """
-    path = Path(path)
     if found := pictures.list_pictures(path):
-        width, height = pictures.read_picture(found[0], paper=0).size
+        return pictures.read_size(found[0])
+    with _images(Path(path)) as (_, header):
+        _, height, width, *_ = header[0]
         return height, width
+
+
+def read_first(path: str | os.PathLike[str], number: int) -> np.ndarray:
+    """Read the images of the first scenes of an .npz or .npy file, [number, H, W] or [number, H, W, 3] in [0, 1].
+
+    Raises:
+        DataError: if that fails.
+    """
+    with _images(Path(path)) as (file, (shape, is_fortran, dtype)):
+        if is_fortran:
+            return SceneSet.load(path).images[:number] / np.float32(255)
+        shape = (min(number, shape[0]), *shape[1:])
+        images = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    return SceneSet(images).images / np.float32(255)
+
+
+@contextlib.contextmanager
+def _images(path: Path) -> Iterator[tuple[IO[bytes], tuple[tuple[int, ...], bool, np.dtype]]]:
+    """Open the images of a file, and read their shape, whether they are in Fortran's order, and their type."""
     with data_errors(path, "has no images"), contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(path):
             file = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open("images.npy"))
@@ -175,8 +207,7 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             file = stack.enter_context(open(path, "rb"))
         is_first_version = np.lib.format.read_magic(file) == (1, 0)
         read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
-        _, height, width = read_header(file)[0]
-        return height, width
+        yield file, read_header(file)
 
 
 def _checked(name: str, field: _Field, array: np.ndarray, sizes: dict[str, int]) -> np.ndarray:
@@ -199,9 +230,11 @@ def _check_range(name: str, array: np.ndarray, minimum: float, maximum: float) -
 
 
 def _as_pixels(images: np.ndarray) -> np.ndarray:
-    """Convert images [N, H, W] to uint8."""
-    if images.ndim != 3 or not images.size:
-        raise DataError(f"images: shape {images.shape} is not allowed; it must be [scenes, height, width]")
+    """Convert images [N, H, W] or [N, H, W, 3] to uint8, without an axis of one channel."""
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if not images.size or images.shape[3:] not in ((), (3,)) or images.ndim < 3:
+        raise DataError(f"images: shape {images.shape} is not allowed; it must be [scenes, height, width], or with 3 colours")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":

@@ -36,7 +36,7 @@ class Inferred(NamedTuple):
 def infer(
     model: AIRModel, images: np.ndarray, picture: Picture | None = None, progress: Callable[[int], Any] | None = None
 ) -> Inferred:
-    """Infer scenes [N, H, W] uint8 deterministically, keeping one picture of each step, or none.
+    """Infer scenes [N, H, W] or [N, H, W, 3] uint8 deterministically, keeping one grey picture of each step, or none.
 
     `progress` is called with the number of scenes in each batch.
     """
@@ -44,12 +44,15 @@ def infer(
     def infer_part(part: slice) -> Inferred:
         scenes = model.infer(images[part])
         if picture == "reconstruction":
-            pictures = scenes.decoded_windows
+            pictures = scenes.pictured_windows
         elif picture == "crop":
             z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
-            pictures = transformer.crop(as_float(images[part], images.shape[1:]), z_where, model.config.window_size).numpy()
+            seen = as_float(images[part], images.shape[1:])
+            pictures = transformer.crop(seen[:, None], z_where, model.config.window_size).numpy()
         else:
             pictures = np.empty((*scenes.presence.shape, 0, 0))
+        if pictures.ndim == 5:  # the projector and the plots have a colour of their own for each point
+            pictures = pictures.mean(axis=-1)
         latents = (scenes.count, scenes.presence, scenes.scale, scenes.shift, scenes.attention_boxes, scenes.z_what)
         return Inferred(*latents, np.round(255 * pictures).astype(np.uint8))
 

@@ -24,7 +24,7 @@ FAILURES = 3 * EXAMPLES
 class Cell(NamedTuple):
     """A small picture of a grid."""
 
-    image: np.ndarray  # [H, W], uint8 or float in [0, 1]; from -1 if signed
+    image: np.ndarray  # [H, W] or [H, W, 3], uint8 or float in [0, 1]; from -1 if signed
     boxes: np.ndarray | tuple = ()  # [K, 4] pixels
     first: int = 0  # step of the first box, which colours it
     edge: str | None = None  # colour of all boxes, instead of those of the steps
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
     def draw(self, ax: Axes) -> None:
         white = 255 if self.image.dtype == np.uint8 else 1
-        height, width = self.image.shape
+        height, width = self.image.shape[:2]
         colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -white} if self.signed else {"cmap": "gray", "vmin": 0}
         ax.imshow(self.image, vmax=white, extent=(0, width, height, 0), interpolation="nearest", **colours)  # axes in pixels
         for step, (x, y, w, h) in enumerate(self.boxes, start=self.first):
@@ -93,14 +93,26 @@ def strips(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
     picked = _varied(found.count, EXAMPLES)
     inferred = model.infer(images[picked])
     steps = max(int(inferred.count.max()), 1)
+    has_background = model.config.background != "none"
+    renders = [_first_steps(model, inferred, step + 1) for step in range(steps)]
     columns = []
     for i, (image, boxes) in enumerate(zip(images[picked], _attended(inferred), strict=True)):
-        renders = inferred.objects[i, :steps].cumsum(axis=0).clip(0, 1)
-        growing = [Cell(render, boxes[step : step + 1], first=step) for step, render in enumerate(renders)]
-        residual = Cell(image / np.float32(255) - inferred.reconstruction[i], signed=True)
-        columns.append([Cell(image), Cell(image, boxes), *growing, residual])
-    names = ["input", "attention", *(f"after step {t + 1}" for t in range(steps)), "residual\nred: missing\nblue: too much"]
+        behind = [Cell(inferred.background[i])] * has_background
+        growing = [Cell(after[i], boxes[step : step + 1], first=step) for step, after in enumerate(renders)]
+        residual = image / np.float32(255) - inferred.reconstruction[i]
+        residual = residual if residual.ndim == 2 else residual.mean(axis=-1)
+        columns.append([Cell(image), Cell(image, boxes), *behind, *growing, Cell(residual, signed=True)])
+    names = ["input", "attention", *["background"] * has_background, *(f"after step {t + 1}" for t in range(steps))]
+    names.append("residual\nred: missing\nblue: too much")
     return _grid(list(zip(*columns, strict=True)), "Attention and reconstruction, step by step", names=names)
+
+
+def _first_steps(model: AIRModel, inferred: Scenes, steps: int) -> np.ndarray:
+    """Render the objects of the first few steps on the background: [batch, H, W], or with 3 channels."""
+    z_where = np.concatenate([inferred.scale[..., None], inferred.shift], axis=-1)
+    present = (np.arange(z_where.shape[1]) < np.minimum(inferred.count, steps)[:, None]).astype(np.float32)
+    size = inferred.reconstruction.shape[1:3]
+    return np.asarray(model.decode(inferred.z_what, z_where, present, size, inferred.background).reconstruction)
 
 
 def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
@@ -109,13 +121,15 @@ def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
     inferred = model.infer(images[picked])
     steps = max(int(inferred.count.max()), 1)
     z_where = np.concatenate([inferred.scale[..., None], inferred.shift], axis=-1)
-    crops = transformer.crop(tf.constant(images[picked] / np.float32(255)), tf.constant(z_where), model.config.window_size)
+    seen = tf.constant(images[picked] / np.float32(255))
+    crops = transformer.crop(seen[:, None], tf.constant(z_where), model.config.window_size)
+    pictures, objects = inferred.pictured_windows, inferred.pictured_objects
     rows = []
     for i, boxes in enumerate(_attended(inferred)):
         row = [Cell(images[picked[i]], boxes)]
         for step in range(len(boxes)):
-            render = Cell(inferred.objects[i, step], boxes[step : step + 1], first=step)
-            row += [Cell(crops[i, step].numpy()), Cell(inferred.decoded_windows[i, step]), render]
+            render = Cell(objects[i, step], boxes[step : step + 1], first=step)
+            row += [Cell(crops[i, step].numpy()), Cell(pictures[i, step]), render]
         rows.append(row)
     heads = ["input", *(f"step {t + 1}\n{kind}" for t in range(steps) for kind in ("glimpse", "decoded", "rendered"))]
     return _grid(rows, "Windows: read, decoded, rendered", heads=heads, columns=len(heads))

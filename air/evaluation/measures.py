@@ -12,13 +12,15 @@ from air.evaluation import probes, scores
 from air.evaluation.recognition import ReferenceSet
 from air.model import bounds
 from air.model.air_model import AIRModel
+from air.model.composition import MAX_OPACITY
 from air.model.generative import Scenes, cross_entropy
 from air.support.arrays import in_batches
 
 MAX_PIXELS = 4_000_000  # of canvases and decoded windows in memory at a time
 MIN_STEPS = 12  # for scenes with more objects than in training, if the model takes any number of steps
 OBJECT_THRESHOLD = 0.2
-"""Brightness from which a pixel of a render belongs to the object's tight box; it gives the best IoU on *training* scenes."""
+"""Opacity, which on black is brightness, from which a pixel of a render belongs to the object's tight box; it gives the best
+IoU on *training* scenes."""
 SAMPLE_SIZES = (1, 10, 100, 1000, 10000)  # at which the importance-weighted bound is reported, up to the number drawn
 
 
@@ -29,7 +31,7 @@ class Observations(NamedTuple):
     presence: np.ndarray  # [N, T] probability that the step attends to an object
     attention_boxes: np.ndarray  # [N, T, 4] pixels
     object_boxes: np.ndarray  # [N, T, 4] tight boxes of the rendered objects, pixels
-    segments: np.ndarray  # [N, H, W] number of the object that is brightest at each pixel, 0 for none
+    segments: np.ndarray  # [N, H, W] number of the object that each pixel shows most of, 0 for none
     z_what: np.ndarray  # [N, T, Z] posterior means
     nats: np.ndarray  # [N] cross-entropy of the reconstruction
 
@@ -41,17 +43,17 @@ def observe(
     max_steps: int | None = None,
     any_size: bool = False,
 ) -> Observations:
-    """Infer scenes [N, H, W] uint8 deterministically, see `AIRModel.infer`, in batches that bound memory."""
-    height, width = images.shape[1:]
+    """Infer scenes [N, H, W] or [N, H, W, 3] uint8 deterministically, see `AIRModel.infer`, in batches that bound memory."""
+    height, width = images.shape[1:3]
     steps = max_steps or model.config.steps_on((height, width))
 
     def infer(positions: slice) -> Observations:
         batch = images[positions]
         scenes = model.infer(batch, max_steps=max_steps, any_size=any_size)
-        nats = cross_entropy(batch / np.float32(255), scenes.reconstruction).numpy()
-        return Observations(
-            scenes.count, scenes.presence, scenes.attention_boxes, *_boxes_and_segments(scenes), scenes.z_what, nats
-        )
+        in_line = model.composition.in_line
+        nats = cross_entropy(in_line(batch / np.float32(255)), in_line(scenes.reconstruction)).numpy()
+        found = _boxes_and_segments(scenes, model.config.composition == "over")
+        return Observations(scenes.count, scenes.presence, scenes.attention_boxes, *found, scenes.z_what, nats)
 
     size = MAX_PIXELS // (height * width + steps * math.prod(model.config.window_size))
     return in_batches(infer, len(images), max(size, 1), progress)
@@ -62,21 +64,29 @@ def enough_steps(config: AIRConfig, canvas_size: tuple[int, int]) -> int | None:
     return max(config.steps_on(canvas_size), MIN_STEPS) if config.takes_any_canvas else None
 
 
-def _boxes_and_segments(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
-    """Find the tight boxes of rendered objects, [B, T, 4], and the brightest of them at each pixel, [B, H, W].
+def _boxes_and_segments(scenes: Scenes, covers: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Find the tight boxes of whole objects, [B, T, 4], and the object that each pixel shows most of, [B, H, W].
 
-    One object of each scene is rendered at a time: together, those of a large canvas take gigabytes.
+    Where objects cover what is behind them, pixels that show more of the background are no object's, as in the segmentations
+    of models with slots. One object of each scene is rendered at a time: together, those of a large canvas take gigabytes.
     """
     boxes = np.zeros((*scenes.presence.shape, 4), np.float32)
-    brightest = np.zeros(scenes.reconstruction.shape, np.float32)
-    segments = np.zeros(scenes.reconstruction.shape, np.uint16)
+    segments = np.zeros(scenes.reconstruction.shape[:3], np.uint16)
+    nearest, total, thickness = (np.zeros(segments.shape, np.float32) for _ in range(3))
     for step in range(scenes.count.max(initial=0)):
         here = np.s_[:, step : step + 1]
-        alone = {name: getattr(scenes, name)[here] for name in ("scale", "shift", "decoded_windows")}
-        objects = scenes._replace(count=np.int32(scenes.count > step), **alone).objects[:, 0]
-        boxes[:, step] = scores.tight_boxes(objects, OBJECT_THRESHOLD)
-        segments[objects > brightest] = step + 1
-        brightest = np.maximum(brightest, objects)
+        alone = scenes._replace(count=np.int32(scenes.count > step), scale=scenes.scale[here], shift=scenes.shift[here])
+        windows = scenes.opacity[here]
+        opacity = alone._replace(decoded_windows=windows).objects[:, 0]
+        boxes[:, step] = scores.tight_boxes(opacity, OBJECT_THRESHOLD)
+        weight = opacity * np.exp(scenes.nearness[:, step, None, None])
+        segments[weight > nearest] = step + 1
+        nearest, total = np.maximum(nearest, weight), total + weight
+        if covers:
+            thickness += alone._replace(decoded_windows=-np.log1p(-np.minimum(windows, MAX_OPACITY))).objects[:, 0]
+    if covers:
+        clear = np.exp(-thickness)
+        segments[clear * total > (1 - clear) * nearest] = 0
     return boxes, segments
 
 

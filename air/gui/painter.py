@@ -93,11 +93,12 @@ class Painter:
         self.text(str(step + 1), 0.75 * rect.height, theme.text_on(colour), bold=True, center=rect.center)
 
     def picture(self, image: np.ndarray, rect: pygame.Rect, smooth: bool = False) -> None:
-        """Draw a grey picture, [height, width] uint8 or float in [0, 1], with sharp pixels or interpolated."""
+        """Draw a picture, [height, width] or [height, width, 3], uint8 or float in [0, 1], sharp or interpolated."""
         if image.dtype != np.uint8:
             image = np.rint(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
-        height, width = image.shape
-        picture = pygame.image.frombuffer(np.repeat(image[..., None], 3, axis=2).data, (width, height), "RGB")
+        height, width = image.shape[:2]
+        pixels = np.ascontiguousarray(image) if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        picture = pygame.image.frombuffer(pixels.data, (width, height), "RGB")
         zoom = max(rect.width / width, rect.height / height)
         if smooth:
             picture = pygame.transform.smoothscale(picture, rect.size)

@@ -47,7 +47,8 @@ def held_out_scenes(model: Path, canvas_size: tuple[int, int], max_digits: int, 
         scenes = SceneSet.load(data / "test.npz")
         chosen = rng.permutation(np.arange(len(scenes)) if scenes.count is None else np.flatnonzero(scenes.count))
         if scenes.canvas_size == canvas_size and len(chosen):
-            return scenes.images[chosen[:MAX_SCENES]]
+            images = scenes.images[chosen[:MAX_SCENES]]
+            return images if images.ndim == 3 else np.rint(images.mean(axis=-1)).astype(np.uint8)  # the canvas is grey
     return _new_scenes(canvas_size, max_digits, rng)
 
 

@@ -16,7 +16,7 @@ CanvasSize = tuple[int, int]  # height and width
 
 
 class Answer(NamedTuple):
-    """A scene of T steps on a canvas H x W, in NumPy arrays without the batch axis."""
+    """A scene of T steps on a canvas H x W, in NumPy arrays without the batch axis; windows and objects on its background."""
 
     scene: Scenes
     objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
@@ -35,8 +35,8 @@ class Programs:
         self.ready: set[CanvasSize] = set()  # canvases for which `infer` is compiled
         self.any_size: set[CanvasSize] = set()  # those on which it can find objects of any size, see `warm_up_any_size`
         self._decode = tf.function(model.decode, autograph=False)
-        self._windows = tf.function(lambda z_what: tf.sigmoid(model.decoder(z_what[None]))[0], autograph=False)
-        self._explain = tf.function(lambda image, scenes: (scenes.objects, cross_entropy(image, scenes.reconstruction)))
+        self._windows = tf.function(self._decode_windows, autograph=False)
+        self._explain = tf.function(self._objects_and_loss, autograph=False)
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
         """Attend to an image [H, W] in [0, 1], with posterior means or, from a seed, with samples of the posterior.
@@ -45,18 +45,34 @@ class Programs:
         """
         any_size = image.shape in self.any_size and not quick
         how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
-        return self._answer(image, self.model.infer(image[None], max_steps=self._steps(image.shape), **how))
+        scenes = self.model.infer(self._in_channels(image)[None], max_steps=self._steps(image.shape), **how)
+        return self._answer(image, scenes)
 
     def render(self, image: np.ndarray, scene: Scenes) -> Answer:
         """Render a scene whose count, presence, scale, shift or z_what were changed, and compare the result with an image."""
         z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
         present = np.float32(np.arange(len(z_where)) < scene.count)
-        decoded = self._decode(scene.z_what[None], z_where[None], present[None], image.shape)
+        background = scene.background[None]
+        decoded = self._decode(scene.z_what[None], z_where[None], present[None], image.shape, background=background)
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
-        objects, loss = self._explain(image[None], scenes)
-        return Answer(Scenes(*(np.asarray(field)[0] for field in scenes)), objects.numpy()[0], float(loss[0]))
+        objects, windows, loss = (np.asarray(part)[0] for part in self._explain(self._in_channels(image)[None], scenes))
+        scene = Scenes(*(np.asarray(field)[0] for field in scenes))
+        return Answer(scene._replace(decoded_windows=windows), objects, float(loss))
+
+    def _objects_and_loss(self, images: tf.Tensor, scenes: Scenes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        scenes = Scenes(*map(tf.convert_to_tensor, scenes))
+        in_line = self.model.composition.in_line
+        loss = cross_entropy(in_line(images), in_line(scenes.reconstruction))
+        return scenes.pictured_objects, scenes.pictured_windows, loss
+
+    def _decode_windows(self, z_what: tf.Tensor) -> tf.Tensor:
+        return self.model.composition.appearance(self.model.decoder(z_what[None]))[0][0]
+
+    def _in_channels(self, image: np.ndarray) -> np.ndarray:
+        """Return a grey image [H, W] as the model takes it, perhaps in colour."""
+        return image if self.model.config.channels == 1 else np.repeat(image[..., None], self.model.config.channels, axis=-1)
 
     def take_weights(self, model: AIRModel) -> bool:
         """Copy another model's weights; return False if it has another configuration."""
@@ -73,9 +89,10 @@ class Programs:
 
     def warm_up_any_size(self, canvas_size: CanvasSize) -> None:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
-        if self.model.config.takes_any_canvas:
+        if self.model.config.takes_any_size:
             for _ in range(WARM_UP):
-                self.model.infer(_picture(canvas_size)[None], max_steps=self._steps(canvas_size), any_size=True)
+                picture = self._in_channels(_picture(canvas_size))
+                self.model.infer(picture[None], max_steps=self._steps(canvas_size), any_size=True)
             self.any_size.add(canvas_size)
 
     def warm_up_the_rest(self, canvas_size: CanvasSize) -> None:
@@ -97,7 +114,8 @@ class Programs:
             images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
             if scenes.count[0] and np.minimum(kept, images[0]).sum() <= MAX_HIDDEN * kept.sum():
                 break
-        return np.rint(255 * np.minimum(kept + images[0], 1)).astype(np.uint8)
+        grey = images[0] if images.ndim == 3 else images[0].mean(axis=-1)
+        return np.rint(255 * np.minimum(kept + grey, 1)).astype(np.uint8)
 
     def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:
         """Decode z_what [Z] with each of several dimensions set to each of several values: [dimensions, values, h, w]."""
@@ -117,7 +135,8 @@ class Programs:
         mean, std = c.z_what_prior_mean.end, c.z_what_prior_variance.end**0.5
         drawn = mean + std * np.random.default_rng(0).standard_normal((DRAWS, c.z_what_size))
         ends = np.stack([self.vary(z_what, list(range(c.z_what_size)), (mean - std, mean + std)) for z_what in drawn])
-        return np.abs(ends[:, :, 1] - ends[:, :, 0]).mean(axis=(0, 2, 3))
+        changes = np.abs(ends[:, :, 1] - ends[:, :, 0])
+        return changes.mean(axis=(0, *range(2, changes.ndim)))
 
 
 def _picture(canvas_size: CanvasSize) -> np.ndarray:

@@ -11,6 +11,7 @@ The loss is the negative ELBO in nats (section 2 of the paper).
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -19,16 +20,20 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, generative, presence, replicas
+from air.model.background import BackgroundNetwork
 from air.model.cells import CellController
+from air.model.composition import Composition
 from air.model.estimators import Estimate
 from air.model.exploration import Found, Price, as_scenes, explore
 from air.model.generative import Scenes, compose
 from air.model.images import as_float, check_images, unpack
-from air.model.inference import Attention, InferenceNetwork
+from air.model.inference import Attention, InferenceNetwork, View
 from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.model.objective import Losses, negative_elbo
 from air.model.optimisation import Clipped, clip
 from air.model.trained import TrainedModel
+
+INITIAL_STD = 0.2  # that is learned, of the Normal likelihood
 
 
 class Differentiated(NamedTuple):
@@ -69,7 +74,7 @@ class AIRModel(TrainedModel):
         if c.controller == "convolutional":
             mean = c.scale_prior_mean(0)
             self.controller = CellController(
-                c.canvas_size, float(mean), c.cell_size, c.cell_filters, c.cell_units, name="controller"
+                c.canvas_size, float(mean), c.cell_size, c.cell_filters, c.cell_units, c.channels, name="controller"
             )
         else:
             cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
@@ -78,21 +83,36 @@ class AIRModel(TrainedModel):
             )
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
-        self.decoder = GlimpseDecoder(c.window_size, c.decoder_units, c.activation, c.decoder_bias, name="decoder")
+        self.decoder = GlimpseDecoder(
+            c.window_size, c.decoder_units, c.activation, c.decoder_bias, c.channels, c.composition == "over", name="decoder"
+        )
+        self.background = None
+        if c.background != "none":
+            latents = c.background_size if c.background == "learned" else None
+            self.background = BackgroundNetwork(c.canvas_size, c.channels, latents, c.background_units, name="background")
+        self.log_std = None
+        if c.learn_likelihood_std:
+            self.log_std = self.add_weight(
+                name="log_std", shape=(), initializer=keras.initializers.Constant(math.log(INITIAL_STD))
+            )
         self.make_training_state()
         self.build((None, *c.canvas_size))
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         c = self.config
         self.controller.build((None, *c.canvas_size))
+        channels = c.channels * (1 if c.background == "none" else 2)
+        glimpse = (None, c.max_steps, *c.window_size, channels)
         if self.refiner is not None:
-            self.refiner.build((None, c.max_steps, *c.window_size))
-        self.encoder.build((None, c.max_steps, *c.window_size))
+            self.refiner.build(glimpse)
+        self.encoder.build(glimpse)
+        if self.background is not None:
+            self.background.build()
         self.decoder.build((None, c.max_steps, c.z_what_size))
         self.built = True
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count, weight = unpack(data, self.config.canvas_size)
+        images, true_count, weight = unpack(data, self.config.image_shape)
         if self._distribute_strategy is None or not self.jit_compile:
             batch = self.differentiate(images, weight)
         else:  # XLA can't compile a whole step under a strategy, so it compiles this part, which is nearly all of it.
@@ -133,14 +153,14 @@ class AIRModel(TrainedModel):
         Args:
             images: [batch, H, W], integers from 0 to 255 or floats in [0, 1].
         """
-        return tf.reduce_mean(self.objective(as_float(images, self.config.canvas_size), self._seed(self.step))[0].total)
+        return tf.reduce_mean(self.objective(as_float(images, self.config.image_shape), self._seed(self.step))[0].total)
 
     @functools.partial(tf.function, jit_compile=True)
     def _differentiate_with_xla(self, images: tf.Tensor, weight: tf.Tensor | None) -> Differentiated:
         return self.differentiate(images, weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count, _ = unpack(data, self.config.canvas_size)
+        images, true_count, _ = unpack(data, self.config.image_shape)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
         self._record(losses, self._presence(images), attention.z_where, true_count, Clipped([], tf.zeros([]), tf.zeros([])))
         return self.logs()
@@ -165,6 +185,7 @@ class AIRModel(TrainedModel):
             attention,
             self.prior_logits(),
             self.estimator,
+            self.likelihood_std(),
             presence_seed,
             noise_seed if training else None,
         )
@@ -175,8 +196,8 @@ class AIRModel(TrainedModel):
     ) -> Attention:
         """Run the inference network q(z | x), see `InferenceNetwork.attend`; looks and steps as configured when None."""
         c = self.config
-        images = as_float(images, c.canvas_size)
-        steps = c.steps_on(images.shape[1:]) if steps is None else steps
+        images = as_float(images, c.image_shape)
+        steps = c.steps_on(images.shape[1:3]) if steps is None else steps
         return self._network().attend(images, seed, steps, looks=c.looks if looks is None else looks, samples=samples)
 
     def _network(self) -> InferenceNetwork:
@@ -184,7 +205,14 @@ class AIRModel(TrainedModel):
         # A constant is known when a graph is traced, so the graph needs no branch.
         constant = c.refinement.kind == "constant"
         refinement = tf.constant(c.refinement.initial) if constant else c.refinement(tf.convert_to_tensor(self.step))
-        return InferenceNetwork(c, self.controller, self.refiner, refinement, self.encoder, self.decoder)
+        return InferenceNetwork(
+            c, self.controller, self.refiner, refinement, self.encoder, self.decoder, self.background, self.likelihood_std()
+        )
+
+    def likelihood_std(self) -> tf.Tensor:
+        """Compute the standard deviation of the Normal likelihood, now."""
+        std = self.config.likelihood_std(tf.convert_to_tensor(self.step))
+        return std if self.log_std is None else std + tf.exp(self.log_std.value)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Scenes:
         """Infer scenes deterministically: posterior means, rounded z_pres.
@@ -200,7 +228,7 @@ class AIRModel(TrainedModel):
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Export for serving as in Keras, even if the model has not been called yet."""
         if not self._called:
-            self(np.zeros((1, *self.config.canvas_size), np.float32))
+            self(np.zeros((1, *self.config.image_shape), np.float32))
         super().export(*args, **kwargs)
 
     def draw(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None) -> Scenes:
@@ -212,10 +240,11 @@ class AIRModel(TrainedModel):
             steps: maximum number of steps, and rows of the result; as many as configured for this canvas when None.
         """
         c = self.config
-        images = as_float(images, c.canvas_size)
-        size = images.shape[1:]
+        images = as_float(images, c.image_shape)
+        size = images.shape[1:3]
         if c.takes_any_canvas:
-            return as_scenes(self.explore(images, seed, steps), size)
+            view = self._network().view(images, seed)
+            return as_scenes(self.explore(view, seed, steps), size, self.composition, view.background)
         seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
         attention = self.attend(images, seeds[1])
         probability = tf.sigmoid(attention.presence_logits)
@@ -224,10 +253,10 @@ class AIRModel(TrainedModel):
         scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, size)
         return scenes._replace(presence=presence.cumulative_product(probability))
 
-    def explore(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None) -> Found:
+    def explore(self, view: View, seed: tf.Tensor | None, steps: int | None = None) -> Found:
         """Find objects with a convolutional controller, see `exploration` and `draw`."""
-        steps = self.config.steps_on(images.shape[1:]) if steps is None else steps
-        return explore(self._network(), images, steps, self.price(), self.config.looks, seed)
+        steps = self.config.steps_on(view.images.shape[1:3]) if steps is None else steps
+        return explore(self._network(), view, steps, self.price(), self.config.looks, seed)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""
@@ -243,7 +272,12 @@ class AIRModel(TrainedModel):
         return tf.sigmoid(posterior.presence_logits)
 
     def decode(
-        self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, canvas_size: tuple[int, int] | None = None
+        self,
+        z_what: tf.Tensor,
+        z_where: tf.Tensor,
+        present: tf.Tensor,
+        canvas_size: tuple[int, int] | None = None,
+        background: tf.Tensor | None = None,
     ) -> Scenes:
         """Render scenes from their latent variables, on a canvas as large as in training unless another size is given.
 
@@ -251,14 +285,21 @@ class AIRModel(TrainedModel):
             z_what: [batch, steps, z_what_size].
             z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
             present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
+            canvas_size: height and width in pixels.
+            background: [batch, H, W] or [batch, H, W, C], such as `Scenes.background`; None for black.
         """
-        return compose(self.decoder(z_what), z_what, z_where, present, canvas_size or self.config.canvas_size)
+        size = canvas_size or self.config.canvas_size
+        return compose(self.decoder(z_what), z_what, z_where, present, size, self.composition, background)
+
+    @property
+    def composition(self) -> Composition:
+        return Composition(self.config.composition, self.config.channels)
 
     def price(self) -> Price:
         """Return what an object must add to the log-likelihood, now."""
         c, step = self.config, tf.convert_to_tensor(self.step)
         count = -tf.math.log(c.z_pres_prior_odds(step))
-        return Price(generative.prior(c, step), count, c.likelihood, c.likelihood_std(step))
+        return Price(generative.prior(c, step), count, c.likelihood, self.likelihood_std())
 
     @property
     def parts(self) -> list[keras.layers.Layer]:

@@ -6,7 +6,8 @@ the controller's probability that step t attends to an object. There are two bou
 
     ELBO = E_q(z_where, z_what) [ sum_n q(n) log p(x | n, z) ] - KL(q(n) || p(n)) - sum_t q(n >= t) KL_t(z_where, z_what),
 
-with the sum over n exact and one sample of the rest; and the importance-weighted bound (Burda et al., 2016)
+with the sum over n exact and one sample of the rest, minus the KL of the background's latents if there are any; and the
+importance-weighted bound (Burda et al., 2016)
 
     IWAE_K = E [ log 1/K sum_k p(x, n_k, z_k) / q(n_k, z_k | x) ]
 
@@ -19,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from air.model import distributions, presence, transformer
+from air.model import distributions, presence
+from air.model.composition import Composition
 from air.model.distributions import Normals
-from air.model.generative import LIKELIHOODS, compose
+from air.model.generative import ADD, LIKELIHOODS, Rendering
 from air.model.inference import Attention
 
 GEOMETRIC_ODDS = 0.01
@@ -34,6 +36,7 @@ class Elbo(NamedTuple):
     log_q: Any  # [N, T + 1] log q(n | x)
     where_kl: Any  # [N]
     what_kl: Any  # [N]
+    background_kl: Any  # [N]
 
     def count_kl(self, prior: np.ndarray) -> np.ndarray:
         """Compute KL(q(n) || p(n)) for p(n) of [T + 1]: [N]."""
@@ -42,7 +45,7 @@ class Elbo(NamedTuple):
     def bound(self, likelihood: str, prior: np.ndarray) -> np.ndarray:
         """Compute the ELBO of each scene, [N]."""
         expected = self.log_likelihood[:, list(LIKELIHOODS).index(likelihood)]
-        return expected - self.count_kl(prior) - self.where_kl - self.what_kl
+        return expected - self.count_kl(prior) - self.where_kl - self.what_kl - self.background_kl
 
 
 class ImportanceSamples(NamedTuple):
@@ -69,7 +72,7 @@ def count_priors(frequencies: np.ndarray) -> dict[str, np.ndarray]:
     return {"frequency": frequency / frequency.sum(), "geometric": geometric / geometric.sum()}
 
 
-def elbo(images: tf.Tensor, attention: Attention, prior: Normals, std: tf.Tensor) -> Elbo:
+def elbo(images: tf.Tensor, attention: Attention, prior: Normals, std: tf.Tensor, composition: Composition = ADD) -> Elbo:
     """Compute the parts of the ELBO of a batch of scenes, as tensors.
 
     Args:
@@ -77,23 +80,28 @@ def elbo(images: tf.Tensor, attention: Attention, prior: Normals, std: tf.Tensor
         attention: q(z | x) and one sample of it for each scene.
         prior: p(z) of an object.
         std: of the Normal likelihood.
+        composition: of the objects.
     """
     log_q = presence.log_count(attention.presence_logits)
     attending = presence.reached(attention.presence_logits)
-    decoded_windows = tf.sigmoid(attention.window_logits)
-    canvases = transformer.render_cumsum(decoded_windows, attention.z_where, images.shape[1:])
-    canvases = tf.clip_by_value(canvases, 0.0, 1.0)
-    log_likelihood = tf.stack(
-        [tf.reduce_sum(tf.exp(log_q) * log_prob(images[:, None], canvases, std), axis=1) for log_prob in LIKELIHOODS.values()],
-        axis=1,
-    )
+    rendering = _rendering(images, attention, composition, std)
+    canvases = tf.clip_by_value(rendering.canvases(), 0.0, 1.0)
+    log_prob = [rendering.log_prob(images[:, None], canvases, likelihood) for likelihood in LIKELIHOODS]
+    log_likelihood = tf.stack([tf.reduce_sum(tf.exp(log_q) * each, axis=1) for each in log_prob], axis=1)
     kl = distributions.kl(attention.posterior, prior)
     where_kl = tf.reduce_sum(attending * (kl["scale"] + kl["shift"]), axis=1)
-    return Elbo(log_likelihood, log_q, where_kl, tf.reduce_sum(attending * kl["z_what"], axis=1))
+    what_kl = tf.reduce_sum(attending * kl["z_what"], axis=1)
+    background = attention.background
+    return Elbo(log_likelihood, log_q, where_kl, what_kl, tf.zeros_like(what_kl) if background is None else background.kl)
 
 
 def importance_samples(
-    images: tf.Tensor, attention: Attention, prior: Normals, std: tf.Tensor, seed: tf.Tensor
+    images: tf.Tensor,
+    attention: Attention,
+    prior: Normals,
+    std: tf.Tensor,
+    seed: tf.Tensor,
+    composition: Composition = ADD,
 ) -> ImportanceSamples:
     """Draw the count of each sample of z_where and z_what, and weigh the samples, as tensors.
 
@@ -103,6 +111,7 @@ def importance_samples(
         prior: p(z) of an object.
         std: of the Normal likelihood.
         seed: [2] integers, of the counts.
+        composition: of the objects.
     """
     logits = attention.presence_logits
     samples = tf.shape(logits)[0] // tf.shape(images)[0]
@@ -111,15 +120,23 @@ def importance_samples(
     # One uniform number u draws n: step t attends if u < q(n >= t).
     present = tf.cast(distributions.uniform([tf.shape(rows)[0], 1], seed) < presence.reached(logits), tf.float32)
     count = tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
-    scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, images.shape[1:])
+    rendering = _rendering(rows, attention, composition, std)
+    canvas = tf.clip_by_value(rendering.canvas(present), 0.0, 1.0)
     log_ratio = distributions.log_ratio(attention.sample, prior, attention.posterior)
     log_weight = tf.reduce_sum(present * log_ratio, axis=1) - tf.gather(log_q, count, batch_dims=1)
-    log_likelihood = tf.stack([log_prob(rows, scenes.reconstruction, std) for log_prob in LIKELIHOODS.values()], axis=1)
+    if attention.background is not None:
+        log_weight += attention.background.log_ratio
+    log_likelihood = tf.stack([rendering.log_prob(rows, canvas, likelihood) for likelihood in LIKELIHOODS], axis=1)
 
     def by_scene(values: tf.Tensor) -> tf.Tensor:
         return tf.reshape(values, [-1, samples, *values.shape[1:]])
 
     return ImportanceSamples(by_scene(log_likelihood), by_scene(log_weight), by_scene(count))
+
+
+def _rendering(images: tf.Tensor, attention: Attention, composition: Composition, std: tf.Tensor) -> Rendering:
+    picture = None if attention.background is None else attention.background.picture
+    return Rendering(images, attention.window_logits, attention.z_where, picture, composition, "normal", std)
 
 
 def importance_bound(log_weights: np.ndarray, samples: int) -> np.ndarray:

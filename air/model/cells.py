@@ -29,6 +29,7 @@ class Explained(NamedTuple):
 
     residual: tf.Tensor  # [batch, H, W] the canvas minus all objects so far, at least 0
     coverage: tf.Tensor  # [batch, H, W] in [0, 1], 1 within an attention window
+    painted: tf.Tensor | tuple[()] = ()  # [batch, H, W, ...] what objects painted so far, where the residual doesn't tell
 
     @classmethod
     def nothing(cls, canvas: tf.Tensor) -> "Explained":
@@ -39,8 +40,12 @@ class Explained(NamedTuple):
         size = self.residual.shape[1:]
         windows, z_where = tf.stop_gradient(decoded_windows), tf.stop_gradient(z_where)
         residual = tf.nn.relu(self.residual - transformer.render_sum(windows, z_where, size))
-        covered = transformer.coverage(z_where, size, windows.shape[-2:])[:, 0]
-        return Explained(residual, tf.maximum(self.coverage, covered))
+        return Explained(residual, self.covered_by(z_where, windows.shape[-2:]))
+
+    def covered_by(self, z_where: tf.Tensor, window_size: tuple[int, int]) -> tf.Tensor:
+        """Compute the coverage with the window of another step."""
+        covered = transformer.coverage(z_where, self.residual.shape[1:], window_size)[:, 0]
+        return tf.maximum(self.coverage, covered)
 
 
 @keras.saving.register_keras_serializable(package="air")
@@ -60,6 +65,7 @@ class CellController(keras.layers.Layer):
         cell_size: side of a cell, in pixels.
         filters: of the convolutions; the first has the stride of a cell and twice its width, the others are 3 cells wide.
         units: width of the layer that joins the canvas and what is explained of it.
+        channels: of the canvas.
     """
 
     def __init__(
@@ -69,9 +75,11 @@ class CellController(keras.layers.Layer):
         cell_size: int = 5,
         filters: Sequence[int] = (32, 32, 64),
         units: int = 64,
+        channels: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.channels = channels
         self.canvas_size, self.scale_mean = tuple(canvas_size), scale_mean
         self.cell_size, self.filters, self.units = cell_size, tuple(filters), units
         shapes = [(2 * cell_size, cell_size), *[(3, 1)] * (len(self.filters) - 1)]
@@ -87,7 +95,7 @@ class CellController(keras.layers.Layer):
         self.where = keras.layers.Dense(6, kernel_initializer=small, name="where")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shape = (None, None, None, 1)
+        shape = (None, None, None, self.channels)
         for layer in self.convolutions:
             layer.build(shape)
             shape = (None, None, None, layer.filters)
@@ -102,7 +110,7 @@ class CellController(keras.layers.Layer):
         super().build(input_shape)
 
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
-        """Compute what a canvas [batch, H, W] in [0, 1] contributes to all steps: [batch, rows, columns, units]."""
+        """Compute what canvases [batch, H, W], perhaps in colour, contribute to all steps: [batch, rows, columns, units]."""
         features = self._pad(canvas)
         for layer in self.convolutions:
             features = layer(features)
@@ -149,9 +157,10 @@ class CellController(keras.layers.Layer):
         return tf.nn.space_to_depth(self._pad(image), self.cell_size)
 
     def _pad(self, image: tf.Tensor) -> tf.Tensor:
-        """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', 1]."""
-        height, width = image.shape[1:]
-        return tf.pad(image, [[0, 0], [0, -height % self.cell_size], [0, -width % self.cell_size]])[..., None]
+        """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', channels]."""
+        height, width = image.shape[1:3]
+        image = image if image.shape.rank == 4 else image[..., None]
+        return tf.pad(image, [[0, 0], [0, -height % self.cell_size], [0, -width % self.cell_size], [0, 0]])
 
 
 def _around(mean: tf.Tensor) -> list[tf.Tensor]:

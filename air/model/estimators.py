@@ -10,6 +10,7 @@ Each estimator takes a `Proposal`, the rendered objects of all steps and the log
 | enumerated | none: the sum over the count | exact, given a sample of z_where and z_what            |
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,8 +46,8 @@ class Estimate(NamedTuple):
 class Estimator(keras.layers.Layer):
     """Base of the three estimators."""
 
-    def build(self, canvas_size: tuple[int, int], steps: int) -> None:
-        """Make the variables, if any, for images of a canvas size and a number of steps."""
+    def build(self, canvas_size: tuple[int, ...], steps: int) -> None:
+        """Make the variables, if any, for images of a canvas size, perhaps with channels, and a number of steps."""
         self.built = True
 
     def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
@@ -108,9 +109,9 @@ class NVIL(Estimator):
         self.units, self.centre, self.normalise = tuple(units), centre, normalise
         self.hidden = networks.mlp(self.units, "relu", "hidden")
 
-    def build(self, canvas_size: tuple[int, int], steps: int) -> None:
+    def build(self, canvas_size: tuple[int, ...], steps: int) -> None:
         self.cost = keras.layers.Dense(steps, name="cost")
-        networks.build_chain([*self.hidden, self.cost], canvas_size[0] * canvas_size[1])
+        networks.build_chain([*self.hidden, self.cost], math.prod(canvas_size))
         alike = {"trainable": False, "aggregation": "only_first_replica"}  # all replicas assign the same
         self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", **alike)
         self.variance = self.add_weight(name="variance", shape=(), initializer="ones", **alike)
@@ -118,7 +119,7 @@ class NVIL(Estimator):
 
     def baseline(self, images: tf.Tensor) -> tf.Tensor:
         """Predict the cost of each step, given that it is reached: [batch, H, W] -> [batch, T] nats."""
-        return networks.run([*self.hidden, self.cost], tf.reshape(images, [-1, images.shape[1] * images.shape[2]]))
+        return networks.run([*self.hidden, self.cost], tf.reshape(images, [-1, math.prod(images.shape[1:])]))
 
     def estimate(self, proposal: Proposal, step: Any, seed: tf.Tensor) -> Estimate:
         logits = proposal.logits
@@ -171,5 +172,5 @@ def make_estimator(config: AIRConfig) -> keras.layers.Layer:
         estimator = Enumerated(name="estimator")
     else:
         estimator = NVIL(config.baseline_units, config.centre_signal, config.normalise_signal, name="estimator")
-    estimator.build(config.canvas_size, config.max_steps)
+    estimator.build((*config.canvas_size, config.channels), config.max_steps)
     return estimator

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from air.model import distributions, transformer
+from air.model.background import Background
 from air.model.cells import Explained
+from air.model.composition import Composition
 from air.model.distributions import LATENTS, Normals, tfd
 from air.model.generative import LIKELIHOODS, Scenes, compose
-from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, split
+from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, View, split
 from air.model.networks import Posterior
 
 
@@ -47,51 +49,50 @@ class _Row(NamedTuple):
     shift: tuple[tf.Tensor, tf.Tensor]  # [batch, 1, 2]
 
 
-def explore(
-    network: InferenceNetwork, images: tf.Tensor, steps: int, price: Price, looks: int, seed: tf.Tensor | None
-) -> Found:
+def explore(network: InferenceNetwork, view: View, steps: int, price: Price, looks: int, seed: tf.Tensor | None) -> Found:
     """Find the objects of scenes.
 
     Args:
         network: with a `CellController`.
-        images: [batch, H, W] in [0, 1].
+        view: of the scenes.
         steps: maximum number of steps; fewer are taken once all scenes have stopped.
         price: of an object at the second look; samples don't pay it, as it would distort them.
         looks: 2 to look again.
         seed: [2] integers; None for posterior means and rounded z_pres.
     """
-    rows, taken = _attend(network, images, steps, price.prior, seed, looks)
-    found = _look_again(network, images, rows, taken, price, seed) if looks == 2 else rows.found
+    rows, taken = _attend(network, view, steps, price.prior, seed, looks)
+    found = _look_again(network, view, rows, taken, price, seed) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
     return Found(*(tf.gather(field, order, batch_dims=1) for field in found))
 
 
-def as_scenes(found: Found, canvas_size: tuple[int, int]) -> Scenes:
-    """Compose scenes from what is found in them."""
-    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size)
+def as_scenes(found: Found, canvas_size: tuple[int, int], composition: Composition, background: Background | None) -> Scenes:
+    """Compose scenes from what is found in them, and from their background."""
+    picture = None if background is None else background.picture
+    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size, composition, picture)
     return scenes._replace(presence=found.presence)
 
 
 def _attend(
-    network: InferenceNetwork, images: tf.Tensor, steps: int, prior: Normals, seed: tf.Tensor | None, looks: int
+    network: InferenceNetwork, view: View, steps: int, prior: Normals, seed: tf.Tensor | None, looks: int
 ) -> tuple[_Row, tf.Tensor]:
     """Attend until every scene has stopped; return the rows of all steps, and the number of those taken."""
-    features = network.controller.read(images)
+    features = network.controller.read(view.objects)
 
     def attend_once(step: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor, Explained]) -> tuple[tuple[Any, ...], _Row]:
         going, reached, explained = state
         posterior = network.controller(features, explained)
-        attention = network.look(images[:, None], posterior, MEANS if looks == 2 else _seeds(step, seed))
+        attention = network.look(view.glimpsed, posterior, MEANS if looks == 2 else _seeds(step, seed))
         probability = tf.sigmoid(posterior.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
         going, reached = going * tf.cast(probability > threshold, tf.float32), reached * probability
         found = _found(going, reached, attention, prior)
-        explained = explained.by(tf.sigmoid(attention.window_logits), attention.z_where)
+        explained = network.explain(view, explained, attention)
         scale, shift = (posterior.where[name] for name in ("scale", "shift"))
         return (going, reached, explained), _Row(found, (scale.loc, scale.scale), (shift.loc, shift.scale))
 
-    ones = tf.ones([tf.shape(images)[0], 1])
-    state = ones, ones, Explained.nothing(images)
+    ones = tf.ones([tf.shape(view.images)[0], 1])
+    state = ones, ones, network.nothing_explained(view)
     # The first step, outside the loop, fills all rows: an attention window of scale 0 can't be rendered.
     state, row = attend_once(tf.constant(0), state)
     rows = tf.nest.map_structure(lambda field: tf.repeat(field, steps, axis=1), row)
@@ -110,22 +111,28 @@ def _attend(
 
 
 def _look_again(
-    network: InferenceNetwork, images: tf.Tensor, rows: _Row, taken: tf.Tensor, price: Price, seed: tf.Tensor | None
+    network: InferenceNetwork, view: View, rows: _Row, taken: tf.Tensor, price: Price, seed: tf.Tensor | None
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
 
+    composition = network.composition
+
     def render(found: Found) -> tf.Tensor:
-        decoded_windows = tf.sigmoid(found.window_logits) * found.present[..., None, None]
-        return transformer.render_sum(decoded_windows, found.z_where, images.shape[1:])
+        windows = composition.paint(found.window_logits, found.present)
+        return transformer.render_sum(windows, found.z_where, view.images.shape[1:3])
 
-    def log_prob(canvas: tf.Tensor) -> tf.Tensor:
-        return LIKELIHOODS[price.likelihood](images, tf.clip_by_value(canvas, 0.0, 1.0), price.std)[:, None]
+    def log_prob(painted: tf.Tensor) -> tf.Tensor:
+        canvas = tf.clip_by_value(composition.flatten(painted, view.picture), 0.0, 1.0)
+        images, canvas = composition.in_line(view.images), composition.in_line(canvas)
+        return LIKELIHOODS[price.likelihood](images, canvas, price.std)[:, None]
 
-    def look(step: tf.Tensor, canvas: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
+    def look(step: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         row = tf.nest.map_structure(lambda field: tf.gather(field, [step], axis=1), rows)
         where = {"scale": tfd.Normal(*row.scale), "shift": tfd.Normal(*row.shift)}
-        others = canvas - render(row.found)
-        attention = network.look(tf.nn.relu(images - others)[:, None], Posterior(where, row.found.presence), _seeds(step, seed))
+        own = render(row.found)
+        others = painted - own
+        seen = network.without(view, others[:, None], own[:, None])
+        attention = network.look(seen, Posterior(where, row.found.presence), _seeds(step, seed))
         found = _found(row.found.present, row.found.presence, attention, price.prior)
         added = render(found)
         if seed is None:
@@ -133,11 +140,11 @@ def _look_again(
             kept = tf.cast(worth > 0.0, tf.float32)
             dropped = found.present * (1.0 - kept)
             found = found._replace(present=found.present * kept, presence=found.presence * (1.0 - dropped))
-            added *= kept[..., None]
+            added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])
         return step + 1, others + added, _write(rows, step, row._replace(found=found))
 
     state = tf.constant(0), render(rows.found), rows
-    return tf.while_loop(lambda step, canvas, rows: step < taken, look, state)[-1].found
+    return tf.while_loop(lambda step, painted, rows: step < taken, look, state)[-1].found
 
 
 def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior: Normals) -> Found:

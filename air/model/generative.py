@@ -5,7 +5,7 @@
     canvas = sum_t render(decode(z_what_t), z_where_t)
     x      ~ p(x | canvas)               pixel by pixel
 
-(section 2 of the paper).
+(section 2 of the paper). Objects may also cover each other, see `composition`, and what lies behind them, see `background`.
 """
 
 import math
@@ -17,8 +17,10 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, transformer
+from air.model.composition import MAX_OPACITY, MIN_WEIGHT, Composition
 from air.model.distributions import LATENTS, Normals, tfd
 
+ADD = Composition()
 PROBABILITY_RANGE = (1e-6, 1.0 - 1e-6)  # XLA folds log(1 - r + tiny) to log(1 - r), which is -inf at 1: clip instead
 
 
@@ -26,7 +28,7 @@ class Scenes(NamedTuple):
     """A batch of scenes as AIR describes them: B scenes, T steps, canvas H x W, window h x w, Z latent dimensions.
 
     `infer` returns them as NumPy arrays, `model(images)` as tensors. Every step has a row, even if it attends to nothing; the
-    objects of a scene are its first `count` steps.
+    objects of a scene are its first `count` steps. In colour, pictures have a last axis of 3 channels.
     """
 
     count: np.ndarray  # type: ignore[assignment]  # [B] int32, inferred number of objects
@@ -35,38 +37,90 @@ class Scenes(NamedTuple):
     shift: np.ndarray  # [B, T, 2] its centre (x, y), canvas units
     attention_boxes: np.ndarray  # [B, T, 4] the attention window (x, y, width, height), pixels
     z_what: np.ndarray  # [B, T, Z]
-    decoded_windows: np.ndarray  # [B, T, h, w] the decoder's picture of the object, in [0, 1]
+    decoded_windows: np.ndarray  # [B, T, h, w] the decoder's picture of the object on black, in [0, 1]
     reconstruction: np.ndarray  # [B, H, W] all objects on one canvas, in [0, 1]
+    background: np.ndarray  # [B, H, W] what lies behind them, in [0, 1]
+    opacity: np.ndarray  # [B, T, h, w] of the decoded window, in [0, 1]; its brightness if objects add up
+    nearness: np.ndarray  # [B, T] of two objects that cover, the one with the greater hides the other; 0 if they add up
 
     @property
     def objects(self) -> np.ndarray:
-        """[B, T, H, W] each object rendered onto a canvas of its own, 0 for absent ones; rendered anew at each access."""
-        present = tf.sequence_mask(self.count, self.scale.shape[-1], tf.float32)[..., None, None]
-        z_where = tf.concat([self.scale[..., None], self.shift], axis=-1)
-        objects = transformer.render(self.decoded_windows * present, z_where, self.reconstruction.shape[-2:])
-        return objects if tf.is_tensor(self.count) else objects.numpy()
+        """[B, T, H, W] each object alone rendered onto a canvas of its own, 0 for absent ones; rendered anew at each access."""
+        return self._render(self.decoded_windows)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """[B, T, H, W] the fraction of each pixel that shows the object, 0 for absent ones; rendered anew at each access."""
+        opacity, nearness = np.asarray(self.opacity), np.asarray(self.nearness)[..., None, None]
+        weight = np.asarray(self._render(opacity * np.exp(nearness)))
+        thickness = np.asarray(self._render(-np.log1p(-np.minimum(opacity, MAX_OPACITY)))).sum(axis=1, keepdims=True)
+        return -np.expm1(-thickness) * weight / np.maximum(weight.sum(axis=1, keepdims=True), MIN_WEIGHT)
+
+    @property
+    def pictured_windows(self) -> np.ndarray:
+        """[B, T, h, w] the decoded windows on the background that they cover, as objects may be darker than it."""
+        behind = transformer.crop(self.background[:, None], self._z_where, self.opacity.shape[2:4])
+        return self._on(behind, self.decoded_windows, self.opacity)
+
+    @property
+    def pictured_objects(self) -> np.ndarray:
+        """[B, T, H, W] the same of the rendered objects."""
+        return self._on(self.background[:, None], self.objects, self._render(self.opacity))
+
+    @property
+    def _z_where(self) -> tf.Tensor:
+        return tf.concat([self.scale[..., None], self.shift], axis=-1)
+
+    def _on(self, behind: Any, pictures: Any, opacity: Any) -> Any:
+        """Lay pictures [B, T, ..., C] of an opacity [B, T, ...] on what is behind."""
+        opacity = opacity[..., None] if len(pictures.shape) == 5 else opacity
+        shown = tf.clip_by_value(pictures + (1.0 - opacity) * behind, 0.0, 1.0)
+        return shown if tf.is_tensor(self.count) else shown.numpy()
+
+    def _render(self, windows: Any) -> Any:
+        """Render windows [B, T, h, w, ...] of the objects onto canvases of their own."""
+        present = tf.sequence_mask(self.count, self.scale.shape[-1], tf.float32)
+        present = present[(...,) + (None,) * (len(windows.shape) - 2)]
+        rendered = transformer.render(windows * present, self._z_where, self.reconstruction.shape[1:3])
+        return rendered if tf.is_tensor(self.count) else rendered.numpy()
 
 
 class Rendering(NamedTuple):
     """The decoded window of every step at its place on the canvas, and how well a number of them explains the images."""
 
-    images: tf.Tensor  # [batch, H, W] in [0, 1]
-    decoded_windows: tf.Tensor  # [batch, steps, h, w] in [0, 1]
+    images: tf.Tensor  # [batch, H, W] or [batch, H, W, C], in [0, 1]
+    window_logits: tf.Tensor  # [batch, steps, h, w] or [batch, steps, h, w, K], the decoder's output
     z_where: tf.Tensor  # [batch, steps, 3]
+    background: tf.Tensor | None  # as `images`; None for black
+    composition: Composition
     likelihood: str  # a key of `LIKELIHOODS`
     std: tf.Tensor  # scalar, of the Normal likelihood
 
     def log_likelihood(self, z_pres: tf.Tensor) -> tf.Tensor:
         """Compute log p(x | z) for z_pres in [0, 1]: [batch, steps] -> [batch] nats."""
+        return self.log_prob(self.images, self.canvas(z_pres))
+
+    def canvas(self, z_pres: tf.Tensor) -> tf.Tensor:
+        """Compute the canvas of all steps, each as much as its z_pres [batch, steps]: the shape of `images`."""
         # z_pres multiplies the windows rather than their canvases, because they are smaller.
-        weighted = self.decoded_windows * z_pres[..., None, None]
-        canvas = transformer.render_sum(weighted, self.z_where, self.images.shape[1:])
-        return LIKELIHOODS[self.likelihood](self.images, canvas, self.std)
+        weighted = self.composition.paint(self.window_logits, z_pres)
+        painted = transformer.render_sum(weighted, self.z_where, self.images.shape[1:3])
+        return self.composition.flatten(painted, self.background)
 
     def log_likelihood_by_count(self) -> tf.Tensor:
         """Compute log p(x | n, z) for n = 0 ... T objects, the first n steps: [batch, steps + 1] nats."""
-        canvases = transformer.render_cumsum(self.decoded_windows, self.z_where, self.images.shape[1:])
-        return LIKELIHOODS[self.likelihood](self.images[:, None], canvases, self.std)
+        return self.log_prob(self.images[:, None], self.canvases())
+
+    def canvases(self) -> tf.Tensor:
+        """Compute the canvases of the first 0, 1 ... T steps: [batch, steps + 1, H, W] or [batch, steps + 1, H, W, C]."""
+        windows = self.composition.paint(self.window_logits)
+        painted = transformer.render_cumsum(windows, self.z_where, self.images.shape[1:3])
+        return self.composition.flatten(painted, None if self.background is None else self.background[:, None])
+
+    def log_prob(self, images: tf.Tensor, canvas: tf.Tensor, likelihood: str | None = None) -> tf.Tensor:
+        """Compute log p(images | canvas), [...] nats, by this likelihood or another."""
+        images, canvas = self.composition.in_line(images), self.composition.in_line(canvas)
+        return LIKELIHOODS[likelihood or self.likelihood](images, canvas, self.std)
 
 
 def prior(config: AIRConfig, step: Any) -> Normals:
@@ -104,28 +158,40 @@ def draw_prior(
 
 
 def compose(
-    window_logits: tf.Tensor, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, canvas_size: tuple[int, int]
+    window_logits: tf.Tensor,
+    z_what: tf.Tensor,
+    z_where: tf.Tensor,
+    present: tf.Tensor,
+    canvas_size: tuple[int, int],
+    composition: Composition = ADD,
+    background: tf.Tensor | None = None,
 ) -> Scenes:
     """Compose scenes from the decoder's windows.
 
     Args:
-        window_logits: [batch, steps, h, w] the decoder's output for z_what.
+        window_logits: [batch, steps, h, w] or [batch, steps, h, w, K], the decoder's output for z_what.
         z_what: [batch, steps, z_what_size].
         z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units.
         present: [batch, steps], 1.0 where there is an object and 0.0 elsewhere, no 1.0 after a 0.0.
         canvas_size: height and width, in pixels.
+        composition: of the objects.
+        background: [batch, H, W] or [batch, H, W, C]; None for black.
     """
-    decoded_windows = tf.sigmoid(window_logits)
-    canvas = transformer.render_sum(decoded_windows * present[..., None, None], z_where, canvas_size)
+    decoded_windows, opacity, nearness = composition.appearance(window_logits)
+    painted = transformer.render_sum(composition.paint(window_logits, present), z_where, canvas_size)
+    canvas = composition.flatten(painted, background)
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
         presence=present,
         scale=z_where[..., 0],
         shift=z_where[..., 1:],
-        attention_boxes=transformer.attention_boxes(z_where, canvas_size, window_logits.shape[-2:]),
+        attention_boxes=transformer.attention_boxes(z_where, canvas_size, window_logits.shape[2:4]),
         z_what=z_what,
         decoded_windows=decoded_windows,
         reconstruction=tf.clip_by_value(canvas, 0.0, 1.0),
+        background=tf.zeros_like(canvas) if background is None else tf.clip_by_value(background, 0.0, 1.0),
+        opacity=opacity,
+        nearness=nearness,
     )
 
 

@@ -22,17 +22,25 @@ class Batch(NamedTuple):
     weight: tf.Tensor | None  # [batch] of each scene in the loss
 
 
-def as_float(images: Any, canvas_size: tuple[int, int]) -> tf.Tensor:
-    """Convert images of integers from 0 to 255, or of floats in [0, 1], to float32 [batch, H, W] in [0, 1]."""
+def as_float(images: Any, shape: tuple[int, ...]) -> tf.Tensor:
+    """Convert images of integers from 0 to 255, or of floats in [0, 1], to float32 in [0, 1].
+
+    Args:
+        images: [batch, H, W], [batch, H, W, 1] or [batch, H, W, 3].
+        shape: of an image if their own is unknown, in a graph for several ranks.
+
+    Returns:
+        [batch, H, W] or [batch, H, W, 3].
+    """
     images = tf.convert_to_tensor(images)
-    if images.shape.rank is None:  # in a graph for several ranks
-        images = tf.reshape(images, [-1, *canvas_size])
-    elif images.shape.rank == 4:  # a channel axis
+    if images.shape.rank is None:
+        images = tf.reshape(images, [-1, *shape])
+    elif images.shape.rank == 4 and images.shape[-1] == 1:  # a channel axis
         images = images[..., 0]
     return tf.cast(images, tf.float32) / 255.0 if images.dtype.is_integer else tf.cast(images, tf.float32)
 
 
-def unpack(data: Any, canvas_size: tuple[int, int]) -> Batch:
+def unpack(data: Any, shape: tuple[int, ...]) -> Batch:
     """Unpack what `fit` passes to a step: images, perhaps with true counts and weights; or a dictionary with "images"."""
     images, count, weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(images, dict):
@@ -40,9 +48,7 @@ def unpack(data: Any, canvas_size: tuple[int, int]) -> Batch:
     if isinstance(images, (tuple, list)):
         (images,) = images
     count = tf.fill(tf.shape(images)[:1], -1) if count is None else tf.cast(tf.reshape(count, [-1]), tf.int32)
-    return Batch(
-        as_float(images, canvas_size), count, None if weight is None else tf.cast(tf.reshape(weight, [-1]), tf.float32)
-    )
+    return Batch(as_float(images, shape), count, None if weight is None else tf.cast(tf.reshape(weight, [-1]), tf.float32))
 
 
 def check_images(images: Any, config: AIRConfig) -> np.ndarray:
@@ -61,15 +67,20 @@ def check_images(images: Any, config: AIRConfig) -> np.ndarray:
 def _checked(images: Any, config: AIRConfig, any_canvas: bool) -> np.ndarray:
     """Return images as an array [batch, height, width] of their own type, or raise DataError, see `check_images`."""
     height, width = config.smallest_canvas if any_canvas else config.canvas_size
-    allowed = f"[batch, {height}, {width}]" + (", the window's size, or larger" if any_canvas else "")
+    channels = [] if config.channels == 1 else [config.channels]
+    allowed = f"{['batch', height, width, *channels]}".replace("'", "") + (
+        ", the window's size, or larger" if any_canvas else ""
+    )
     try:
         images = np.asarray(images)
     except ValueError:
         raise DataError(f"images: not an array; it must be one of shape {allowed}") from None
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
-    fits = images.ndim == 3 and (
-        images.shape[1] >= height and images.shape[2] >= width if any_canvas else images.shape[1:] == (height, width)
+    fits = (
+        images.ndim == 3 + len(channels)
+        and images.shape[3:] == tuple(channels)
+        and (images.shape[1] >= height and images.shape[2] >= width if any_canvas else images.shape[1:3] == (height, width))
     )
     if not fits:
         raise DataError(f"images: shape {images.shape} is not allowed; it must be {allowed}")
@@ -112,7 +123,7 @@ def check_first(data: Any, config: AIRConfig, any_canvas: bool = False) -> None:
             raise DataError(f"images: missing from the data, which has {', '.join(map(str, data))}")
         data = data["images"]
     if isinstance(data, (np.ndarray, tf.Tensor)):
-        note = unpaintable_background(_as_unit(_checked(data, config, any_canvas)[:1000]))
+        note = config.background == "none" and unpaintable_background(_as_unit(_checked(data, config, any_canvas)[:1000]))
         if note:
             warnings.warn(note, stacklevel=3)
 

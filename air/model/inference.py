@@ -21,11 +21,16 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, presence, transformer
+from air.model.background import Background, BackgroundNetwork
 from air.model.cells import CellController, Explained
+from air.model.composition import Composition
 from air.model.distributions import Normals, gaussian, tfd
 from air.model.networks import Controller, Correction, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
 
 Seeds = dict[str, tf.Tensor | None]  # of the draws of each latent variable; None for the mean
+NOISE = 2.0  # standard deviations by which a pixel differs from what is painted if it counts 0.4 as unexplained
+STD = 0.1  # of a likelihood that has none
+BACKGROUND = -1  # tells the seed of its latents from those of the steps
 MEANS: Seeds = dict.fromkeys(distributions.LATENTS)
 
 
@@ -36,12 +41,27 @@ class Attention(NamedTuple):
     posterior: Normals  # q(z | x): "scale" [batch, steps, 1], "shift" [batch, steps, 2], "z_what" [batch, steps, Z]
     sample: dict[str, tf.Tensor]  # drawn from the posterior
     z_where: tf.Tensor  # [batch, steps, 3] the sample's (scale, shift_x, shift_y), canvas units
-    window_logits: tf.Tensor  # [batch, steps, h, w] the decoder's output
+    window_logits: tf.Tensor  # [batch, steps, h, w] or [batch, steps, h, w, K], the decoder's output
+    background: Background | None = None  # None for black
 
     @property
     def z_what(self) -> tf.Tensor:
         """[batch, steps, Z] the sample's."""
         return self.sample["z_what"]
+
+
+class View(NamedTuple):
+    """What there is to see of a batch of scenes."""
+
+    images: tf.Tensor  # [batch, H, W] or [batch, H, W, C]
+    background: Background | None  # None for black
+    objects: tf.Tensor  # as `images`, minus the background
+    glimpsed: tf.Tensor  # [batch, 1, H, W], or images and objects side by side: [batch, 1, H, W, C or 2 C]
+
+    @property
+    def picture(self) -> tf.Tensor | None:
+        """The background's, from which no gradient passes."""
+        return None if self.background is None else tf.stop_gradient(self.background.picture)
 
 
 class InferenceNetwork(NamedTuple):
@@ -53,6 +73,8 @@ class InferenceNetwork(NamedTuple):
     refinement: tf.Tensor  # scalar: the fraction of the refiner's correction that is applied
     encoder: GlimpseEncoder
     decoder: GlimpseDecoder
+    background: BackgroundNetwork | None = None
+    std: tf.Tensor | float = 1.0  # scalar, of the Normal likelihood
 
     def attend(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int, *, looks: int = 1, samples: int = 1) -> Attention:
         """Run the inference network on a batch of images.
@@ -65,6 +87,8 @@ class InferenceNetwork(NamedTuple):
             samples: of each scene; with more than 1, they take the place of the scene in the batch.
         """
         seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
+        if self.config.controller == "convolutional":
+            return self._attend_by_cells(tf.repeat(images, samples, axis=0) if samples > 1 else images, seed, steps, looks)
         canvas = images[:, None]
         if self.config.controller == "canvas":
             posterior = self.controller(images)
@@ -75,23 +99,97 @@ class InferenceNetwork(NamedTuple):
             return self.look(canvas, posterior, seeds)
         if samples > 1:
             canvas = tf.repeat(canvas, samples, axis=0)
-        in_turn = self._attend_by_cells if isinstance(self.controller, CellController) else self._attend_in_turn
-        by_step = {name: seed if seed is None else split(seed, range(steps)) for name, seed in seeds.items()}
-        keys = [{name: seed if seed is None else seed[step] for name, seed in by_step.items()} for step in range(steps)]
-        posteriors, attentions = zip(*in_turn(canvas, keys), strict=True)
+        posteriors, attentions = zip(*self._attend_in_turn(canvas, _by_step(seeds, steps)), strict=True)
         if looks == 2:
             canvas = self._unexplained(canvas, map_tensors(_join, *attentions))
             return self.look(canvas, map_tensors(_join, *posteriors), seeds)
         return map_tensors(_join, *attentions)
 
-    def _attend_by_cells(self, canvas: tf.Tensor, seeds: Sequence[Seeds]) -> Iterator[tuple[Posterior, Attention]]:
-        features = self.controller.read(canvas[:, 0])
-        explained = Explained.nothing(canvas[:, 0])
-        for keys in seeds:
-            posterior = self.controller(features, explained)
-            attention = self.look(canvas, posterior, keys)
-            explained = explained.by(tf.sigmoid(attention.window_logits), attention.z_where)
-            yield posterior, attention
+    def view(self, images: tf.Tensor, seed: tf.Tensor | None) -> View:
+        """Infer the background of images, and see what is not background."""
+        if self.background is None:
+            return View(images, None, images, images[:, None])
+        seed = None if seed is None else tf.random.experimental.stateless_fold_in(seed, BACKGROUND)
+        background = self.background(images, seed)
+        objects = images - tf.stop_gradient(background.picture)
+        return View(images, background, objects, self._glimpsed(images, objects)[:, None])
+
+    def _attend_by_cells(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int, looks: int) -> Attention:
+        seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
+        view = self.view(images, seed)
+        features, explained = self.controller.read(view.objects), self.nothing_explained(view)
+        posteriors, attentions = [], []
+        for keys in _by_step(seeds, steps):
+            posteriors.append(self.controller(features, explained))
+            attentions.append(self.look(view.glimpsed, posteriors[-1], keys))
+            explained = self.explain(view, explained, attentions[-1])
+        attention = map_tensors(_join, *attentions)
+        if looks == 2:
+            attention = self.look(self._only(view, attention), map_tensors(_join, *posteriors), seeds)
+        return attention._replace(background=view.background)
+
+    def nothing_explained(self, view: View) -> Explained:
+        """Return what is explained of images before the first step."""
+        coverage = tf.zeros_like(view.images[..., 0] if self.config.channels > 1 else view.images)
+        if self.config.is_plain:
+            return Explained(view.images, coverage)
+        shape = self.composition.painted_shape
+        painted = tf.zeros_like(tf.repeat(coverage[..., None], shape[0], axis=-1)) if shape else coverage
+        return Explained(self._residual(view, painted), coverage, painted)
+
+    def explain(self, view: View, explained: Explained, attention: Attention) -> Explained:
+        """Add the object of another step to what is explained; no gradient passes."""
+        windows, z_where = tf.stop_gradient(self.composition.paint(attention.window_logits)), attention.z_where
+        if self.config.is_plain:
+            return explained.by(windows, z_where)
+        z_where = tf.stop_gradient(z_where)
+        painted = explained.painted + transformer.render_sum(windows, z_where, view.images.shape[1:3])
+        return Explained(self._residual(view, painted), explained.covered_by(z_where, self.config.window_size), painted)
+
+    def _residual(self, view: View, painted: tf.Tensor) -> tf.Tensor:
+        """Compute how much images differ from what is painted, by the standard of the likelihood's noise: [batch, H, W] < 1."""
+        squares = tf.square(view.images - self.composition.flatten(painted, view.picture))
+        if self.config.channels > 1:
+            squares = tf.reduce_sum(squares, axis=-1)
+        noise = NOISE * (tf.stop_gradient(self.std) if self.config.likelihood == "normal" else STD)
+        return -tf.math.expm1(-squares / (2.0 * noise**2))
+
+    def _only(self, view: View, attention: Attention) -> tf.Tensor:
+        """Return what glimpses of each step show without the objects of all other steps: [batch, steps, H, W, ...]."""
+        if self.config.is_plain:
+            return self._unexplained(view.glimpsed, attention)
+        present = presence.reached(attention.presence_logits)
+        windows = self.composition.paint(attention.window_logits, present)
+        objects = transformer.render(windows, attention.z_where, view.images.shape[1:3])
+        return self.without(view, tf.reduce_sum(objects, axis=1, keepdims=True) - objects, objects)
+
+    def without(self, view: View, others: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+        """Return what glimpses show of one object at each step if all others are taken away.
+
+        Args:
+            view: of a batch of scenes.
+            others: [batch, steps, H, W, ...] what the other objects paint.
+            own: the same of the object itself, which may hide them.
+        """
+        images = view.images[:, None]
+        picture = None if view.picture is None else view.picture[:, None]
+        if self.composition.rule == "add":
+            images = images - others
+            images = tf.nn.relu(images) if picture is None else images
+        else:  # what they cover becomes background
+            hidden = self.composition.visible(others, others + own)
+            hidden = hidden[..., None] if self.config.channels > 1 else hidden
+            images *= 1.0 - hidden
+            images += 0.0 if picture is None else hidden * picture
+        return images if picture is None else self._glimpsed(images, images - picture)
+
+    def _glimpsed(self, images: tf.Tensor, objects: tf.Tensor) -> tf.Tensor:
+        """Put two pictures side by side as channels."""
+        return tf.concat([self.composition.with_channel(images), self.composition.with_channel(objects)], axis=-1)
+
+    @property
+    def composition(self) -> Composition:
+        return Composition(self.config.composition, self.config.channels)
 
     def _attend_in_turn(self, canvas: tf.Tensor, seeds: Sequence[Seeds]) -> Iterator[tuple[Posterior, Attention]]:
         residual, latents, state = canvas[:, 0], None, None
@@ -113,7 +211,7 @@ class InferenceNetwork(NamedTuple):
         if self.refiner is not None:
             posterior = self._refine(canvas, posterior)
         where = tf.concat([distributions.draw(normal, seeds[name]) for name, normal in posterior.where.items()], axis=-1)
-        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[-2:]))
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[2:4]))
         what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
         z_what = distributions.draw(what, seeds["z_what"])
         q = {**posterior.where, "z_what": what}
@@ -135,10 +233,10 @@ class InferenceNetwork(NamedTuple):
         """
         scale, shift = posterior.where["scale"], posterior.where["shift"]
         where = tf.concat([scale.loc, shift.loc], axis=-1)
-        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[-2:]))
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[2:4]))
         correction = self._correction(canvas, z_where)
         steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
-        extent = tf.concat(transformer.extents(z_where[..., :1], canvas.shape[-2:], self.config.window_size), axis=-1)
+        extent = tf.concat(transformer.extents(z_where[..., :1], canvas.shape[2:4], self.config.window_size), axis=-1)
         unit = extent / tf.maximum(steepness, 0.1)
 
         def correct(normal: tfd.Normal, move: tf.Tensor, widen: tf.Tensor) -> tfd.Normal:
@@ -169,6 +267,12 @@ class InferenceNetwork(NamedTuple):
         return tf.cond(self.refinement > 0.0, ask, zeros)
 
 
+def _by_step(seeds: Seeds, steps: int) -> list[Seeds]:
+    """Split the seeds of the latent variables into those of each step."""
+    by_step = {name: seed if seed is None else split(seed, range(steps)) for name, seed in seeds.items()}
+    return [{name: seed if seed is None else seed[step] for name, seed in by_step.items()} for step in range(steps)]
+
+
 def split(seed: tf.Tensor, names: Sequence[Any]) -> dict[Any, tf.Tensor]:
     """Split a seed into one for each name."""
     return dict(zip(names, tf.unstack(tf.random.split(seed, len(names))), strict=True))
@@ -177,6 +281,8 @@ def split(seed: tf.Tensor, names: Sequence[Any]) -> dict[Any, tf.Tensor]:
 def map_tensors(function: Callable[..., tf.Tensor], *trees: Any) -> Any:
     """Apply a function to the corresponding tensors of trees of tensors, Normals, dictionaries and named tuples."""
     first = trees[0]
+    if first is None:
+        return None
     if isinstance(first, dict):
         return {name: map_tensors(function, *(tree[name] for tree in trees)) for name in first}
     if isinstance(first, tuple):

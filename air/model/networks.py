@@ -1,5 +1,6 @@
 """The trainable parts of AIR: controller with heads, refiner, glimpse encoder and glimpse decoder."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -187,17 +188,17 @@ class Refiner(keras.layers.Layer):
         self.hidden = mlp(self.units, activation, "hidden")
         self.correction = keras.layers.Dense(6, kernel_initializer="zeros", name="correction")
 
-    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
-        build_chain([*self.hidden, self.correction], input_shape[-2] * input_shape[-1])
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        build_chain([*self.hidden, self.correction], math.prod(input_shape[2:]))
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:2], 6)
 
     def call(self, window: tf.Tensor) -> Correction:
-        """Predict the correction from glimpses [batch, steps, height, width]."""
-        steps, height, width = window.shape[1:]
-        answer = self.correction(run(self.hidden, tf.reshape(window, [-1, height * width])))
+        """Predict the correction from glimpses [batch, steps, height, width], perhaps with channels."""
+        steps = window.shape[1]
+        answer = self.correction(run(self.hidden, tf.reshape(window, [-1, math.prod(window.shape[2:])])))
         return Correction(*tf.split(tf.reshape(answer, [-1, steps, 6]), [1, 2, 1, 2], axis=-1))
 
 
@@ -219,17 +220,17 @@ class GlimpseEncoder(keras.layers.Layer):
         self.hidden = mlp(self.units, activation, "hidden")
         self.parameters = keras.layers.Dense(2 * z_what_size, name="parameters")
 
-    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
-        build_chain([*self.hidden, self.parameters], input_shape[-2] * input_shape[-1])
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        build_chain([*self.hidden, self.parameters], math.prod(input_shape[2:]))
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:2], self.z_what_size)
 
     def call(self, window: tf.Tensor) -> tfd.Normal:
-        """Encode glimpses [batch, steps, height, width] to a Normal of shape [batch, steps, z_what_size]."""
-        steps, height, width = window.shape[1:]
-        answer = self.parameters(run(self.hidden, tf.reshape(window, [-1, height * width])))
+        """Encode glimpses [batch, steps, height, width], perhaps with channels, to a Normal [batch, steps, z_what_size]."""
+        steps = window.shape[1]
+        answer = self.parameters(run(self.hidden, tf.reshape(window, [-1, math.prod(window.shape[2:])])))
         mean, log_variance = tf.split(tf.reshape(answer, [-1, steps, 2 * self.z_what_size]), 2, axis=-1)
         return gaussian(mean, clip_log_variance(log_variance))
 
@@ -243,6 +244,8 @@ class GlimpseDecoder(keras.layers.Layer):
         units: hidden layers.
         activation: of the hidden layers.
         bias: initial bias of the logits.
+        channels: C of a window.
+        covers: also decode opacities, whose logits then have the bias, and a nearness, see `composition`.
     """
 
     def __init__(
@@ -251,24 +254,45 @@ class GlimpseDecoder(keras.layers.Layer):
         units: Sequence[int] = (256, 512),
         activation: str = "relu",
         bias: float = -2.0,
+        channels: int = 1,
+        covers: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.window_size, self.units, self.activation, self.bias = tuple(window_size), tuple(units), activation, bias
+        self.channels, self.covers = channels, covers
         self.hidden = mlp(self.units, activation, "hidden")
+        pixels = window_size[0] * window_size[1]
         self.logits = keras.layers.Dense(
-            window_size[0] * window_size[1], bias_initializer=keras.initializers.Constant(bias), name="logits"
+            pixels * (1 if covers else channels), bias_initializer=keras.initializers.Constant(bias), name="logits"
         )
+        if covers:
+            self.colour = keras.layers.Dense(pixels * channels, name="colour")
+            self.nearness = keras.layers.Dense(1, name="nearness")
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         build_chain([*self.hidden, self.logits], input_shape[-1])
+        if self.covers:
+            inputs = self.units[-1] if self.units else input_shape[-1]
+            self.colour.build((None, inputs))
+            self.nearness.build((None, inputs))
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:2], *self.window_size)
 
     def call(self, z_what: tf.Tensor) -> tf.Tensor:
-        """Decode z_what [batch, steps, z_what_size] to logits of pixels, [batch, steps, height, width]."""
+        """Decode z_what [batch, steps, z_what_size] to logits of pixels, [batch, steps, height, width].
+
+        In colour, they are [batch, steps, height, width, C]; of objects that cover, [batch, steps, height, width, C + 2].
+        """
         steps, size = z_what.shape[1:]
-        logits = self.logits(run(self.hidden, tf.reshape(z_what, [-1, size])))
-        return tf.reshape(logits, [-1, steps, *self.window_size])
+        hidden = run(self.hidden, tf.reshape(z_what, [-1, size]))
+        logits = self.logits(hidden)
+        if not self.covers:
+            channels = [self.channels] if self.channels > 1 else []
+            return tf.reshape(logits, [-1, steps, *self.window_size, *channels])
+        shape = [-1, steps, *self.window_size]
+        colour, opacity = tf.reshape(self.colour(hidden), [*shape, self.channels]), tf.reshape(logits, [*shape, 1])
+        nearness = tf.reshape(self.nearness(hidden), [-1, steps, 1, 1, 1])
+        return tf.concat([colour, opacity, nearness + tf.zeros_like(opacity)], axis=-1)

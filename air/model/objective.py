@@ -3,6 +3,7 @@
 -ELBO = E_q [ -log p(x | z) ]  +  KL(q(z_pres | x) || p(z_pres))
         + sum over steps t that attend to an object:
             KL(q(scale_t | x) || p(scale)) + KL(q(shift_t | x) || p(shift)) + KL(q(z_what_t | x) || p(z_what))
+        + KL(q(z_background | x) || p(z_background)), if there is a background
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, generative
+from air.model.composition import Composition
 from air.model.estimators import Estimate, Estimator, Proposal
 from air.model.generative import Rendering
 from air.model.inference import Attention
@@ -34,6 +36,7 @@ def negative_elbo(
     attention: Attention,
     prior_logits: tf.Tensor,
     estimator: Estimator,
+    std: tf.Tensor,
     seed: tf.Tensor,
     noise_seed: tf.Tensor | None = None,
 ) -> tuple[Losses, Estimate]:
@@ -46,6 +49,7 @@ def negative_elbo(
         attention: the inference network's q(z | x) and a sample of it.
         prior_logits: [steps] prior log-odds that a step attends to an object, if all before it do.
         estimator: of the gradient with respect to z_pres.
+        std: of the Normal likelihood.
         seed: [2] integers, of z_pres.
         noise_seed: [2] integers, of the noise on the decoder's logits; None for no noise.
     """
@@ -53,8 +57,9 @@ def negative_elbo(
     logits = attention.window_logits
     if noise_seed is not None and not config.decoder_noise.is_zero:
         logits += config.decoder_noise(step) * distributions.standard_normal(tf.shape(logits), noise_seed)
-    std = config.likelihood_std(step)
-    rendering = Rendering(images, tf.sigmoid(logits), attention.z_where, config.likelihood, std)
+    background, composition = attention.background, Composition(config.composition, config.channels)
+    picture = None if background is None else background.picture
+    rendering = Rendering(images, logits, attention.z_where, picture, composition, config.likelihood, std)
 
     # KL(q(z_where, z_what | x) || p(z_where, z_what)) of every step, [batch, steps] each, as if it attended to an object
     kl = distributions.kl(attention.posterior, generative.prior(config, step))
@@ -71,8 +76,12 @@ def negative_elbo(
     z_pres = estimator.estimate(proposal, step, seed)
     by_step = config.z_pres_kl_weight(step) * z_pres.kl + z_pres.attending * object_kl
 
+    total = z_pres.reconstruction + tf.reduce_sum(by_step, axis=1) + z_pres.surrogate
+    if background is not None:  # KL(q(z_background | x) || p(z_background))
+        total += config.background_kl_weight(step) * background.kl
+
     losses = Losses(
-        total=z_pres.reconstruction + tf.reduce_sum(by_step, axis=1) + z_pres.surrogate,
+        total=total,
         reconstruction=z_pres.reconstruction,
         z_pres_kl=z_pres.kl,
         scale_kl=z_pres.attending * kl["scale"],

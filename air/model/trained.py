@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from air.model import bounds, transformer, zooms
+from air.model import bounds, distributions, transformer, zooms
 from air.model.exploration import as_scenes
 from air.model.generative import Scenes, draw_prior
 from air.model.images import check_images
+from air.model.inference import BACKGROUND
 from air.model.trainable import MIN_FREQUENCY, TrainableModel
 from air.support.arrays import in_batches
 
@@ -38,8 +39,9 @@ class TrainedModel(TrainableModel):
         """Infer scenes: how many objects there are, where, and what they look like.
 
         Args:
-            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1]. A convolutional controller takes any canvas
-                at least as large as the window, and stops once every scene has stopped.
+            images: [batch, canvas_height, canvas_width], uint8 or float in [0, 1], and a last axis of 3 for a model of colour
+                scenes. A convolutional controller takes any canvas at least as large as the window, and stops once every scene
+                has stopped.
             max_steps: rows T of the result, and the maximum number of objects; that of the configuration when None, or
                 in proportion more on a larger canvas.
             any_size: also look at enlarged and at smaller versions of the images, and keep the most probable scene of each: for
@@ -56,14 +58,14 @@ class TrainedModel(TrainableModel):
             ValueError: for an impossible option, or one that an LSTM doesn't offer.
         """
         images = check_images(images, self.config)
-        steps = self._steps(max_steps, images.shape[1:])
-        batch_size = self._batch(BATCH, images.shape[1:]) if batch_size is None else batch_size
+        steps = self._steps(max_steps, images.shape[1:3])
+        batch_size = self._batch(BATCH, images.shape[1:3]) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} is not allowed; it must be 1 or more")
-        if any_size and (sample or not self.config.takes_any_canvas):
-            needed = "sample=False" if sample else "the convolutional controller"
+        if any_size and (sample or not self.config.takes_any_size):
+            needed = "sample=False" if sample else "the convolutional controller, and grey objects that add up on black"
             raise ValueError(f"any_size: True is not allowed; it needs {needed}")
-        program = self._program("any_size" if any_size else "draw", images.shape[1:], steps, sample)
+        program = self._program("any_size" if any_size else "draw", images.shape[1:3], steps, sample)
         return self._in_batches(program, images, batch_size, seed)
 
     def generate(
@@ -81,7 +83,7 @@ class TrainedModel(TrainableModel):
             canvas_size: height and width in pixels, if other than in training; needs a convolutional controller.
 
         Returns:
-            Images [scenes, canvas_height, canvas_width] in [0, 1], and their `Scenes`.
+            Images [scenes, canvas_height, canvas_width] in [0, 1], perhaps in colour, and their `Scenes`.
 
         Raises:
             ValueError: if count is not in 0 ... T, scenes is below 1, or the canvas is impossible.
@@ -108,7 +110,13 @@ class TrainedModel(TrainableModel):
         present = tf.sequence_mask(drawn, steps, tf.float32)
         unit = transformer.unit(self.config.canvas_size, size)
         latents = draw_prior(self.config, tf.convert_to_tensor(self.step), scenes, steps, seeds[1], unit)
-        generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present, size)))
+        background = None
+        if self.background is not None:
+            z = distributions.standard_normal(
+                [scenes, self.background.latents], tf.random.experimental.stateless_fold_in(seeds[1], BACKGROUND)
+            )
+            background = self.background.paint(z, size)
+        generated = Scenes(*(np.asarray(tensor) for tensor in self.decode(*latents, present, size, background)))
         return generated.reconstruction, generated
 
     def count_prior_on(self, canvas_size: tuple[int, int], max_steps: int | None = None) -> np.ndarray:
@@ -154,7 +162,7 @@ class TrainedModel(TrainableModel):
             ValueError: for an impossible number of samples or steps, likelihood or prior.
         """
         images = check_images(images, self.config)
-        size = images.shape[1:]
+        size = images.shape[1:3]
         steps = self._steps(max_steps, size)
         likelihood = self.config.likelihood if likelihood is None else likelihood
         prior = np.asarray(self.count_prior_on(size, steps) if count_prior is None else count_prior, np.float64)
@@ -173,9 +181,9 @@ class TrainedModel(TrainableModel):
             progress: called repeatedly with the number of scenes done since the last call.
             max_steps: number of steps T, see `infer`.
         """
-        steps = self._steps(max_steps, images.shape[1:])
-        program = self._program("elbo", images.shape[1:], steps)
-        return self._in_batches(program, images, self._batch(ELBO_BATCH, images.shape[1:], steps), seed, progress, pad=True)
+        steps = self._steps(max_steps, images.shape[1:3])
+        program = self._program("elbo", images.shape[1:3], steps)
+        return self._in_batches(program, images, self._batch(ELBO_BATCH, images.shape[1:3], steps), seed, progress, pad=True)
 
     def importance_samples(
         self,
@@ -186,9 +194,9 @@ class TrainedModel(TrainableModel):
         max_steps: int | None = None,
     ) -> bounds.ImportanceSamples:
         """Draw the latent variables of each scene several times and weigh the samples, see `elbo` and `bounds`."""
-        steps = self._steps(max_steps, images.shape[1:])
-        program = self._program("importance", images.shape[1:], steps, samples)
-        size = max(self._batch(SAMPLES_BATCH, images.shape[1:], steps) // samples, 1)
+        steps = self._steps(max_steps, images.shape[1:3])
+        program = self._program("importance", images.shape[1:3], steps, samples)
+        size = max(self._batch(SAMPLES_BATCH, images.shape[1:3], steps) // samples, 1)
         return self._in_batches(program, images, size, seed, progress, pad=True)
 
     def _steps(self, max_steps: int | None, canvas_size: tuple[int, int]) -> int:
@@ -241,7 +249,8 @@ class TrainedModel(TrainableModel):
             if name in ("elbo", "importance") and steps <= MAX_COMPILED_STEPS:
                 options: dict[str, Any] = {"jit_compile": True}
             else:  # of any batch size, on which XLA can't branch
-                options = {"input_signature": [tf.TensorSpec([None, *canvas_size], tf.float32), tf.TensorSpec([2], tf.int32)]}
+                images = tf.TensorSpec([None, *canvas_size, *self.config.image_shape[2:]], tf.float32)
+                options = {"input_signature": [images, tf.TensorSpec([2], tf.int32)]}
             self._programs[key] = tf.function(function, autograph=False, **options)
         return self._programs[key]
 
@@ -249,17 +258,19 @@ class TrainedModel(TrainableModel):
         if name == "draw":
             return self.draw(images, seed if option else None, steps)
         if name == "any_size":
-            found = [self.explore(zooms.look(images, view), None, steps) for view in zooms.VIEWS]
-            return as_scenes(zooms.most_probable(images, found, self.price()), images.shape[1:])
+            network = self._network()
+            found = [self.explore(network.view(zooms.look(images, view), None), None, steps) for view in zooms.VIEWS]
+            best = zooms.most_probable(images, found, self.price())
+            return as_scenes(best, images.shape[1:], self.composition, None)
         if name == "elbo":
             return self._elbo(images, seed, steps)
         return self._importance_samples(images, seed, steps, option)
 
     def _elbo(self, images: tf.Tensor, seed: tf.Tensor, steps: int) -> bounds.Elbo:
         price = self.price()
-        return bounds.elbo(images, self.attend(images, seed, steps=steps), price.prior, price.std)
+        return bounds.elbo(images, self.attend(images, seed, steps=steps), price.prior, price.std, self.composition)
 
     def _importance_samples(self, images: tf.Tensor, seed: tf.Tensor, steps: int, samples: int) -> bounds.ImportanceSamples:
         seeds, price = tf.unstack(tf.random.split(seed, 2)), self.price()
         attention = self.attend(images, seeds[0], samples=samples, steps=steps)
-        return bounds.importance_samples(images, attention, price.prior, price.std, seeds[1])
+        return bounds.importance_samples(images, attention, price.prior, price.std, seeds[1], self.composition)

@@ -45,19 +45,22 @@ def crop(canvas: tf.Tensor, z_where: tf.Tensor, window_size: tuple[int, int]) ->
     """Crop attention windows from a canvas.
 
     Args:
-        canvas: [batch, canvas_height, canvas_width], or one for every step: [batch, steps, canvas_height, canvas_width].
+        canvas: [batch, canvas_height, canvas_width], or one for every step: [batch, steps, canvas_height, canvas_width], or
+            [batch, 1 or steps, canvas_height, canvas_width, channels].
         z_where: [batch, steps, 3], (scale, shift_x, shift_y) in canvas units; scale above 0.
         window_size: height and width of a window, in pixels.
 
     Returns:
-        [batch, steps, window_height, window_width].
+        [batch, steps, window_height, window_width], and channels if the canvas has them.
     """
-    height, width = canvas.shape[-2:]
+    height, width = canvas.shape[2:4] if len(canvas.shape) == 5 else canvas.shape[-2:]
     scale, shift_x, shift_y = tf.unstack(z_where, axis=-1)
     extent_x, extent_y = extents(scale, (height, width), window_size)
     rows = _weights(_centres(window_size[0]), extent_y, shift_y, height)
     columns = _weights(_centres(window_size[1]), extent_x, shift_x, width)
-    canvas = canvas[:, None] if canvas.shape.rank == 3 else canvas
+    if len(canvas.shape) == 5:
+        return _resample(rows, canvas, columns)
+    canvas = canvas[:, None] if len(canvas.shape) == 3 else canvas
     return tf.matmul(tf.matmul(rows, canvas), columns, transpose_b=True)
 
 
@@ -70,15 +73,19 @@ def render(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) 
         canvas_size: height and width of a canvas, in pixels.
 
     Returns:
-        [batch, steps, canvas_height, canvas_width].
+        [batch, steps, canvas_height, canvas_width], and channels if the windows have them.
     """
-    rows, columns = _render_weights(window.shape[-2:], z_where, canvas_size)
+    rows, columns = _render_weights(window.shape[2:4], z_where, canvas_size)
+    if len(window.shape) == 5:
+        return _resample(rows, window, columns)
     return tf.matmul(tf.matmul(rows, window), columns, transpose_b=True)
 
 
 def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
     """Render all steps onto one canvas, [batch, canvas_height, canvas_width], without a canvas for each step."""
-    rows, columns = _render_weights(window.shape[-2:], z_where, canvas_size)
+    rows, columns = _render_weights(window.shape[2:4], z_where, canvas_size)
+    if len(window.shape) == 5:
+        return tf.einsum("btiwc,btjw->bijc", tf.einsum("btih,bthwc->btiwc", rows, window), columns)
     height, width = canvas_size
     contracted = window.shape[1] * window.shape[3]  # the columns of all windows side by side: one product sums over the steps
     rows = tf.reshape(tf.transpose(tf.matmul(rows, window), [0, 2, 1, 3]), [-1, height, contracted])
@@ -89,13 +96,20 @@ def render_sum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, in
 def render_cumsum(window: tf.Tensor, z_where: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
     """Render the first 0, 1 ... T steps onto one canvas each, [batch, steps + 1, canvas_height, canvas_width]."""
     objects = render(window, z_where, canvas_size)
-    return tf.cumsum(tf.pad(objects, [[0, 0], [1, 0], [0, 0], [0, 0]]), axis=1)
+    return tf.cumsum(tf.pad(objects, [[0, 0], [1, 0], *[[0, 0]] * (objects.shape.rank - 2)]), axis=1)
 
 
 def coverage(z_where: tf.Tensor, canvas_size: tuple[int, int], window_size: tuple[int, int]) -> tf.Tensor:
     """Render windows of 1 onto empty canvases: [batch, steps, canvas_height, canvas_width]."""
     rows, columns = _render_weights(window_size, z_where, canvas_size)
     return tf.reduce_sum(rows, axis=-1)[..., :, None] * tf.reduce_sum(columns, axis=-1)[..., None, :]
+
+
+def resize(images: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """Resize images [batch, H, W] or [batch, H, W, C] to a height and a width, averaging over the pixels that become one."""
+    if len(images.shape) == 4:
+        return tf.image.resize(images, size, antialias=True)
+    return tf.image.resize(images[..., None], size, antialias=True)[..., 0]
 
 
 def attention_boxes(z_where: tf.Tensor, canvas_size: Sequence[int], window_size: Sequence[int]) -> tf.Tensor:
@@ -105,6 +119,13 @@ def attention_boxes(z_where: tf.Tensor, canvas_size: Sequence[int], window_size:
     height, width = canvas_size
     corner = [(shift_x - extent_x + 1) * width / 2, (shift_y - extent_y + 1) * height / 2]
     return tf.stack([*corner, extent_x * width, extent_y * height], axis=-1)
+
+
+def _resample(rows: tf.Tensor, image: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Multiply each channel of images [batch, 1 or steps, height, width, channels] by the weights of rows and columns."""
+    channels_first = tf.transpose(image, [0, 1, 4, 2, 3])
+    resampled = tf.matmul(tf.matmul(rows[:, :, None], channels_first), columns[:, :, None], transpose_b=True)
+    return tf.transpose(resampled, [0, 1, 3, 4, 2])
 
 
 def _centres(size: int) -> tf.Tensor:

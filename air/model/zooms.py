@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from air.model import transformer
 from air.model.exploration import Found, Price, as_scenes
-from air.model.generative import LIKELIHOODS
+from air.model.generative import ADD, LIKELIHOODS
 
 
 class View(NamedTuple):
@@ -45,7 +45,7 @@ def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Fo
     """Choose a view for each group of objects.
 
     Args:
-        images: [batch, H, W] in [0, 1].
+        images: [batch, H, W] in [0, 1], of grey objects that add up on black.
         found: the objects found in each of `VIEWS`; those that explain their windows badly don't count.
         price: of an object, to which EXTRA_PRICE is added.
 
@@ -70,7 +70,7 @@ def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Fo
 def _well_explained(images: tf.Tensor, found: Found, view: View) -> Found:
     """Leave out objects that explain less than the fraction 1 - MAX_UNEXPLAINED of the ink in their window of a view."""
     images = look(images, view)
-    rest = tf.abs(images - as_scenes(found, images.shape[1:]).reconstruction)
+    rest = tf.abs(images - as_scenes(found, images.shape[1:], ADD, None).reconstruction)
     window_size = found.window_logits.shape[-2:]
     ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (images, rest))
     return found._replace(present=found.present * tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
@@ -111,13 +111,13 @@ def _gains(images: tf.Tensor, found: Sequence[Found], every: Found, group: tf.Te
     def log_prob(seen: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:  # of each pixel
         return LIKELIHOODS[price.likelihood](seen[..., None, None], canvas[..., None, None], price.std)
 
-    first = as_scenes(found[0], images.shape[1:]).reconstruction
+    first = as_scenes(found[0], images.shape[1:], ADD, None).reconstruction
     gains = [tf.zeros_like(group, tf.float32)]
     for each, view in zip(found[1:], VIEWS[1:], strict=True):
         gain = 0.0
         for weight, seen_in in ((1.0 - AT_FULL_SIZE, view._replace(zoom=min(view.zoom, 1.0))), (AT_FULL_SIZE, VIEWS[0])):
             seen, former = look(images, seen_in), look(first, seen_in)
-            canvas = as_scenes(each, seen.shape[1:]).reconstruction
+            canvas = as_scenes(each, seen.shape[1:], ADD, None).reconstruction
             better = log_prob(seen, canvas) - log_prob(seen, former)
             label = _label(every, group, images.shape[1:], seen.shape[1:])
             gain += weight / seen_in.zoom**2 * _sum_by_label(better, label, group.shape[1])

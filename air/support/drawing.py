@@ -27,9 +27,10 @@ def canvas(
 ) -> Image.Image:
     """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
 
-    `frames` has (x, y, width, height) of each frame, in the image's pixels.
+    The image is [height, width] or [height, width, 3], uint8 or float in [0, 1]; `frames` has (x, y, width, height) of each
+    frame, in its pixels.
     """
-    picture = _grey(image, zoom, resampling)
+    picture = _enlarged(image, zoom, resampling)
     draw = ImageDraw.Draw(picture)
     for step, (x, y, width, height) in enumerate(frames):
         left, top = zoom * x, zoom * y
@@ -39,32 +40,41 @@ def canvas(
 
 
 def strip(
-    images: np.ndarray, reconstructions: np.ndarray, count: np.ndarray, frames: np.ndarray, details: np.ndarray, zoom: int = 4
+    images: np.ndarray,
+    reconstructions: np.ndarray,
+    count: np.ndarray,
+    frames: np.ndarray,
+    details: np.ndarray,
+    zoom: int = 4,
+    backgrounds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw images side by side, RGB uint8: each above its reconstruction, both framed, and below them its details.
 
     Args:
-        images: [batch, height, width], uint8 or float in [0, 1].
-        reconstructions: [batch, height, width], of the same kind.
+        images: [batch, height, width] or [batch, height, width, 3], uint8 or float in [0, 1].
+        reconstructions: of the same kind.
         count: [batch] number of frames and details to draw.
         frames: [batch, steps, 4] (x, y, width, height) in the images' pixels.
-        details: [batch, steps, detail_height, detail_width], float in [0, 1].
+        details: [batch, steps, detail_height, detail_width], or with 3 channels, float in [0, 1].
         zoom: size of an image pixel in the picture's pixels.
+        backgrounds: of the kind of the images, to draw between reconstructions and details; None for none.
     """
-    height, width = images.shape[1:]
+    canvases = [images, reconstructions, *([] if backgrounds is None else [backgrounds])]
+    height, width = images.shape[1:3]
     steps = details.shape[1]
     gap = 2 * zoom
     cell = (width * zoom - (steps - 1) * gap) // steps  # all details together are as wide as an image
-    rows = [gap, height * zoom + 2 * gap, 2 * height * zoom + 3 * gap]
-    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, rows[2] + cell + gap), BACKGROUND)
-    for i, image in enumerate(images):
+    below = gap + len(canvases) * (height * zoom + gap)  # top of the details
+    picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, below + cell + gap), BACKGROUND)
+    for i in range(len(images)):
         left, number = gap + i * (width * zoom + gap), int(count[i])
-        picture.paste(canvas(image, frames[i, :number], zoom), (left, rows[0]))
-        picture.paste(canvas(reconstructions[i], frames[i, :number], zoom), (left, rows[1]))
+        for row, drawn in enumerate(canvases):
+            framed = frames[i, :number] if row < 2 else ()
+            picture.paste(canvas(drawn[i], framed, zoom), (left, gap + row * (height * zoom + gap)))
         for step in range(number):
-            detail = _grey(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
+            detail = _enlarged(details[i, step], 1).resize((cell, cell), Image.Resampling.BILINEAR)
             ImageDraw.Draw(detail).rectangle([0, 0, cell - 1, cell - 1], outline=colour(step), width=_line(zoom))
-            picture.paste(detail, (left + step * (cell + gap), rows[2]))
+            picture.paste(detail, (left + step * (cell + gap), below))
     return np.asarray(picture)
 
 
@@ -73,7 +83,7 @@ def _line(zoom: int) -> int:
     return max(3 * zoom // 4, 1)
 
 
-def _grey(image: np.ndarray, zoom: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
+def _enlarged(image: np.ndarray, zoom: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
     picture = Image.fromarray(image)

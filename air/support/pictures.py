@@ -1,7 +1,9 @@
 """Picture files, read with Pillow, and arrays of them."""
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,17 @@ from air.support.files import data_errors
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of the names of the pictures that `read_pictures` takes from a folder."""
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open a picture file; any failure in the block is a DataError."""
+    Image.init()
+    formats = [name for name in Image.OPEN if name not in ("EPS", "WMF")]  # Pillow runs other programs for these two
+    with data_errors(Path(path), "not a picture that can be read"), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=formats) as file:
+            yield file
 
 
 def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Image.Image:
@@ -27,12 +40,8 @@ def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Imag
     Raises:
         DataError: if the file is missing, larger than Pillow's limit or not a readable picture.
     """
-    Image.init()
-    formats = [name for name in Image.OPEN if name not in ("EPS", "WMF")]  # Pillow runs other programs for these two
-    with data_errors(Path(path), "not a picture that can be read"), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path, formats=formats) as file:
-            picture = ImageOps.exif_transpose(file)
+    with _opened(path) as file:
+        picture = ImageOps.exif_transpose(file)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             if paper is None:
@@ -43,6 +52,27 @@ def read_picture(path: str | os.PathLike[str], paper: int | None = None) -> Imag
         if picture.mode in ("1", "L"):
             return picture.convert("L")
         return picture.convert("F" if picture.mode.startswith(("I", "F")) else "RGB")
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the height and width of an upright picture, without its pixels; raise DataError if that fails."""
+    with _opened(path) as file:
+        is_turned = file.getexif().get(0x0112, 1) >= 5
+        return file.size if is_turned else file.size[::-1]
+
+
+def read_pixels(path: str | os.PathLike[str], channels: int) -> np.ndarray:
+    """Read a picture file as `read_picture` does, as uint8 [H, W] for one channel or [H, W, 3] for three."""
+    picture = read_picture(path)
+    if picture.mode == "F":  # of 16 bits, up to 65535
+        picture = Image.fromarray(np.rint(np.clip(np.asarray(picture) / 257, 0, 255)).astype(np.uint8))
+    return np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+
+
+def read_cutout(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture file with its transparency, [H, W, 4] uint8, upright; raise DataError if that fails."""
+    with _opened(path) as file:
+        return np.asarray(ImageOps.exif_transpose(file).convert("RGBA"))
 
 
 def list_pictures(path: str | os.PathLike[str]) -> list[Path]:

@@ -37,9 +37,14 @@ class StepCallback(keras.callbacks.Callback):
 
 
 def draw_attention(model: AIRModel, images: np.ndarray, zoom: int = 4) -> np.ndarray:
-    """Draw images [batch, height, width], their reconstructions and windows, see `drawing.strip`: RGB uint8."""
+    """Draw images [batch, height, width], perhaps in colour, their reconstructions, windows and, if any, backgrounds.
+
+    See `drawing.strip`: RGB uint8.
+    """
     found = model.infer(images)
-    return drawing.strip(images, found.reconstruction, found.count, found.attention_boxes, found.decoded_windows, zoom)
+    backgrounds = None if model.config.background == "none" else found.background
+    boxes, windows = found.attention_boxes, found.pictured_windows
+    return drawing.strip(images, found.reconstruction, found.count, boxes, windows, zoom, backgrounds)
 
 
 class FiniteLoss(StepCallback):

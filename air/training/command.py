@@ -5,6 +5,7 @@
     python training.py --preset original                 # the published configuration
     python training.py --config air_results/config.json --seed 1   # the recipe of another run
     python training.py --resume air_results
+    python training.py --data photos --crop --canvas-size 64 64    # patches of a folder of pictures
     TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
 
 Makes the data set if it is missing. Watch the run with: tensorboard --logdir air_results
@@ -13,6 +14,7 @@ Makes the data set if it is missing. Watch the run with: tensorboard --logdir ai
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,12 +24,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from air import presets
 from air.config import RENAMED, AIRConfig, TrainingConfig
-from air.data.multi_mnist import find_scenes
-from air.data.scenes import read_canvas_size
+from air.data.folders import PictureConfig
+from air.data.look import Look
 from air.errors import AIRError, UsageError
 from air.presets import PresetName
 from air.support import cli, files
-from air.training import cluster
+from air.training import cluster, own_data
 from air.training.run_folder import RunFolder
 
 FILE_FLAGS = ("preset", "data", "held_out", "mnist", "run", "animate", "strategy")  # besides those of the configurations
@@ -43,8 +45,8 @@ class Arguments:
     config: Path_ | None = None
     """JSON file of flags, such as config.json of a run, whose recipe it then is; flags on the command line override it."""
     data: Path_ = Path("multi_mnist")
-    """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP) of one size.
-    The canvas size follows from them. The default data is made if it is missing."""
+    """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas
+    size, the channels and, where there is a background, the preset follow from them. The default data is made if missing."""
     held_out: Path_ | None = None
     """File of the scenes to score while training; validation.npz in the data folder by default."""
     mnist: Path_ | None = None
@@ -61,19 +63,17 @@ class Arguments:
     """Divide each batch between all GPUs of this machine, or all workers of the cluster in the variable TF_CONFIG."""
     model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    pictures: PictureConfig = dataclasses.field(default_factory=PictureConfig)
 
 
 def read_arguments() -> Arguments:
     """Parse the command line, whose defaults depend on --preset and --estimator, on --config, or on the run to --resume."""
     path = cli.peek("--config")
     fields = read_fields(Path(path)) if path is not None else {}
-    choices = (cli.peek(f"--{name}") or str(fields.get(name)) for name in ("preset", "estimator"))
-    preset, (model, training) = presets.of_flags(*choices)
-    data = cli.peek("--data") or fields.get("data")
-    if data is not None:
-        with contextlib.suppress(AIRError):  # loading the scenes raises it again
-            model = model.replace(canvas_size=read_canvas_size(find_scenes(str(data), "train")))
-    defaults = Arguments(preset=preset, model=model, training=training)
+    asked, estimator = (cli.peek(f"--{name}") or fields.get(name) for name in ("preset", "estimator"))
+    seen = own_data.look(cli.peek("--data") or fields.get("data"), cli.peek("--channels") or fields.get("channels"))
+    preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)
+    defaults = Arguments(preset=preset, model=own_data.fit(model, seen, _picture_config(fields)), training=training)
     if path is not None:
         defaults = _replace(defaults, fields, path)
     resumed = cli.peek("--resume")
@@ -110,7 +110,7 @@ def _replace(arguments: Arguments, fields: dict[str, Any], path: str) -> Argumen
     """Return the arguments with the fields of a file; raise UsageError if one is unknown or has an impossible value."""
     changes: dict[str, Any] = {}
     others = dict(fields)
-    for part in ("model", "training"):
+    for part in ("model", "training", "pictures"):
         config = getattr(arguments, part)
         try:
             changes[part] = config.replace(**{name: others.pop(name) for name in type(config).model_fields if name in others})
@@ -141,6 +141,33 @@ def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
                 raise UsageError(f"{field}: {value} is not allowed with --resume; the run has {before}")
 
 
+def _picture_config(fields: dict[str, Any]) -> PictureConfig:
+    """Return the rules for pictures before the command line is parsed; the defaults for impossible values."""
+    given = {name: fields[name] for name in PictureConfig.model_fields if name in fields}
+    given |= {"crop": True} if "--crop" in sys.argv else {}
+    if resize := cli.peek("--resize"):
+        given["resize"] = resize
+    with contextlib.suppress(AIRError):
+        return PictureConfig.from_dict(given)
+    return PictureConfig()
+
+
+def _prepare_data(arguments: Arguments) -> Path:
+    """Say what the data look like and which options they chose, and return the data set, which is made of pictures."""
+    data, model = arguments.data, arguments.model
+    if not data.exists():
+        return data  # made, or missed, later
+    fields = {} if arguments.config is None else read_fields(arguments.config)
+    asked = cli.peek("--channels") or fields.get("channels")
+    seen = Look.at(data, model.channels if asked else None)
+    own_data.check(seen, model, arguments.pictures, bool(cli.peek("--canvas-size") or "canvas_size" in fields))
+    if seen.files or seen.has_background or seen.channels > 1:
+        recipe = ["--config", arguments.config] if arguments.config else ["--preset", arguments.preset]
+        options = [*recipe, "--channels", model.channels, "--canvas-size", *model.canvas_size]
+        print(f"{seen.describe()}\nTraining with {shlex.join(map(str, options))}", flush=True)
+    return own_data.prepare(seen, model, arguments.pictures)
+
+
 def main() -> None:
     arguments = read_arguments()
     is_chief = True
@@ -148,12 +175,15 @@ def main() -> None:
         place = cluster.read(os.environ)
         cluster.check_batch_size(arguments.training.batch_size, len(place.workers))
         is_chief = place.rank == 0
-    if arguments.resume is None and is_chief:
-        RunFolder.check(arguments.run, arguments.overwrite)
+    data = arguments.data
+    if arguments.resume is None:
+        if is_chief:
+            RunFolder.check(arguments.run, arguments.overwrite)
+        data = _prepare_data(arguments)
     with cli.quiet_import():  # only now, so that --help and mistakes do not wait for TensorFlow
         from air.training import run
 
-    shared = {name: getattr(arguments, name) for name in ("data", "held_out", "animate", "strategy")}
+    shared = {"data": data} | {name: getattr(arguments, name) for name in ("held_out", "animate", "strategy")}
     if arguments.resume is not None:
         finished = run.resume(arguments.resume, arguments.training.iterations, **shared)
     else:

@@ -32,7 +32,8 @@ def count_scores(model: AIRModel, scenes: SceneSet, batch_size: int = 250) -> di
     def score(part: slice) -> _Scored:
         inferred = model.infer(scenes.images[part])
         images = as_float(scenes.images[part], scenes.canvas_size)
-        return _Scored(inferred.count, cross_entropy(images, inferred.reconstruction).numpy())
+        in_line = model.composition.in_line
+        return _Scored(inferred.count, cross_entropy(in_line(images), in_line(inferred.reconstruction)).numpy())
 
     scored = in_batches(score, len(scenes), batch_size)
     scores = {"reconstruction/all": float(scored.cross_entropy.mean())}

@@ -21,7 +21,8 @@ from PIL import Image
 
 from air.config import AIRConfig, TrainingConfig
 from air.data import mnist
-from air.data.generator import GeneratorConfig, load_background
+from air.data.backgrounds import Backgrounds
+from air.data.rules import GeneratorConfig
 from air.data.scenes import SceneSet
 from air.evaluation.recognition import ReferenceSet
 from air.model.air_model import AIRModel
@@ -165,9 +166,11 @@ def test_configurations_of_runs(tmp_path, content):
 @given(content=st.sampled_from(PICTURES).flatmap(damaged))
 def test_pictures(tmp_path, content):
     (tmp_path / "picture").write_bytes(content)
-    pixels = outcome(load_background, GeneratorConfig(background=tmp_path / "picture"))
-    if not isinstance(pixels, str):
-        assert (pixels.shape, pixels.dtype) == ((50, 50), np.uint8)
+    backgrounds = outcome(Backgrounds, GeneratorConfig(background=(tmp_path / "picture",)))
+    if not isinstance(backgrounds, str):
+        canvas = backgrounds.draw(np.random.default_rng(0))
+        assert canvas.shape == (50, 50, 1)
+        assert 0 <= canvas.min() <= canvas.max() <= 1
 
 
 @cases(10)

@@ -1,0 +1,180 @@
+"""Scenes of one's own pictures: patches cut out of them, or each picture scaled to a canvas.
+
+fitting = Fitting(PictureConfig(crop=True, resize=0.5), canvas_size=(64, 64), channels=1)
+fitting.prepare(Look.at("coins"), "coins_64x64")  # train.npz, validation.npz, test.npz
+"""
+
+import math
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from air.config import Config
+from air.data.look import Look
+from air.data.scenes import SceneSet
+from air.errors import UsageError
+from air.support import drawing, files, pictures
+
+MAX_PATCHES = {"train": 10000, "validation": 500, "test": 500}
+HELD_OUT = 5  # every fifth picture is held out, or a fifth of the only one
+_OWN_FILES = re.compile(r"(train|validation|test)\.npz|preview\.png|config\.json")
+
+
+class _Part(NamedTuple):
+    """A rectangle of a picture."""
+
+    file: Path
+    y: int  # of its upper row, in pixels of the resized picture
+    x: int
+    height: int
+    width: int
+
+
+class PictureConfig(Config):
+    """How a folder's pictures become scenes."""
+
+    crop: bool = False
+    """Cut pictures into patches of the canvas' size. Otherwise each is a scene: scaled to --canvas-size if that is given."""
+    resize: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor for the size of pictures before they are cut or become scenes."""
+
+    def size(self, file: Path) -> tuple[int, int]:
+        """Return the height and width of a picture after it is resized; raise DataError if it can't be read."""
+        height, width = pictures.read_size(file)
+        return max(round(height * self.resize), 1), max(round(width * self.resize), 1)
+
+    def read(self, file: Path, channels: int) -> np.ndarray:
+        """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
+        pixels, (height, width) = pictures.read_pixels(file, channels), self.size(file)
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+class Fitting(NamedTuple):
+    """Rules for pictures, and the scenes to make of them."""
+
+    config: PictureConfig
+    canvas_size: tuple[int, int]  # height and width of a scene, in pixels
+    channels: int  # 1 for grey, 3 for colour
+
+    def prepare(self, look: Look, output: str | os.PathLike[str]) -> str:
+        """Write a data set of a folder's pictures, or keep one that was made of the same pictures in the same way.
+
+        Every fifth picture is held out, or of a single one, if patches are cut, the last fifth of its longer side. Patches lie
+        at random places; every possible place is as likely.
+
+        Returns:
+            A line for the user.
+
+        Raises:
+            UsageError: if the output holds something else, or a picture is smaller than a patch.
+            DataError: if a picture can't be read.
+        """
+        output = Path(output)
+        recipe = {**self.config.to_dict(), "canvas_size": list(self.canvas_size), "channels": self.channels}
+        recipe["pictures"] = {file.name: zlib.crc32(file.read_bytes()) for file in look.files}
+        if output.exists():
+            if not (output / "config.json").exists() or files.read_json(output / "config.json") != recipe:
+                raise UsageError(f"{output}: exists already, but not with these scenes; move or delete it")
+            return f"{output}: kept from before"
+        training, held_out = self._divided(look)
+        numbers = {}
+        with files.replacing_folder(output, False, _OWN_FILES, "a data set") as folder:
+            for stream, (name, most) in enumerate(MAX_PATCHES.items()):
+                parts, rng = training if name == "train" else held_out, np.random.default_rng(stream)
+                images = self._patches(parts, most, rng) if self.config.crop else self._wholes(parts)
+                SceneSet(images).save(folder / f"{name}.npz")
+                numbers[name] = len(images)
+                if name == "train":
+                    _draw_preview(images, folder / "preview.png")
+            files.write_json(folder / "config.json", recipe)
+        what = f"made of {'patches of ' if self.config.crop else ''}{look.path}"
+        return f"{output}: {what}; scenes to train on: {numbers['train']:,}, held out: {numbers['test']:,}"
+
+    def _divided(self, look: Look) -> tuple[list[_Part], list[_Part]]:
+        """Divide the pictures, or a single one, into parts to train on and parts to hold out."""
+        parts = [_Part(file, 0, 0, *self.config.size(file)) for file in look.files]
+        for part in parts if self.config.crop else ():
+            if part.height < self.canvas_size[0] or part.width < self.canvas_size[1]:
+                raise UsageError(
+                    f"{part.file}: {self._sizes(part)} are less than the canvas of {_x(self.canvas_size)}; choose a smaller "
+                    "--canvas-size, or a larger --resize"
+                )
+        if len(parts) == 1:
+            return self._halves(parts[0]) if self.config.crop else (parts, parts)
+        if len(parts) < HELD_OUT:
+            return parts[:-1], parts[-1:]
+        return [part for position, part in enumerate(parts, 1) if position % HELD_OUT], parts[HELD_OUT - 1 :: HELD_OUT]
+
+    def _halves(self, part: _Part) -> tuple[list[_Part], list[_Part]]:
+        """Divide a picture across its longer side, into four fifths and one, or so that a patch fits into each."""
+        is_wide = part.width >= part.height
+        side, patch = (part.width, self.canvas_size[1]) if is_wide else (part.height, self.canvas_size[0])
+        first = side - max(side // HELD_OUT, patch)
+        if first < patch:
+            raise UsageError(
+                f"{part.file}: {self._sizes(part)} are too few for a second patch of {_x(self.canvas_size)} to hold out; "
+                "choose a smaller --canvas-size, or add a picture"
+            )
+        if is_wide:
+            return [part._replace(width=first)], [part._replace(x=first, width=side - first)]
+        return [part._replace(height=first)], [part._replace(y=first, height=side - first)]
+
+    def _patches(self, parts: Sequence[_Part], most: int, rng: np.random.Generator) -> np.ndarray:
+        """Cut at most so many different patches, in random order: uint8 [N, H, W] or [N, H, W, 3]."""
+        height, width = self.canvas_size
+        places = np.array([(part.height - height + 1) * (part.width - width + 1) for part in parts])
+        shares = np.ceil(places * min(most / places.sum(), 1)).astype(int)
+        patches = []
+        for part, number, share in zip(parts, places, shares, strict=True):
+            pixels = self.config.read(part.file, self.channels)
+            for place in rng.choice(number, share, replace=False).tolist():
+                row, column = divmod(place, part.width - width + 1)
+                patches.append(pixels[part.y + row :, part.x + column :][:height, :width])
+        return np.stack(patches)[rng.permutation(len(patches))[:most]]
+
+    def _wholes(self, parts: Sequence[_Part]) -> np.ndarray:
+        """Scale whole pictures: uint8 [N, H, W] or [N, H, W, 3]."""
+        return np.stack([self._scaled(part.file) for part in parts])
+
+    def _scaled(self, file: Path) -> np.ndarray:
+        """Scale a picture to the canvas; a border in the median colour of its own fills what its shape leaves empty."""
+        pixels = self.config.read(file, self.channels)
+        if pixels.shape[:2] == self.canvas_size:
+            return pixels
+        zoom = min(side / own for side, own in zip(self.canvas_size, pixels.shape, strict=False))
+        size = [max(round(side * zoom), 1) for side in pixels.shape[:2]]
+        small = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+        edges = np.concatenate([small[[0, -1]].reshape(-1, self.channels), small[:, [0, -1]].reshape(-1, self.channels)])
+        canvas = np.empty((*self.canvas_size, *pixels.shape[2:]), np.uint8)
+        canvas[:] = np.median(edges, axis=0).astype(np.uint8)
+        top, left = ((whole - side) // 2 for whole, side in zip(self.canvas_size, size, strict=True))
+        canvas[top : top + size[0], left : left + size[1]] = small
+        return canvas
+
+    def _sizes(self, part: _Part) -> str:
+        factor = self.config.resize
+        return f"{part.height}x{part.width} pixels" + ("" if factor == 1 else f" after --resize {factor:g}")
+
+
+def _x(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _draw_preview(images: np.ndarray, path: Path, columns: int = 10, rows: int = 6) -> None:
+    """Draw the first scenes side by side."""
+    height, width = images.shape[1:3]
+    zoom, gap = max(100 // max(height, width), 1), 4
+    step_y, step_x = height * zoom + gap, width * zoom + gap
+    rows = min(math.ceil(len(images) / columns), rows)
+    sheet = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), drawing.BACKGROUND)
+    for position, image in enumerate(images[: rows * columns]):
+        row, column = divmod(position, columns)
+        sheet.paste(drawing.canvas(image, zoom=zoom), (gap + column * step_x, gap + row * step_y))
+    sheet.save(path)

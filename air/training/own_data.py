@@ -1,0 +1,75 @@
+"""Data of one's own: the options that follow from how they look, and the data sets that are made of pictures."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from air import presets
+from air.config import AIRConfig
+from air.data.folders import Fitting, PictureConfig
+from air.data.look import Look
+from air.errors import AIRError, DataError, UsageError
+
+FOR_BACKGROUNDS = "backgrounds"  # the preset for objects that are not on black
+
+
+def look(data: str | os.PathLike[str] | None, channels: object = None) -> Look | None:
+    """Look at data; return None if there are none, or if they can't be read, which `check` or loading them reports later."""
+    with contextlib.suppress(AIRError):
+        return None if data is None else Look.at(data, {"1": 1, "3": 3}.get(str(channels)))
+    return None
+
+
+def preset(seen: Look | None) -> str | None:
+    """Return the preset for the data; None for that of objects on black."""
+    return FOR_BACKGROUNDS if seen is not None and seen.has_background and FOR_BACKGROUNDS in presets.PRESETS else None
+
+
+def fit(model: AIRConfig, seen: Look | None, config: PictureConfig) -> AIRConfig:
+    """Return a model's configuration with the channels and the canvas of the data, if there is a model for them."""
+    if seen is None:
+        return model
+    model = model.replace(channels=seen.channels)
+    with contextlib.suppress(AIRError):
+        if len(seen.sizes) == 1 and not config.crop:
+            model = model.replace(canvas_size=config.size(seen.files[0]) if seen.files else seen.sizes[0])
+    return model
+
+
+def check(seen: Look, model: AIRConfig, config: PictureConfig, has_canvas: bool) -> None:
+    """Raise AIRError unless scenes of the model's canvas and channels can be made of the data.
+
+    Args:
+        seen: the data.
+        model, config: the configurations.
+        has_canvas: whether the canvas size is the user's own, to which whole pictures are then scaled.
+    """
+    if not seen.files:
+        if config != PictureConfig():
+            raise UsageError(f"{seen.path}: holds no pictures, so that --crop and --resize are not allowed")
+        if seen.channels != model.channels:
+            has = "in colour" if seen.channels == 3 else "grey"
+            raise DataError(f"{seen.path}: its scenes are {has}, so that channels: {model.channels} is not allowed")
+        return
+    if config.crop or has_canvas:
+        return
+    advice = "cut patches with --crop, or scale them with --canvas-size HEIGHT WIDTH"
+    first, *others = seen.files
+    height, width = config.size(first)
+    for other in others:
+        other_height, other_width = config.size(other)
+        if (other_height, other_width) != (height, width):
+            found = f"{height}x{width} pixels (height x width), but {other.name} {other_height}x{other_width}"
+            raise DataError(f"{seen.path}: {first.name} has {found}; {advice}")
+    if (height, width) != model.canvas_size:
+        raise DataError(f"{seen.path}: a canvas of {height}x{width} pixels is not allowed, from 4 to 1024 a side are; {advice}")
+
+
+def prepare(seen: Look, model: AIRConfig, config: PictureConfig) -> Path:
+    """Make a data set of a folder of pictures, in the working folder, and return its path; that of other data as it is."""
+    if not seen.files:
+        return seen.path
+    size = "x".join(map(str, model.canvas_size)) + ("" if config.resize == 1 else f"_{config.resize:g}")
+    output = Path(f"{seen.path.resolve().stem}_{size}")
+    print(Fitting(config, model.canvas_size, model.channels).prepare(seen, output), flush=True)
+    return output
