@@ -44,7 +44,7 @@ def infer(
     def infer_part(part: slice) -> Inferred:
         scenes = model.infer(images[part])
         if picture == "reconstruction":
-            pictures = scenes.pictured_windows
+            pictures = scenes.opacity  # of grey digits that add up, their brightness; of others, their shape
         elif picture == "crop":
             z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
             seen = as_float(images[part], images.shape[1:])
