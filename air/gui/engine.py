@@ -314,13 +314,10 @@ class Engine:
         return tuple(label if known else None for label, known in zip(labels, is_familiar, strict=True)), tuple(confidences)
 
     def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
-        """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
+        """Do what can wait until the model is ready: load or make the reference set, and compile the other programs."""
         if before.is_alive():
             before.join()
         try:
-            programs.warm_up_any_size(canvas_size)
-            if self.effects is None:
-                self.effects = programs.effects()
             if self.reference_set is None:
                 reference_set = self._find_reference_set(programs)
                 reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
@@ -329,6 +326,13 @@ class Engine:
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None
             self.recognition_note = f"Digits can't be recognised: {error or type(error).__name__}"
+        self.notify()
+        try:  # after it, because this takes several seconds
+            programs.warm_up_any_size(canvas_size)
+            if self.effects is None:
+                self.effects = programs.effects()
+        except Exception as error:
+            self._fail(error)
         with self._news:
             self._is_settled = True
             self._news.notify_all()
