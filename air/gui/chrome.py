@@ -18,13 +18,12 @@ LABELS = {
     "help": "Shortcuts",
     "copy object": "Copy",
     "delete object": "Delete",
+    "close": "Cancel",
 }
 SENTENCE = "The model attends to one object after another, and redraws each from {} numbers. No one told it what a digit is."
 TIPS = {
     "count": "Objects that the model found",
     "card": "An object: as the model redraws it, the digit it resembles, and how sure both are. Click to change it",
-    "drawn": "",
-    "reconstructed": "",
 }
 """Explanations of what is no button."""
 
@@ -124,13 +123,16 @@ def draw_focus(painter: Painter, rect: pygame.Rect) -> None:
     painter.outline(rect.inflate(painter.px(6), painter.px(6)), theme.ACCENT, 2, radius=8)
 
 
+def tip(name: str | None) -> str:
+    """Return the explanation of what the mouse is over: a button, a card or a key of TIPS; "" if it needs none."""
+    action = BY_NAME.get(name)
+    return f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(str(name).split()[0], "")
+
+
 def draw_tip(painter: Painter, hand: Hand) -> None:
     """Draw the explanation of what the mouse rests on, beside it."""
-    if not hand.rests or hand.over is None:
-        return
-    action, bounds = BY_NAME.get(hand.over), painter.surface.get_rect()
-    text = f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(hand.over, "")
-    if not text:
+    text, bounds = tip(hand.over), painter.surface.get_rect()
+    if not hand.rests or not text:
         return
     size = painter.measure(text, "small")
     rect = pygame.Rect(0, 0, size[0] + painter.px(20), size[1] + painter.px(12))

@@ -119,8 +119,10 @@ def test_the_outline_of_the_pen_is_the_cursor(app):
     assert pygame.mouse.get_visible()
 
 
-def test_what_the_mouse_rests_on_is_explained(app):
-    post(pygame.MOUSEMOTION, pos=app.layout.tools["windows"].center, rel=(0, 0), buttons=(0, 0, 0))
+@pytest.mark.parametrize("target", ["windows", "card 1"])
+def test_what_the_mouse_rests_on_is_explained(app, target):
+    find_object(app)
+    post(pygame.MOUSEMOTION, pos=panels.targets(app.layout, app.session)[target].center, rel=(0, 0), buttons=(0, 0, 0))
     app.pump()
     app.frame()
     plain = picture(app)
