@@ -41,7 +41,7 @@ def draw(surface: pygame.Surface, layout: Layout | None, session: Session, hand:
         chrome.draw_focus(painter, focused)
     if hand.over == "drawn":
         _brush(painter, layout, session, hand)
-    chrome.draw_message(painter, session)
+    chrome.draw_message(painter, layout, session)
     if session.help_visible:
         chrome.draw_shortcuts(painter)
     else:

@@ -82,6 +82,7 @@ def test_messages_cover_nothing_but_the_header(app):
     changed = np.argwhere((picture(app) != before).any(axis=2))
     assert len(changed)
     assert changed[:, 1].max() < app.layout.header.bottom
+    assert changed[changed[:, 1] < app.layout.header.top + 12, 0].min() > app.layout.header.left + 200  # right of the title
 
 
 def test_numbers_are_for_those_who_ask(app):
