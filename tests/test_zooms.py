@@ -40,6 +40,7 @@ def choose(image, found, likelihood="cross_entropy"):
     assert answer.present.shape == (1, STEPS)
     count = int(answer.present.numpy().sum())
     assert answer.present.numpy()[0, :count].all()
+    np.testing.assert_allclose(answer.presence, 0.9 * answer.present.numpy())  # what is dropped is no longer probable
     x, y = (answer.z_where.numpy()[0, :count, 1:] + 1).T * np.array([[SIZE[1]], [SIZE[0]]]) / 2
     return sorted(
         zip(x.round().astype(int), y.round().astype(int), answer.z_what.numpy()[0, :count, 0].astype(int), strict=True)

@@ -55,7 +55,7 @@ ACTIONS = (
     Action("copy object", "Copy the object", ("Ctrl+C", "Ctrl+D"), "Steps and objects"),
     Action("delete object", "Delete the object", ("Delete", "X"), "Steps and objects"),
     Action("reset", "Reset the objects as inferred", ("R", "Home"), "Steps and objects"),
-    Action("close", "Close shortcuts, steps or sliders", ("Escape",), "Steps and objects"),
+    Action("close", "Close shortcuts or steps, or cancel changes", ("Escape",), "Steps and objects"),
 )
 BY_NAME = {action.name: action for action in ACTIONS}
 BY_KEY = {key: action.name for action in ACTIONS for key in action.keys}

@@ -20,7 +20,7 @@ from air.config import AIRConfig
 from air.errors import AIRError
 from air.gui import panels, steps, theme
 from air.gui.actions import BY_KEY, BY_NAME, REPEATING, key_text
-from air.gui.chrome import TIPS, Hand
+from air.gui.chrome import Hand, tip
 from air.gui.exchange import Exchange
 from air.gui.layout import DESIGN_SIZE, MIN_SIZE, Layout, arrange
 from air.gui.painter import Painter
@@ -33,6 +33,7 @@ LOADING = 300.0  # seconds that `count` waits for the model
 QUIET = 1.0  # seconds without a frame after which there is no frame rate
 TIP_DELAY = 0.7  # seconds that the mouse rests on something before it is explained
 MAX_SLEEP = 1.0  # seconds; Ctrl-C is noticed between two sleeps
+GLANCE = 0.006  # seconds between two looks for events while nothing moves
 SWITCH_INTERVAL = 0.0005  # seconds of Python code in the model's thread, such as an import, before the window's turn
 NO_WINDOW = "no window can be opened ({}); --headless works without a display"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # from glibc's malloc.h
@@ -95,7 +96,7 @@ class App:
         self.session.engine.start()  # after the first frame, because importing TensorFlow keeps the processor busy
         while self.running:
             sleep = min(max(self._next_frame() - self.clock(), 0.001), MAX_SLEEP)
-            self.handle(pygame.event.wait(int(1000 * sleep)))
+            self.handle(self._wait(sleep))
             self.pump()
             if self.clock() >= self._next_frame() - 0.001:
                 self.frame()
@@ -172,6 +173,16 @@ class App:
         if self.session.numbers_visible and len(self._frames) > 1:
             due = min(due, self._last_frame + QUIET)  # to show that the frame rate has ended
         return max(due, self._last_frame + FRAME)
+
+    def _wait(self, seconds: float) -> pygame.event.Event:
+        """Return the next event; NOEVENT if there is none for so long."""
+        if self.clock() - self._last_frame < QUIET:
+            return pygame.event.wait(int(1000 * seconds))
+        # pygame looks for events a thousand times a second, which takes a few percent of a core.
+        end = self.clock() + seconds
+        while (event := pygame.event.poll()).type == pygame.NOEVENT and self.clock() < end:
+            time.sleep(GLANCE)
+        return event
 
     # Events
 
@@ -260,8 +271,7 @@ class App:
         over = None if at is None else self._target_at(at)
         if over != self.hand.over:
             pygame.mouse.set_visible(over != "drawn")  # where the outline of the pen takes its place
-            is_explained = over in BY_NAME or over in TIPS or str(over).startswith("card ")
-            self._over_since = self.clock() if is_explained else math.inf
+            self._over_since = self.clock() if tip(over) else math.inf
         self._changed |= over != self.hand.over or over == "drawn"
         self.hand = self.hand._replace(at=at, over=over)
 

@@ -18,13 +18,13 @@ LABELS = {
     "help": "Shortcuts",
     "copy object": "Copy",
     "delete object": "Delete",
+    "close": "Cancel",
 }
 SENTENCE = "The model attends to one object after another, and redraws each from {} numbers. No one told it what a digit is."
+TITLE = "Attend, Infer, Repeat"
 TIPS = {
     "count": "Objects that the model found",
-    "card": "An object: as the model redraws it, the digit it resembles, and how sure both are. Click to change it",
-    "drawn": "",
-    "reconstructed": "",
+    "card": "As the model redraws it; the digit it resembles, and how sure both are. Click to change it",
 }
 """Explanations of what is no button."""
 
@@ -44,7 +44,7 @@ def draw_header(painter: Painter, layout: Layout, session: Session, frame_rate: 
         return
     inner = layout.header
     first, second = inner.top + painter.px(19), inner.top + painter.px(39)
-    title = painter.text("Attend, Infer, Repeat", "head", theme.TEXT, bold=True, midleft=(inner.left, first))
+    title = painter.text(TITLE, "head", theme.TEXT, bold=True, midleft=(inner.left, first))
     text, colour = "Ready", theme.READY
     if session.lost:
         text, colour = "No model", theme.ERROR
@@ -55,9 +55,11 @@ def draw_header(painter: Painter, layout: Layout, session: Session, frame_rate: 
     pygame.draw.aacircle(painter.surface, colour, (state.left - painter.px(11), first), painter.px(4))
     note = _numbers(session, frame_rate) if session.numbers_visible else session.engine.recognition_note
     left = painter.text(note, "small", theme.MUTED, 0.6 * inner.width, midright=(inner.right, second)).left
-    sentence = SENTENCE.format(session.config.z_what_size)
+    sentence, room = SENTENCE.format(session.config.z_what_size), left - inner.left - painter.px(16)
+    if painter.measure(sentence, "small")[0] > room:
+        sentence = sentence[: sentence.index(".") + 1]
     if session.message is None:  # which stands in its place
-        painter.text(sentence, "small", theme.MUTED, left - inner.left - painter.px(16), midleft=(inner.left, second))
+        painter.text(sentence, "small", theme.MUTED, room, midleft=(inner.left, second))
     line = pygame.Rect(inner.left, inner.bottom - 1, inner.width, 1)
     pygame.draw.rect(painter.surface, theme.LINE, line)
     if session.loading:
@@ -124,24 +126,29 @@ def draw_focus(painter: Painter, rect: pygame.Rect) -> None:
     painter.outline(rect.inflate(painter.px(6), painter.px(6)), theme.ACCENT, 2, radius=8)
 
 
+def tip(name: str | None) -> str:
+    """Return the explanation of what the mouse is over: a button, a card or a key of TIPS; "" if it needs none."""
+    action = BY_NAME.get(name)
+    return f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(str(name).split()[0], "")
+
+
 def draw_tip(painter: Painter, hand: Hand) -> None:
     """Draw the explanation of what the mouse rests on, beside it."""
-    if not hand.rests or hand.over is None:
-        return
-    action, bounds = BY_NAME.get(hand.over), painter.surface.get_rect()
-    text = f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(hand.over, "")
-    if not text:
+    text, bounds = tip(hand.over), painter.surface.get_rect()
+    if not hand.rests or not text:
         return
     size = painter.measure(text, "small")
     rect = pygame.Rect(0, 0, size[0] + painter.px(20), size[1] + painter.px(12))
     rect.topleft = (round(hand.at[0]) + painter.px(12), round(hand.at[1]) + painter.px(18))
+    if rect.bottom > bounds.bottom:
+        rect.bottom = round(hand.at[1]) - painter.px(8)
     rect.clamp_ip(bounds.inflate(-painter.px(8), -painter.px(8)))
     painter.panel(rect, theme.HOVERED, theme.LINE, radius=5)
     painter.text(text, "small", theme.TEXT, rect.width, center=rect.center)
 
 
-def draw_message(painter: Painter, session: Session) -> None:
-    """Draw the session's message, if there is one, over the header, where it covers nothing that changes."""
+def draw_message(painter: Painter, layout: Layout, session: Session) -> None:
+    """Draw the session's message, if there is one, in the header, where it covers nothing but, if it is long, the state."""
     if session.message is None:
         return
     bounds, colour = painter.surface.get_rect(), theme.ERROR if session.message.is_error else theme.TEXT
@@ -149,6 +156,9 @@ def draw_message(painter: Painter, session: Session) -> None:
     width, height = painter.measure(session.message.text, "body")
     rect = pygame.Rect(0, 0, min(width, room) + painter.px(32), height + painter.px(16))
     rect.midtop = (bounds.centerx, painter.px(9))
+    if layout.header is not None:
+        end = layout.header.left + painter.measure(TITLE, "head", bold=True)[0] + painter.px(16)
+        rect.left = min(max(rect.left, end), max(bounds.right - painter.px(9) - rect.width, bounds.left))
     painter.panel(rect, theme.RAISED, colour)
     painter.text(session.message.text, "body", colour, room, center=rect.center)
 

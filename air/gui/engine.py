@@ -294,15 +294,20 @@ class Engine:
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
         is_final = before is None and not (request.quick and self.offers_any_size(request.image.shape))
-        recognised = self._recognise(scene, image if is_final else None)
-        left = unexplained(request.image, scene.reconstruction)
         sampled = request.seed is not None if before is None else before.sampled
+        recognised = self._recognise(scene, image if is_final else None, sampled)
+        left = unexplained(request.image, scene.reconstruction)
         return Seen(
             request.version, request.image, *answer, milliseconds, *recognised, left, request.quick, sampled, before is not None
         )
 
-    def _recognise(self, scene: "Scenes", image: np.ndarray | None) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
-        """Recognise the objects of a scene; those inferred from an image [H, W], if given, must also resemble it."""
+    def _recognise(
+        self, scene: "Scenes", image: np.ndarray | None, sampled: bool
+    ) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
+        """Recognise the objects of a scene; those inferred from an image [H, W], if given, must also resemble it.
+
+        Samples of z_what lie further from the reference set's means than these do from each other, so all of them are named.
+        """
         count, reference_set = int(scene.count), self.reference_set
         if reference_set is None or not count:
             return (), ()
@@ -311,16 +316,14 @@ class Engine:
             batch = type(scene)(*(np.asarray(field)[None] for field in scene))
             mismatch = recognition.mismatch(image[None], batch)[0, :count]
         labels, confidences, is_familiar = (field.tolist() for field in reference_set.recognise(z_what, mismatch))
-        return tuple(label if known else None for label, known in zip(labels, is_familiar, strict=True)), tuple(confidences)
+        named = (label if sampled or known else None for label, known in zip(labels, is_familiar, strict=True))
+        return tuple(named), tuple(confidences)
 
     def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
-        """Do what can wait until the model is ready: compile the other programs, and load or make the reference set."""
+        """Do what can wait until the model is ready: load or make the reference set, and compile the other programs."""
         if before.is_alive():
             before.join()
         try:
-            programs.warm_up_any_size(canvas_size)
-            if self.effects is None:
-                self.effects = programs.effects()
             if self.reference_set is None:
                 reference_set = self._find_reference_set(programs)
                 reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
@@ -329,6 +332,13 @@ class Engine:
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None
             self.recognition_note = f"Digits can't be recognised: {error or type(error).__name__}"
+        self.notify()
+        try:  # after it, because this takes several seconds
+            programs.warm_up_any_size(canvas_size)
+            if self.effects is None:
+                self.effects = programs.effects()
+        except Exception as error:
+            self._fail(error)
         with self._news:
             self._is_settled = True
             self._news.notify_all()

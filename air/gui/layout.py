@@ -21,7 +21,7 @@ MARGIN, GAP, SPACE = 16, 12, 6  # units around everything, between parts, and be
 TITLE, BAR, HEADER = 28, 34, 54  # units: the height of a canvas' title, the bar of steps and the header
 CARD = (190, 118)  # units: the least width of a card, and its height
 SMALL_CARD = (76, 50)  # the least size of a card when there are too many objects for large ones
-TOOL_WIDTHS = (164, 270)  # units: the narrowest and the widest column of buttons
+TOOL_WIDTHS = (182, 270)  # units: the narrowest and the widest column of buttons
 LINE, HEADING, BETWEEN = 32, 22, 15  # units: the height of a button and of a heading, and the space between groups
 
 TOOLS: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -41,7 +41,7 @@ def draw(surface: pygame.Surface, layout: Layout | None, session: Session, hand:
         chrome.draw_focus(painter, focused)
     if hand.over == "drawn":
         _brush(painter, layout, session, hand)
-    chrome.draw_message(painter, session)
+    chrome.draw_message(painter, layout, session)
     if session.help_visible:
         chrome.draw_shortcuts(painter)
     else:
@@ -212,6 +212,8 @@ def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> N
     if playback is not None and step > playback.last_painted:
         return steps.draw_card(painter, inner, playback, colour)
     side = min(inner.height, round(inner.width * (0.55 if is_small else 0.47)))
+    if not is_small:  # leave room for the text
+        side = min(side, inner.width - painter.px(13) - painter.measure("object 100%", "small")[0])
     if side < 8:
         return
     height, width = seen.scene.decoded_windows.shape[1:]

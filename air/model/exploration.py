@@ -31,6 +31,11 @@ class Found(NamedTuple):
     window_logits: tf.Tensor  # [batch, steps, h, w]
     kl: tf.Tensor  # [batch, steps] KL(q || p) of z_where and z_what, nats
 
+    def keep(self, kept: tf.Tensor) -> "Found":
+        """Drop the objects whose `kept` [batch, steps] is 0.0 rather than 1.0; their steps attend to no object any more."""
+        dropped = self.present * (1.0 - kept)
+        return self._replace(present=self.present - dropped, presence=self.presence * (1.0 - dropped))
+
 
 class Price(NamedTuple):
     """What an object must add to the log-likelihood, in nats: its KL, and a constant for the count."""
@@ -138,8 +143,7 @@ def _look_again(
         if seed is None:
             worth = log_prob(others + added) - log_prob(others) - found.kl - price.count
             kept = tf.cast(worth > 0.0, tf.float32)
-            dropped = found.present * (1.0 - kept)
-            found = found._replace(present=found.present * kept, presence=found.presence * (1.0 - dropped))
+            found = found.keep(kept)
             added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])
         return step + 1, others + added, _write(rows, step, row._replace(found=found))
 

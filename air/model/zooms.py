@@ -62,9 +62,9 @@ def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Fo
     worth = tf.where(_sum_by_group(every.present, group, steps) > 0.0, worth, -float("inf"))
     best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
     view = tf.repeat(tf.range(len(VIEWS)), steps)
-    present = every.present * tf.cast(best == view, tf.float32)
-    order = tf.argsort(-present, axis=1, stable=True)[:, :steps]
-    return Found(*(tf.gather(field, order, batch_dims=1) for field in every._replace(present=present)))
+    every = every.keep(tf.cast(best == view, tf.float32))
+    order = tf.argsort(-every.present, axis=1, stable=True)[:, :steps]
+    return Found(*(tf.gather(field, order, batch_dims=1) for field in every))
 
 
 def _well_explained(images: tf.Tensor, found: Found, view: View) -> Found:
@@ -73,7 +73,7 @@ def _well_explained(images: tf.Tensor, found: Found, view: View) -> Found:
     rest = tf.abs(images - as_scenes(found, images.shape[1:], ADD, None).reconstruction)
     window_size = found.window_logits.shape[-2:]
     ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (images, rest))
-    return found._replace(present=found.present * tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
+    return found.keep(tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
 
 
 def _footprints(found: Found, canvas_size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -82,6 +82,7 @@ def test_messages_cover_nothing_but_the_header(app):
     changed = np.argwhere((picture(app) != before).any(axis=2))
     assert len(changed)
     assert changed[:, 1].max() < app.layout.header.bottom
+    assert changed[changed[:, 1] < app.layout.header.top + 12, 0].min() > app.layout.header.left + 200  # right of the title
 
 
 def test_numbers_are_for_those_who_ask(app):
@@ -119,8 +120,10 @@ def test_the_outline_of_the_pen_is_the_cursor(app):
     assert pygame.mouse.get_visible()
 
 
-def test_what_the_mouse_rests_on_is_explained(app):
-    post(pygame.MOUSEMOTION, pos=app.layout.tools["windows"].center, rel=(0, 0), buttons=(0, 0, 0))
+@pytest.mark.parametrize("target", ["windows", "card 1"])
+def test_what_the_mouse_rests_on_is_explained(app, target):
+    find_object(app)
+    post(pygame.MOUSEMOTION, pos=panels.targets(app.layout, app.session)[target].center, rel=(0, 0), buttons=(0, 0, 0))
     app.pump()
     app.frame()
     plain = picture(app)
