@@ -143,8 +143,11 @@ def test_gradients_agree_with_finite_differences(seed):
         assert np.any(gradient), variable.path
 
 
+SCORES = st.floats(-30, 30, width=32, allow_subnormal=False)  # TensorFlow takes subnormal numbers for 0
+
+
 @settings(max_examples=100, deadline=None)
-@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9)), elements=st.floats(-30, 30, width=32)))
+@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9)), elements=SCORES))
 def test_the_choice_is_a_softmax_near_the_best_cell(score):
     answer = cells._softmax_around_best(tf.constant(score)).numpy()
     np.testing.assert_allclose(answer.sum(axis=(1, 2)), 1, rtol=1e-5)
