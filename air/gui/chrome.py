@@ -129,7 +129,7 @@ def draw_focus(painter: Painter, rect: pygame.Rect) -> None:
 def tip(name: str | None) -> str:
     """Return the explanation of what the mouse is over: a button, a card or a key of TIPS; "" if it needs none."""
     action = BY_NAME.get(name)
-    return f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get(str(name).split()[0], "")
+    return f"{action.label}    {' or '.join(action.keys)}" if action else TIPS.get((name or "").partition(" ")[0], "")
 
 
 def draw_tip(painter: Painter, hand: Hand) -> None:
