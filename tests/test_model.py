@@ -21,8 +21,10 @@ def scenes(either_model, tiny_images):
     return answer
 
 
-STEPS = {"presence": (), "scale": (), "shift": (2,), "attention_boxes": (4,), "z_what": (4,), "decoded_windows": (8, 6)}
-SHAPES = {"count": (8,), "reconstruction": (8, 20, 24), **{name: (8, 3, *shape) for name, shape in STEPS.items()}}
+STEPS = {"presence": (), "scale": (), "shift": (2,), "attention_boxes": (4,), "z_what": (4,)}
+STEPS |= {"decoded_windows": (8, 6), "opacity": (8, 6), "nearness": ()}
+CANVASES = dict.fromkeys(("reconstruction", "background"), (8, 20, 24))
+SHAPES = {"count": (8,), **CANVASES, **{name: (8, 3, *shape) for name, shape in STEPS.items()}}
 
 
 def test_shapes_types_and_ranges(scenes):
