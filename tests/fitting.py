@@ -82,7 +82,9 @@ def save_and_load(model, path):
 
 
 def flatten(tree):
-    """List the tensors in a tree of tuples, dictionaries and Normals."""
+    """List the tensors in a tree of tuples, dictionaries and Normals, without what is None."""
+    if tree is None:
+        return []
     if isinstance(tree, tfd.Normal):
         return [tree.loc, tree.scale]
     if isinstance(tree, dict):

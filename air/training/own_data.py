@@ -13,10 +13,10 @@ from air.errors import AIRError, DataError, UsageError
 FOR_BACKGROUNDS = "backgrounds"  # the preset for objects that are not on black
 
 
-def look(data: str | os.PathLike[str] | None, channels: object = None) -> Look | None:
+def look(data: object, channels: object = None) -> Look | None:
     """Look at data; return None if there are none, or if they can't be read, which `check` or loading them reports later."""
     with contextlib.suppress(AIRError):
-        return None if data is None else Look.at(data, {"1": 1, "3": 3}.get(str(channels)))
+        return Look.at(data, {"1": 1, "3": 3}.get(str(channels))) if isinstance(data, str | os.PathLike) else None
     return None
 
 
