@@ -30,7 +30,7 @@ MIN_SAMPLE_PERIOD = 0.15  # seconds between two samples of the same picture
 MESSAGE_SECONDS = 4.0
 TEST_SCENE = "A test scene"
 LOADING_STEP = 0.1  # seconds between two pictures of the progress bar
-STUCK_SECONDS = 5.0  # without an answer until the model counts as lost
+STUCK_SECONDS = 30.0  # without an answer until the model counts as lost; on a busy machine, compiling takes a good part of that
 ERASER = 2.0  # times the width of the pen
 CanvasSize = tuple[int, int]  # height and width
 
