@@ -20,7 +20,7 @@ from air.gui.engine import config_of
 MODEL = Path(__file__).resolve().parents[2] / "model"
 MINUTES = float(os.environ.get("AIR_SOAK_MINUTES", "2"))
 EVERY = 0.5  # seconds between two looks at the memory
-MAX_GROWTH = 100.0  # MB from the third tenth of the time to the last: first samples on each of three canvases, reloads of the model
+MAX_GROWTH = 100.0  # MB from the third tenth of the time to the last: for first samples on a canvas, reloads of the model
 KEYS = [key for action in ACTIONS if action.name != "quit" for key in action.keys]
 CANVASES = [key for key in KEYS if key in {"Ctrl+1", "Ctrl+2", "Ctrl+3"}]
 LARGEST = (1900, 1200)  # window, pixels
