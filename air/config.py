@@ -186,9 +186,9 @@ class AIRConfig(Config):
     """Standard deviation of the Gaussian noise added to the decoder's logits during training."""
 
     composition: Literal["add", "over"] = "add"
-    """How objects meet on the canvas: they add up, or nearer ones cover what lies behind them."""
+    """Add objects up on the canvas, or let nearer ones cover what lies behind them."""
     background: Literal["none", "constant", "learned"] = "none"
-    """What lies behind the objects: black, one colour inferred for each scene, or a picture from a few latents."""
+    """Put behind the objects: black, one colour inferred for each scene, or a picture from a few latents."""
     background_size: Width = 8
     """Latents of a learned background."""
     background_units: Width = 128

@@ -18,12 +18,12 @@ from pydantic import Field
 
 from air.config import Config
 from air.data.look import Look
+from air.data.objects import HELD_OUT, hold_out
 from air.data.scenes import SceneSet
 from air.errors import UsageError
 from air.support import drawing, files, pictures
 
 MAX_PATCHES = {"train": 10000, "validation": 500, "test": 500}
-HELD_OUT = 5  # every fifth picture is held out, or a fifth of the only one
 _OWN_FILES = re.compile(r"(train|validation|test)\.npz|preview\.png|config\.json")
 
 
@@ -38,7 +38,7 @@ class _Part(NamedTuple):
 
 
 class PictureConfig(Config):
-    """How a folder's pictures become scenes."""
+    """The rules by which a folder's pictures become scenes."""
 
     crop: bool = False
     """Cut pictures into patches of the canvas' size. Otherwise each is a scene: scaled to --canvas-size if that is given."""
@@ -97,7 +97,7 @@ class Fitting(NamedTuple):
         what = f"made of {'patches of ' if self.config.crop else ''}{look.path}"
         return f"{output}: {what}; scenes to train on: {numbers['train']:,}, held out: {numbers['test']:,}"
 
-    def _divided(self, look: Look) -> tuple[list[_Part], list[_Part]]:
+    def _divided(self, look: Look) -> tuple[list[_Part], Sequence[_Part]]:
         """Divide the pictures, or a single one, into parts to train on and parts to hold out."""
         parts = [_Part(file, 0, 0, *self.config.size(file)) for file in look.files]
         for part in parts if self.config.crop else ():
@@ -110,7 +110,7 @@ class Fitting(NamedTuple):
             return self._halves(parts[0]) if self.config.crop else (parts, parts)
         if len(parts) < HELD_OUT:
             return parts[:-1], parts[-1:]
-        return [part for position, part in enumerate(parts, 1) if position % HELD_OUT], parts[HELD_OUT - 1 :: HELD_OUT]
+        return hold_out(parts)
 
     def _halves(self, part: _Part) -> tuple[list[_Part], list[_Part]]:
         """Divide a picture across its longer side, into four fifths and one, or so that a patch fits into each."""

@@ -16,7 +16,6 @@ from air.data.scenes import read_first
 from air.errors import DataError
 from air.support import pictures
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601), as in Pillow
 SAMPLE = 200  # scenes of a file that are looked at
 SAMPLED_PICTURES = 50  # at most, of a folder
 COLOURFUL = 16 / 255  # difference between the greatest and the least of red, green and blue in a pixel that has a colour
@@ -27,7 +26,7 @@ PLAIN = 0.03  # standard deviation of the border of a scene before a plain backg
 
 
 class Look(NamedTuple):
-    """What is seen of training data before all of it is read."""
+    """A summary of training data, made before all of it is read."""
 
     path: Path
     files: list[Path]
@@ -70,7 +69,7 @@ class Look(NamedTuple):
                 grey, coloured = (chosen[is_coloured.index(value)].name for value in (False, True))
                 raise DataError(f"{path}: {grey} is grey, but {coloured} is in colour; choose --channels 1 or 3")
             channels = 3 if is_coloured[0] else 1
-        images = images if channels == 3 else [image @ LUMINANCE for image in images]
+        images = images if channels == 3 else [image @ pictures.LUMINANCE for image in images]
         return cls(path, found, sorted({pictures.read_size(file) for file in found}), *_measure(images))
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""What scenes are made of: digits, shapes, letters, and pictures of one's own, ready to be placed.
+"""Objects to place in scenes: digits, shapes, letters, and pictures of one's own.
 
 digits = Digits.from_images(mnist.train_images, mnist.train_labels)
 digits = load(SCENES["letters"])["test"]
@@ -102,12 +102,16 @@ def reduce(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(np.pad(image, ((0, -height % FINENESS), (0, -width % FINENESS)))).reduce(FINENESS))
 
 
+def hold_out(items: Sequence[Item]) -> tuple[list[Item], Sequence[Item]]:
+    """Divide items into those to train on and every fifth, which is held out."""
+    return [item for position, item in enumerate(items, 1) if position % HELD_OUT], items[HELD_OUT - 1 :: HELD_OUT]
+
+
 def split(items: Sequence[Item]) -> dict[str, Sequence[Item]]:
     """Divide items: every fifth is held out, the first of these for validation; fewer than ten are shared by all sets."""
     if len(items) < 2 * HELD_OUT:
         return dict.fromkeys(SPLITS, items)
-    training = [item for position, item in enumerate(items, 1) if position % HELD_OUT]
-    held_out = items[HELD_OUT - 1 :: HELD_OUT]
+    training, held_out = hold_out(items)
     first = -(-len(held_out) // HELD_OUT)
     return {"train": training, "validation": held_out[:first], "test": held_out[first:]}
 

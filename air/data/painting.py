@@ -7,8 +7,8 @@ import numpy as np
 
 from air.data.backgrounds import Backgrounds
 from air.data.rules import GeneratorConfig
+from air.support.pictures import LUMINANCE
 
-LUMINANCE = np.array([[0.299], [0.587], [0.114]], np.float32)  # of red, green and blue (ITU-R BT.601), as in Pillow
 COLOUR_TRIES = 100  # random colours for an object before the one with the best contrast is taken
 
 
@@ -58,7 +58,7 @@ class Painter:
             opacity = placed.part.opacity[..., None] / np.float32(255)
             if placed.part.colours is not None:
                 ink = placed.part.colours / np.float32(255)
-                ink = ink if self.config.channels == 3 else ink @ LUMINANCE
+                ink = ink if self.config.channels == 3 else ink @ LUMINANCE[:, None]
             else:
                 used.append(self._colour([(behind[region] * opacity).sum(axis=(0, 1)) / opacity.sum(), *used]))
                 ink = used[-1] * opacity

@@ -48,7 +48,7 @@ class GeneratorConfig(Config):
     canvas_size: Size = (50, 50)
     """Height and width of a scene, in pixels."""
     objects: ObjectKind | Path = "digits"
-    """What the scenes show: MNIST's digits, the squares, ellipses and hearts of dSprites, capital letters, or the pictures of
+    """Objects of the scenes: MNIST's digits, the squares, ellipses and hearts of dSprites, capital letters, or the pictures of
     a folder, whose transparent pixels show what is behind. All flags about digits apply to other objects too."""
     fonts: Path | None = None
     """Folder of TrueType and OpenType fonts for letters, searched with its subfolders; those of the installed packages

@@ -60,10 +60,10 @@ class Attract:
         return self._scenes[self._index]
 
     def _show(self, count: int) -> Seen:
-        scene, objects = self._scene, self._scene.objects.copy()
+        objects = self._scene.objects.copy()
         objects[count:] = 0
+        scene = self._scene._replace(objects=objects)
         steps = len(scene.presence) if count == scene.count else count  # the step that finds nothing comes last
-        reconstruction = np.clip(objects.sum(axis=0), 0, 1)
-        shown = ShownScene(count, scene.presence[:steps], scene.attention_boxes, scene.decoded_windows, reconstruction)
+        shown = ShownScene(count, scene.presence[:steps], scene.attention_boxes, scene.decoded_windows, scene.reconstruction)
         named = scene.labels[:count], scene.confidences[:count]
         return Seen(0, scene.image, cast(Any, shown), objects, 0.0, 0.0, *named, np.zeros(scene.image.shape, np.float32))

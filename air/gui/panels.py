@@ -11,9 +11,8 @@ from air.gui.chrome import Hand
 from air.gui.engine import Seen
 from air.gui.layout import Layout, cut
 from air.gui.painter import Painter
-from air.gui.pen import LINE_WIDTHS
 from air.gui.playback import View
-from air.gui.session import ERASER, Session
+from air.gui.session import Session
 from air.gui.sliders import Sliders
 
 INVITATION = ("Draw digits here", "or drop a picture")
@@ -123,8 +122,7 @@ def _attention_boxes(painter: Painter, canvas: pygame.Rect, session: Session, vi
 def _brush(painter: Painter, layout: Layout, session: Session, hand: Hand) -> None:
     """Draw the outline of the pen in place of the cursor."""
     frame = painter.surface.subsurface(layout.drawn)
-    width = LINE_WIDTHS[session.width] * (ERASER if session.erasing else 1.0)
-    radius = 0.5 * width * layout.drawn.width / session.canvas_size[1]
+    radius = 0.5 * session.line_width * layout.drawn.width / session.canvas_size[1]
     at = hand.at[0] - layout.drawn.left, hand.at[1] - layout.drawn.top
     pygame.draw.aacircle(frame, theme.INK, at, radius + 2, 3)
     pygame.draw.aacircle(frame, theme.ACCENT if not session.erasing else theme.WARNING, at, radius + 1, 1)

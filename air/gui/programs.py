@@ -91,8 +91,7 @@ class Programs:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
         if self.model.config.takes_any_size:
             for _ in range(WARM_UP):
-                picture = self._in_channels(_picture(canvas_size))
-                self.model.infer(picture[None], max_steps=self._steps(canvas_size), any_size=True)
+                self.model.infer(_picture(canvas_size)[None], max_steps=self._steps(canvas_size), any_size=True)
             self.any_size.add(canvas_size)
 
     def warm_up_the_rest(self, canvas_size: CanvasSize) -> None:

@@ -110,6 +110,11 @@ class Session:
         return self.drawing.title if self.attract is None else TEST_SCENE
 
     @property
+    def line_width(self) -> float:
+        """Width of the pen or of the eraser, in canvas pixels."""
+        return LINE_WIDTHS[self.width] * (ERASER if self.erasing else 1.0)
+
+    @property
     def canvas_size(self) -> CanvasSize:
         """Height and width of the canvas, in pixels."""
         return self.drawing.height, self.drawing.width
@@ -268,11 +273,7 @@ class Session:
 
     def pen_down(self, point: Point) -> None:
         """Begin a stroke at (x, y) in canvas pixels."""
-        self.drawing.begin(point, LINE_WIDTHS[self.width] * (ERASER if self.erasing else 1.0), self.erasing)
-
-    def open(self, path: str | Path) -> None:
-        """Put a picture file on the canvas; raises DataError if it can't be read."""
-        self.show(pictures.open_picture(path, self.canvas_size), Path(path).name)
+        self.drawing.begin(point, self.line_width, self.erasing)
 
     def show(self, picture: np.ndarray, title: str) -> None:
         """Put a picture [H, W] uint8 on the canvas."""

@@ -86,9 +86,9 @@ class InferenceNetwork(NamedTuple):
             looks: 2 to look at each object again, in what the others leave unexplained of the canvas.
             samples: of each scene; with more than 1, they take the place of the scene in the batch.
         """
-        seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
         if self.config.controller == "convolutional":
             return self._attend_by_cells(tf.repeat(images, samples, axis=0) if samples > 1 else images, seed, steps, looks)
+        seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
         canvas = images[:, None]
         if self.config.controller == "canvas":
             posterior = self.controller(images)

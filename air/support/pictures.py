@@ -14,6 +14,8 @@ from air.support.files import data_errors
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of the names of the pictures that `read_pictures` takes from a folder."""
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in a grey level (ITU-R BT.601), as in Pillow."""
 
 
 @contextlib.contextmanager
@@ -61,9 +63,9 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return file.size if is_turned else file.size[::-1]
 
 
-def read_pixels(path: str | os.PathLike[str], channels: int) -> np.ndarray:
+def read_pixels(path: str | os.PathLike[str], channels: int, paper: int | None = None) -> np.ndarray:
     """Read a picture file as `read_picture` does, as uint8 [H, W] for one channel or [H, W, 3] for three."""
-    picture = read_picture(path)
+    picture = read_picture(path, paper)
     if picture.mode == "F":  # of 16 bits, up to 65535
         picture = Image.fromarray(np.rint(np.clip(np.asarray(picture) / 257, 0, 255)).astype(np.uint8))
     return np.asarray(picture.convert("RGB" if channels == 3 else "L"))
@@ -92,14 +94,12 @@ def read_pictures(path: str | os.PathLike[str]) -> np.ndarray:
     images: list[np.ndarray] = []
     files = list_pictures(path)
     for file in files:
-        picture = read_picture(file, paper=0)
-        # A picture of 16 bits has values up to 65535.
-        grey = np.rint(np.asarray(picture) / 257) if picture.mode == "F" else np.asarray(picture.convert("L"))
+        grey = read_pixels(file, 1, paper=0)
         if images and grey.shape != images[0].shape:
             (height, width), (first_height, first_width) = grey.shape, images[0].shape
             first = f"{files[0].name} has {first_height}x{first_width}"
             raise DataError(f"{path}: {first} pixels (height x width), but {file.name} has {height}x{width}; {advice}")
-        images.append(grey.astype(np.uint8))
+        images.append(grey)
     if not images:
         seen = sorted(entry.name for entry in Path(path).iterdir())
         listed = ", ".join(seen[:3]) + (f" and {len(seen) - 3} more" if len(seen) > 3 else "")

@@ -4,7 +4,6 @@ import contextlib
 import os
 from pathlib import Path
 
-from air import presets
 from air.config import AIRConfig
 from air.data.folders import Fitting, PictureConfig
 from air.data.look import Look
@@ -22,7 +21,7 @@ def look(data: object, channels: object = None) -> Look | None:
 
 def preset(seen: Look | None) -> str | None:
     """Return the preset for the data; None for that of objects on black."""
-    return FOR_BACKGROUNDS if seen is not None and seen.has_background and FOR_BACKGROUNDS in presets.PRESETS else None
+    return FOR_BACKGROUNDS if seen is not None and seen.has_background else None
 
 
 def fit(model: AIRConfig, seen: Look | None, config: PictureConfig) -> AIRConfig:
