@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import air
 from air.data.folders import PictureConfig
@@ -38,10 +37,7 @@ def count(run: Path, picture: Path) -> None:
     print(f"{picture}: {number} objects on {pixels.shape[0]}x{pixels.shape[1]} pixels")
     frames = scenes.attention_boxes[0, :number]
     tiles = [drawing.canvas(image, frames, ZOOM) for image in (pixels, scenes.reconstruction[0])]
-    sheet = Image.new("RGB", (2 * tiles[0].width + ZOOM, tiles[0].height), drawing.BACKGROUND)
-    for position, tile in enumerate(tiles):
-        sheet.paste(tile, (position * (tile.width + ZOOM), 0))
-    sheet.save(f"docs/own_pictures_{picture.parent.name}.png")
+    drawing.sheet(tiles, columns=2, gap=ZOOM).save(f"docs/own_pictures_{picture.parent.name}.png")
     np.savetxt(sys.stdout, frames, "%.1f", header="x y width height")
 
 

@@ -4,7 +4,6 @@ fitting = Fitting(PictureConfig(crop=True, resize=0.5), canvas_size=(64, 64), ch
 fitting.prepare(Look.at("coins"), "coins_64x64")  # train.npz, validation.npz, test.npz
 """
 
-import math
 import os
 import re
 import zlib
@@ -169,12 +168,6 @@ def _x(size: tuple[int, int]) -> str:
 
 def _draw_preview(images: np.ndarray, path: Path, columns: int = 10, rows: int = 6) -> None:
     """Draw the first scenes side by side."""
-    height, width = images.shape[1:3]
-    zoom, gap = max(100 // max(height, width), 1), 4
-    step_y, step_x = height * zoom + gap, width * zoom + gap
-    rows = min(math.ceil(len(images) / columns), rows)
-    sheet = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), drawing.BACKGROUND)
-    for position, image in enumerate(images[: rows * columns]):
-        row, column = divmod(position, columns)
-        sheet.paste(drawing.canvas(image, zoom=zoom), (gap + column * step_x, gap + row * step_y))
-    sheet.save(path)
+    zoom = max(100 // max(images.shape[1:3]), 1)
+    tiles = [drawing.canvas(image, zoom=zoom) for image in images[: rows * columns]]
+    drawing.sheet(tiles, columns, gap=4).save(path)

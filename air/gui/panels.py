@@ -51,7 +51,7 @@ def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rec
     """Return the cards by step, and the sliders: with an object selected, they take the place of the other cards."""
     selected = session.editor.selected
     if layout.objects is None or selected is None:
-        count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
+        count = _number(session.last_seen)
         return dict(enumerate(layout.cards(count))), None
     return {selected: layout.selected}, Sliders(layout.sliders, layout.unit, session.editor)
 
@@ -59,10 +59,15 @@ def objects_area(layout: Layout, session: Session) -> tuple[dict[int, pygame.Rec
 def targets(layout: Layout, session: Session) -> dict[str, pygame.Rect]:
     """Return what can be pressed, in the order in which the Tab key goes through it: buttons, then "card 1", "card 2" ..."""
     cards, sliders = objects_area(layout, session)
-    count = 0 if session.last_seen is None else int(session.last_seen.scene.count)
+    count = _number(session.last_seen)
     found = {f"card {step + 1}": rect for step, rect in cards.items() if step < count}
     bar = steps.step_bar(layout, session)
     return layout.tools | ({} if bar is None else {"play": bar.button}) | found | (layout.object_tools if sliders else {})
+
+
+def _number(seen: Seen | None) -> int:
+    """Return the number of objects in an answer; 0 without one."""
+    return 0 if seen is None else int(seen.scene.count)
 
 
 def _canvases(painter: Painter, layout: Layout, session: Session) -> None:
@@ -196,7 +201,7 @@ def _objects(painter: Painter, layout: Layout, session: Session, hand: Hand) -> 
 def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> None:
     """Draw the card of a step: the object as decoded, the digit that it resembles, and how sure both are."""
     seen, playback = session.last_seen, session.playback
-    count = 0 if seen is None else int(seen.scene.count)
+    count = _number(seen)
     if step >= count:
         is_reached = step == count and (playback is None or playback.step == count)
         if seen is not None and is_reached and step < len(seen.scene.presence):

@@ -28,12 +28,7 @@ def draw(view: View, colours: Sequence[RGB], side: int = PICTURE_SIDE) -> Image.
     if view.reconstruction is not None:
         canvases.append((view.reconstruction, view.boxes))
     pictures = [drawing.canvas(canvas, boxes, zoom, colours, Image.Resampling.BICUBIC) for canvas, boxes in canvases]
-    gap = 2 * zoom
-    width, height = pictures[0].size
-    sheet = Image.new("RGB", (len(pictures) * (width + gap) + gap, height + 2 * gap), drawing.BACKGROUND)
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (gap + i * (width + gap), gap))
-    return sheet
+    return drawing.sheet(pictures, len(pictures), 2 * zoom)
 
 
 def save_picture(path: Path, view: View, colours: Sequence[RGB]) -> None:
@@ -65,14 +60,8 @@ class Recorder:
 
 
 def save_recording(path: Path, views: Sequence[tuple[View, int]], colours: Sequence[RGB]) -> None:
-    """Save views, each with its milliseconds, as a .gif file that repeats; raise OSError if it can't be written.
-
-    All frames share a palette of greys and `colours`, so that nothing flickers.
-    """
-    greys = np.linspace(0, 255, GREYS).astype(int).repeat(3).tolist()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*drawing.BACKGROUND, *(value for colour in colours for value in colour), *greys])
-    frames = [draw(view, colours, RECORDING_SIDE).quantize(palette=palette, dither=Image.Dither.NONE) for view, _ in views]
+    """Save views, each with its milliseconds, as a .gif file that repeats; raise OSError if it can't be written."""
+    frames = drawing.in_palette((draw(view, colours, RECORDING_SIDE) for view, _ in views), colours, GREYS)
     options: dict[str, Any] = {
         "save_all": True,
         "append_images": frames[1:],

@@ -1,6 +1,7 @@
 """Pictures of scenes with coloured frames, and the colours of the steps."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,7 +26,7 @@ def canvas(
     colours: Sequence[RGB] = COLOURS,
     resampling: Image.Resampling = Image.Resampling.NEAREST,
 ) -> Image.Image:
-    """Draw an image [height, width], uint8 or float in [0, 1], `zoom` times as large, with a coloured frame for each step.
+    """Draw an image `zoom` times as large, with a coloured frame for each step.
 
     The image is [height, width] or [height, width, 3], uint8 or float in [0, 1]; `frames` has (x, y, width, height) of each
     frame, in its pixels.
@@ -37,6 +38,24 @@ def canvas(
         right, bottom = left + max(zoom * width - 1, 0), top + max(zoom * height - 1, 0)
         draw.rectangle([left, top, right, bottom], outline=colours[step % len(colours)], width=_line(zoom))
     return picture
+
+
+def sheet(tiles: Sequence[Image.Image], columns: int, gap: int) -> Image.Image:
+    """Lay pictures of one size out in rows of `columns`, with a gap around each, in pixels."""
+    width, height = (side + gap for side in tiles[0].size)
+    laid_out = Image.new("RGB", (columns * width + gap, -(-len(tiles) // columns) * height + gap), BACKGROUND)
+    for position, tile in enumerate(tiles):
+        row, column = divmod(position, columns)
+        laid_out.paste(tile, (gap + column * width, gap + row * height))
+    return laid_out
+
+
+def in_palette(frames: Iterable[Image.Image], colours: Sequence[RGB], greys: int) -> list[Image.Image]:
+    """Reduce the frames of a GIF to one palette of the background, `colours` and greys, so that nothing flickers."""
+    palette = Image.new("P", (1, 1))
+    levels = np.linspace(0, 255, greys).astype(int).repeat(3).tolist()
+    palette.putpalette([*BACKGROUND, *itertools.chain(*colours), *levels])
+    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
 
 
 def strip(

@@ -1,6 +1,5 @@
 """An animated GIF of a model's attention to the same few scenes while it trains."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,8 @@ def frame_steps(start: int, iterations: int, frames: int = FRAMES) -> list[int]:
 def write_gif(path: str | Path, frames: list[Image.Image]) -> None:
     """Write frames of one size as a GIF that repeats, leaving out every second one until the file is under 3 MB."""
 
-    palette = Image.new("P", (1, 1))  # one for all frames, so that nothing flickers: greys, and the colours of the steps
-    greys = np.linspace(0, 255, 63 - len(drawing.COLOURS)).astype(int).repeat(3).tolist()
-    palette.putpalette([*drawing.BACKGROUND, *itertools.chain(*drawing.COLOURS), *greys])
-
     def write(temporary: Path) -> None:
-        kept = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        kept = drawing.in_palette(frames, drawing.COLOURS, 63 - len(drawing.COLOURS))
         while True:
             durations = [MILLISECONDS * len(frames) // len(kept)] * (len(kept) - 1) + [PAUSE]
             kept[0].save(temporary, save_all=True, append_images=kept[1:], duration=durations, loop=0, optimize=True)
