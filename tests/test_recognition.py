@@ -57,6 +57,14 @@ def test_the_mismatch_of_objects(tiny_model, tiny_images):
     assert (recognition.mismatch(tiny_images, scenes)[some] > 1e-3).all()
 
 
+def test_the_mismatch_in_colour_is_that_of_three_equal_channels(tiny_model, tiny_images):
+    scenes = tiny_model.infer(tiny_images)
+    coloured = scenes._replace(reconstruction=np.repeat(scenes.reconstruction[..., None], 3, axis=-1))
+    images = np.repeat(tiny_images[..., None], 3, axis=-1)
+    expected = recognition.mismatch(tiny_images, scenes)
+    np.testing.assert_allclose(recognition.mismatch(images, coloured), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("mismatch", [None, np.float16(np.linspace(0, 1, 120))])
 def test_files(reference_set, tmp_path, mismatch):
     path, saved = tmp_path / "reference_set.npz", dataclasses.replace(reference_set, mismatch=mismatch)

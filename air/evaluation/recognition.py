@@ -142,7 +142,7 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     any size of the object it compares as many pixels, those that the encoder reads.
 
     Args:
-        images: [B, H, W] in [0, 1].
+        images: [B, H, W] or [B, H, W, C] in [0, 1].
         scenes: inferred from them.
 
     Returns:
@@ -151,12 +151,13 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1, dtype=np.float32)
-    window_size = scenes.decoded_windows.shape[-2:]
+    window_size = scenes.opacity.shape[2:4]
     seen, painted = (
-        gaussian_filter(_compiled_crop()(np.float32(canvas), z_where, window_size).numpy(), (0, 0, BLUR, BLUR))
+        gaussian_filter(_compiled_crop()(np.float32(canvas)[:, None], z_where, window_size).numpy(), BLUR, axes=(2, 3))
         for canvas in (images, scenes.reconstruction)
     )
-    product, *squares = ((a * b).sum(axis=(-2, -1)) for a, b in ((seen, painted), (seen, seen), (painted, painted)))
+    pixels = tuple(range(2, seen.ndim))
+    product, *squares = ((a * b).sum(axis=pixels) for a, b in ((seen, painted), (seen, seen), (painted, painted)))
     return 1.0 - product / np.sqrt(np.maximum(np.multiply(*squares), 1e-12))
 
 

@@ -45,7 +45,7 @@ class Programs:
         """
         any_size = image.shape in self.any_size and not quick
         how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
-        scenes = self.model.infer(self._in_channels(image)[None], max_steps=self._steps(image.shape), **how)
+        scenes = self.model.infer(self.in_channels(image)[None], max_steps=self._steps(image.shape), **how)
         return self._answer(image, scenes)
 
     def render(self, image: np.ndarray, scene: Scenes) -> Answer:
@@ -57,7 +57,7 @@ class Programs:
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
-        objects, windows, loss = (np.asarray(part)[0] for part in self._explain(self._in_channels(image)[None], scenes))
+        objects, windows, loss = (np.asarray(part)[0] for part in self._explain(self.in_channels(image)[None], scenes))
         scene = Scenes(*(np.asarray(field)[0] for field in scenes))
         return Answer(scene._replace(decoded_windows=windows), objects, float(loss))
 
@@ -70,7 +70,7 @@ class Programs:
     def _decode_windows(self, z_what: tf.Tensor) -> tf.Tensor:
         return self.model.composition.appearance(self.model.decoder(z_what[None]))[0][0]
 
-    def _in_channels(self, image: np.ndarray) -> np.ndarray:
+    def in_channels(self, image: np.ndarray) -> np.ndarray:
         """Return a grey image [H, W] as the model takes it, perhaps in colour."""
         return image if self.model.config.channels == 1 else np.repeat(image[..., None], self.model.config.channels, axis=-1)
 
