@@ -151,7 +151,7 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1, dtype=np.float32)
-    window_size = scenes.opacity.shape[2:4]
+    window_size = scenes.decoded_windows.shape[2:4]
     seen, painted = (
         gaussian_filter(_compiled_crop()(np.float32(canvas)[:, None], z_where, window_size).numpy(), BLUR, axes=(2, 3))
         for canvas in (images, scenes.reconstruction)
