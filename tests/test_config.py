@@ -286,12 +286,20 @@ def test_presets_of_command_lines_before_they_are_parsed():
     assert presets.of_flags("no such", "no such") == ("default", PRESETS["default"]())
 
 
-@pytest.mark.parametrize("name", ["original", "paper", "pyro"])
+@pytest.mark.parametrize("name", ["original", "original_corrected", "paper", "kosiorek", "pyro"])
 def test_published_presets_lack_this_projects_additions(name):
     model, _ = PRESETS[name]()
     assert (model.looks, model.refiner_units, model.learn_count_prior_after) == (1, (), None)
     for field in ("z_pres", "scale", "shift", "z_what"):
         assert getattr(model, f"{field}_kl_weight") == Schedule("constant", 1.0), field
+
+
+def test_the_corrected_original_preset_only_anneals_faster_and_ends_sooner():
+    (model, training), (corrected, shorter) = PRESETS["original"](), PRESETS["original_corrected"]()
+    odds = corrected.z_pres_prior_odds
+    assert float(odds(750)) == pytest.approx(float(model.z_pres_prior_odds(3000)), rel=1e-5)
+    assert corrected.replace(z_pres_prior_odds=str(model.z_pres_prior_odds)) == model
+    assert shorter.replace(iterations=training.iterations) == training
 
 
 def test_the_paper_preset_has_the_published_numbers():
