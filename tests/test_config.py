@@ -294,14 +294,6 @@ def test_published_presets_lack_this_projects_additions(name):
         assert getattr(model, f"{field}_kl_weight") == Schedule("constant", 1.0), field
 
 
-def test_the_corrected_original_preset_only_anneals_faster_and_ends_sooner():
-    (model, training), (corrected, shorter) = PRESETS["original"](), PRESETS["original_corrected"]()
-    odds = corrected.z_pres_prior_odds
-    assert float(odds(750)) == pytest.approx(float(model.z_pres_prior_odds(3000)), rel=1e-5)
-    assert corrected.replace(z_pres_prior_odds=str(model.z_pres_prior_odds)) == model
-    assert shorter.replace(iterations=training.iterations) == training
-
-
 def test_the_paper_preset_has_the_published_numbers():
     model, training = PRESETS["paper"]()
     published = {

@@ -51,10 +51,7 @@ class Digits:
     def from_images(
         cls, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None, whole: bool = False
     ) -> "Digits":
-        """Crop images [D, H, W] uint8 to their non-zero pixels, or keep them whole.
-
-        DataError is raised if an image has no such pixel, or if D is 0.
-        """
+        """Crop images [D, H, W] uint8, unless `whole`; raise DataError if one has no pixel above 0, or if D is 0."""
         indices = np.arange(len(images)) if indices is None else indices
         if not len(images):
             raise DataError("there are no digits to draw from; at least 1 is needed")
