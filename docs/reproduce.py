@@ -88,7 +88,7 @@ def read(name: str) -> list[np.ndarray]:
     return [rows[rows[:, 0] == seed] for seed in np.unique(rows[:, 0])]
 
 
-def row(name: SystemName, system: System) -> list[str]:
+def cells(name: SystemName, system: System) -> list[str]:
     """Return a system's row of the table; values of several runs are in the order of their seeds."""
     recipe = f"`{name}`, {presets.recipe(name).training.iterations:,} steps"
     runs = [] if read(name) else [("not run", "", "", "")]
@@ -100,7 +100,7 @@ def row(name: SystemName, system: System) -> list[str]:
 
 
 def table() -> str:
-    return console.table(HEADS, [row(name, system) for name, system in SYSTEMS.items()])
+    return console.table(HEADS, [cells(name, system) for name, system in SYSTEMS.items()])
 
 
 def figure() -> Figure:
@@ -113,7 +113,7 @@ def figure() -> Figure:
             for runs, colour, label in ((authors, "#8e8e93", "its authors' code, one seed"), (read(name), "#007aff", "here")):
                 for i, (_, steps, *_, accuracies) in enumerate(run.T for run in runs):
                     axes.plot(steps, accuracies, color=colour, label=None if i else label)
-            axes.plot(*zip(*SYSTEMS[name].points, strict=True), "o", color="#d70015", label="published")
+            axes.scatter(*np.reshape(SYSTEMS[name].points, (-1, 2)).T, color="#d70015", label="published", zorder=3)
             axes.set(title=name, xlabel="training step", ylabel="count accuracy, %", ylim=(0, 102), xlim=(0, None))
             axes.legend(loc="lower right")
         return drawing
