@@ -61,21 +61,20 @@ class BackgroundNetwork(keras.layers.Layer):
 
     def call(self, images: tf.Tensor, seed: tf.Tensor | None) -> Background:
         """Infer backgrounds of images [batch, H, W] or [batch, H, W, C]; without a seed of the latents, from their means."""
-        resized = images if images.shape[1:3] == self.canvas_size else transformer.resize(images, self.canvas_size)
+        resized = transformer.resize(images, self.canvas_size)
         mean, log_variance = tf.split(run(self.encoder, tf.reshape(resized, [-1, self.pixels])), 2, axis=-1)
         q = gaussian(mean, clip_log_variance(log_variance + INITIAL_LOG_VARIANCE))
         p = tfd.Normal(tf.zeros_like(mean), tf.ones_like(mean))
         z = distributions.draw(q, seed)
         log_ratio = tf.reduce_sum(p.log_prob(z) - q.log_prob(z), axis=-1)
         kl = tf.reduce_sum(tfd.kl_divergence(q, p), axis=-1)
-        return Background(self.paint(z, images.shape[1:3]), kl, log_ratio)
+        return Background(self.paint(z, transformer.size_of(images)), kl, log_ratio)
 
-    def paint(self, z: tf.Tensor, canvas_size: Sequence[int]) -> tf.Tensor:
+    def paint(self, z: tf.Tensor, canvas_size: transformer.Size) -> tf.Tensor:
         """Paint backgrounds of any size from latents [batch, latents]."""
         if self.is_constant:
             picture = tf.tile(tfd.Normal(0.0, 1.0).cdf(z)[:, None, None], [1, *canvas_size, 1])
         else:
             picture = tf.reshape(run(self.decoder, z), [-1, *self.canvas_size, self.channels])
-            if self.canvas_size != tuple(canvas_size):
-                picture = transformer.resize(picture, canvas_size)
+            picture = transformer.resize(picture, canvas_size)
         return picture[..., 0] if self.channels == 1 else picture

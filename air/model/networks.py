@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from air.model import transformer
 from air.model.distributions import Normals, gaussian, tfd
 
 LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite
@@ -299,7 +300,7 @@ class GlimpseDecoder(keras.layers.Layer):
 
         In colour, they are [batch, steps, height, width, C]; of objects that cover, [batch, steps, height, width, C + 2].
         """
-        steps, size = z_what.shape[1:]
+        steps, size = transformer.size_of(z_what)[0], z_what.shape[-1]
         hidden = run(self.hidden, tf.reshape(z_what, [-1, size]))
         logits = self.logits(hidden)
         if not self.covers:
