@@ -93,7 +93,7 @@ def cells(name: SystemName, system: System) -> list[str]:
     recipe = f"`{name}`, {presets.recipe(name).training.iterations:,} steps"
     runs = [] if read(name) else [("not run", "", "", "")]
     for run in read(name):
-        reached = next((f"{step:,.0f}" for _, step, _, accuracy in run if accuracy >= GOAL), "never")
+        reached = next((f"{step:,.0f}" for _, step, _, accuracy in run if accuracy >= GOAL), "not reached")
         _, step, seconds, accuracy = run[-1]
         runs.append((reached, f"{accuracy:.1f}", f"{step:,.0f}", f"{seconds / 60:.0f}"))
     return [recipe, system.published, *map("; ".join, zip(*runs, strict=True))]
