@@ -105,10 +105,13 @@ class Controller(keras.layers.Layer):
         if recurrence == "mlp":
             self.second_layer = keras.layers.Dense(lstm_units, activation="relu", name="second_layer")
         sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
-        self.heads = {}
-        for (name, size), bias in zip(sizes.items(), head_biases, strict=True):
-            last = keras.layers.Dense(size, bias_initializer=keras.initializers.Constant(bias))
-            self.heads[name] = keras.Sequential([*mlp(self.head_units, "relu", "hidden"), last], name=name)
+        biases = map(keras.initializers.Constant, head_biases)
+        self.heads = {
+            name: keras.Sequential(
+                [*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n, bias_initializer=b)], name=name
+            )
+            for (name, n), b in zip(sizes.items(), biases, strict=True)
+        }
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         shape = (*input_shape, 1)
