@@ -78,9 +78,8 @@ class AIRModel(TrainedModel):
             )
         else:
             cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-            self.controller = Controller(
-                c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=c.latent_size, name="controller"
-            )
+            own: dict[str, Any] = {name: getattr(c, name) for name in ("latent_size", "recurrence", "head_biases")}
+            self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, **own, name="controller")
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(

@@ -255,6 +255,8 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         optimizer.learning_rate = rate
+    elif training.optimizer == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(rate, momentum=0.9, centered=True)
     model.compile(
         optimizer=optimizer,
         learning_rate=rate,
