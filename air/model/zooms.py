@@ -27,8 +27,7 @@ class View(NamedTuple):
 VIEWS = (View(1.0), View(1.4), View(0.7), View(0.5, 2), View(0.35, 3))  # the first is the picture itself
 MAX_UNEXPLAINED = 0.475  # of the ink in a window of another view; more in a window that covers two digits
 EXTRA_PRICE = 40.0  # nats an object; or else several windows explain the many pixels of a large digit better than one
-DOUBTFUL = 0.6  # of the ink, if a window of the first view leaves more unexplained: perhaps of two small digits
-REBATE = 25.0  # nats, for each further object that another view has in place of doubtful ones
+DOUBTFUL = 0.75  # of the ink; a window of the first view that leaves more of it unexplained may be over two small digits
 AT_FULL_SIZE = 0.2  # weight of the comparison at full size, where small pictures look blurred
 FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
 
@@ -62,7 +61,8 @@ def most_probable(pictures: Sequence[tf.Tensor], found: Sequence[Found], price: 
     count = _sum_by_group(every.present, group, steps)
     doubtful = found[0].present * tf.cast(unexplained[0] > DOUBTFUL, tf.float32)
     doubtful = _sum_by_group(tf.pad(doubtful, [[0, 0], [0, (len(VIEWS) - 1) * steps]]), group, steps)[:, :1]
-    worth += REBATE * tf.minimum(tf.nn.relu(count - count[:, :1]), doubtful)
+    # A further object in place of a doubtful one doesn't pay it.
+    worth += EXTRA_PRICE * tf.minimum(tf.nn.relu(count - count[:, :1]), doubtful)
     # The extra price decides between objects, not between an object and nothing.
     worth = tf.where(count > 0.0, worth, -float("inf"))
     best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
