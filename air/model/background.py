@@ -4,14 +4,15 @@
     "constant"   one colour, uniform in [0, 1]: the quantile that each latent has
     "learned"    a mean picture, plus what a small network makes of the latents
 
-A learned background has the size of a training canvas; on canvases of another size, both the image that it is inferred from and
-its picture are resized.
+A learned background has the size of a training canvas. It is inferred on a larger canvas tile by tile, so that the network sees
+objects as large as in training, and the pictures of the tiles, half of whose width overlaps, are blended.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from air.model import distributions, transformer
@@ -61,14 +62,34 @@ class BackgroundNetwork(keras.layers.Layer):
 
     def call(self, images: tf.Tensor, seed: tf.Tensor | None) -> Background:
         """Infer backgrounds of images [batch, H, W] or [batch, H, W, C]; without a seed of the latents, from their means."""
-        resized = images if images.shape[1:3] == self.canvas_size else transformer.resize(images, self.canvas_size)
-        mean, log_variance = tf.split(run(self.encoder, tf.reshape(resized, [-1, self.pixels])), 2, axis=-1)
+        size = tuple(images.shape[1:3])
+        if size == self.canvas_size:
+            return self._infer(images, seed)
+        if self.is_constant:
+            found = self._infer(transformer.resize(images, self.canvas_size), seed)
+            return found._replace(picture=transformer.resize(found.picture, size))
+        tiled = tuple(map(max, size, self.canvas_size))
+        images = images if size == tiled else transformer.resize(images, tiled)
+        rows, columns = (_Tiles.along(*sides) for sides in zip(tiled, self.canvas_size, strict=True))
+        images = images if self.channels > 1 else images[..., None]
+        tiles = columns.cut(rows.cut(images, 1), 3)  # [batch, rows, h, columns, w, C]
+        tiles = tf.transpose(tiles, [0, 1, 3, 2, 4, 5])
+        found = self._infer(tf.reshape(tiles, [-1, *self.canvas_size, self.channels]), seed)
+        pictures = tf.reshape(found.picture, tf.shape(tiles))
+        blended = tf.einsum("yri,brsijc,xsj->byxc", rows.weights, pictures, columns.weights)
+        picture = blended if size == tiled else transformer.resize(blended, size)
+        of_scene = (tf.reduce_sum(tf.reshape(of_tile, [tf.shape(images)[0], -1]), axis=1) for of_tile in found[1:])
+        return Background(picture if self.channels > 1 else picture[..., 0], *of_scene)
+
+    def _infer(self, images: tf.Tensor, seed: tf.Tensor | None) -> Background:
+        """Infer backgrounds of images that are as large as a training canvas."""
+        mean, log_variance = tf.split(run(self.encoder, tf.reshape(images, [-1, self.pixels])), 2, axis=-1)
         q = gaussian(mean, clip_log_variance(log_variance + INITIAL_LOG_VARIANCE))
         p = tfd.Normal(tf.zeros_like(mean), tf.ones_like(mean))
         z = distributions.draw(q, seed)
         log_ratio = tf.reduce_sum(p.log_prob(z) - q.log_prob(z), axis=-1)
         kl = tf.reduce_sum(tfd.kl_divergence(q, p), axis=-1)
-        return Background(self.paint(z, images.shape[1:3]), kl, log_ratio)
+        return Background(self.paint(z, self.canvas_size), kl, log_ratio)
 
     def paint(self, z: tf.Tensor, canvas_size: Sequence[int]) -> tf.Tensor:
         """Paint backgrounds of any size from latents [batch, latents]."""
@@ -79,3 +100,22 @@ class BackgroundNetwork(keras.layers.Layer):
             if self.canvas_size != tuple(canvas_size):
                 picture = transformer.resize(picture, canvas_size)
         return picture[..., 0] if self.channels == 1 else picture
+
+
+class _Tiles(NamedTuple):
+    """The tiles along one axis of a canvas, evenly spread, about half a tile apart."""
+
+    places: np.ndarray  # [tiles, length] the pixels of each tile
+    weights: np.ndarray  # [canvas, tiles, length] float32, by which a pixel blends them; greatest in the middle of a tile
+
+    @classmethod
+    def along(cls, canvas: int, length: int) -> "_Tiles":
+        starts = np.linspace(0, canvas - length, -(-2 * canvas // length) - 1).round().astype(int)
+        places = starts[:, None] + np.arange(length)
+        hat = np.minimum(np.arange(length) + 1, length - np.arange(length))
+        weights = hat * (np.arange(canvas)[:, None, None] == places)
+        return cls(places, (weights / weights.sum(axis=(1, 2), keepdims=True)).astype(np.float32))
+
+    def cut(self, images: tf.Tensor, axis: int) -> tf.Tensor:
+        """Cut tiles along an axis of images, which becomes two: tiles and length."""
+        return tf.gather(images, self.places, axis=axis)
