@@ -129,7 +129,7 @@ def check_first(data: Any, config: AIRConfig, any_canvas: bool = False) -> None:
 
 
 def unpaintable_background(images: np.ndarray) -> str | None:
-    """Describe in one line the background of images [batch, H, W] in [0, 1], if they have one that a model without can't render."""
+    """Describe in one line the background of images [batch, H, W] in [0, 1], if they aren't bright on black."""
     if not images.size:
         return None
     darkest = float(np.median(images.min(axis=(1, 2))))
