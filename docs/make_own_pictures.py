@@ -3,7 +3,7 @@
 python -m docs.make_own_pictures                                    # folders coins/ and hubble/
 python training.py --data coins --crop --resize 0.45 --max-steps 6 --iterations 1500 --run coins_run
 python -m docs.make_own_pictures coins_run coins/coins.png          # counts, and draws own_pictures_coins.png
-python -m docs.make_own_pictures hubble_run hubble/hubble_deep_field.jpg 800 0 200 200    # a part: x, y, width, height in pixels
+python -m docs.make_own_pictures hubble_run hubble/hubble_deep_field.jpg 800 0 200 200  # a part: x, y, width, height in pixels
 """
 
 import sys
@@ -51,7 +51,7 @@ def count(run: Path, picture: Path, part: Sequence[int] | None) -> None:
     zoom = max(DRAWN // max(pixels.shape[:2]), 1)
     tiles = [drawing.canvas(image, boxes, zoom) for image in (pixels, scenes.reconstruction[0])]
     output = f"own_pictures_{picture.resolve().parent.name}.png"
-    drawing.sheet(tiles, columns=2, gap=GAP).quantize(256).save(output, optimize=True)
+    drawing.sheet(tiles, columns=2, gap=GAP).save(output, optimize=True)
     print(f"{output}: what is found, in the picture and in its reconstruction")
 
 
