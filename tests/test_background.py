@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import fft, stats
 
 import air
 from air.config import AIRConfig
@@ -17,6 +17,7 @@ OPTIONS = {
     "colour": {"channels": 3},
     "covering": {"composition": "over"},
     "paper": {"background": "constant", "likelihood": "normal"},
+    "photo": {"background": "smooth", "background_size": 2},
     "all": {
         "channels": 3,
         "composition": "over",
@@ -92,6 +93,18 @@ def test_the_background_of_a_larger_canvas_is_inferred_tile_by_tile(make_model, 
     np.testing.assert_allclose(ends[3], np.array_split(parts[2].picture.numpy(), 2, axis)[1], atol=1e-5)
     assert np.ptp(found.picture, axis=0).max() > 1e-3
     assert network(tf.constant(scenes[:, :17]), None).picture.shape == (8, 17, scenes.shape[2])
+
+
+def test_a_smooth_background_has_no_detail(make_model, tiny_images):
+    network = make_model(controller="convolutional", background="smooth").background
+    network.decoder[-1].kernel.assign(100 * network.decoder[-1].kernel)
+    z = tf.constant(np.random.default_rng(0).normal(size=(3, network.latents)), tf.float32)
+    picture = network.paint(z, network.canvas_size).numpy()
+    waves = fft.dctn(picture, axes=(1, 2), norm="ortho")
+    assert np.abs(waves[:, 1:3, 1:3]).max() > 0.1
+    np.testing.assert_allclose(waves[:, 3:], 0, atol=1e-4)
+    np.testing.assert_allclose(waves[:, :, 3:], 0, atol=1e-4)
+    np.testing.assert_allclose(network.paint(0 * z, network.canvas_size), 0.3, atol=0.1)
 
 
 def test_scenes_are_composed_of_what_they_say(model, images):

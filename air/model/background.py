@@ -3,9 +3,10 @@
     z_background ~ Normal(0, 1)
     "constant"   one colour, uniform in [0, 1]: the quantile that each latent has
     "learned"    a mean picture, plus what a small network makes of the latents
+    "smooth"     the same, but of waves that are as long as the canvas or longer, which objects in a regular layout are not
 
-A learned background has the size of a training canvas. It is inferred on a larger canvas tile by tile, so that the network sees
-objects as large as in training, and the pictures of the tiles, half of whose width overlaps, are blended.
+A background from latents has the size of a training canvas. On a larger canvas it is inferred tile by tile, so that the network
+sees objects as large as in training, and the pictures of the tiles, half of whose width overlaps, are blended.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from air.model.distributions import gaussian, tfd
 from air.model.networks import build_chain, clip_log_variance, mlp, run
 
 INITIAL_LOG_VARIANCE = -2.0  # of the posterior of the latents
+INITIAL_GREY = 0.3  # of a picture
+FREQUENCIES = 3  # of a smooth background along each axis: 0, 1 and 2 half waves on a training canvas
 
 
 class Background(NamedTuple):
@@ -39,19 +42,30 @@ class BackgroundNetwork(keras.layers.Layer):
         channels: C of the scenes.
         latents: number of them; None for "constant", which has C.
         units: hidden units of the network that infers them, and of the one that paints.
+        smooth: whether to paint long waves only.
     """
 
     def __init__(
-        self, canvas_size: Sequence[int], channels: int = 1, latents: int | None = 8, units: int = 128, **kwargs: Any
+        self,
+        canvas_size: Sequence[int],
+        channels: int = 1,
+        latents: int | None = 8,
+        units: int = 128,
+        smooth: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.canvas_size, self.channels, self.units = tuple(canvas_size), channels, units
+        self.canvas_size, self.channels, self.units, self.smooth = tuple(canvas_size), channels, units, smooth
         self.is_constant, self.latents = latents is None, latents or channels
         self.pixels = self.canvas_size[0] * self.canvas_size[1] * channels
         self.encoder = [*mlp([units], "elu", "encoder"), keras.layers.Dense(2 * self.latents, name="parameters")]
         small = keras.initializers.RandomNormal(stddev=0.01)
+        grey = keras.initializers.Constant(INITIAL_GREY)
         picture = keras.layers.Dense(
-            self.pixels, kernel_initializer=small, bias_initializer=keras.initializers.Constant(0.3), name="picture"
+            FREQUENCIES**2 * channels if smooth else self.pixels,
+            kernel_initializer=small,
+            bias_initializer="zeros" if smooth else grey,
+            name="picture",
         )
         self.decoder = [] if self.is_constant else [*mlp([units], "elu", "decoder"), picture]
 
@@ -96,10 +110,20 @@ class BackgroundNetwork(keras.layers.Layer):
         if self.is_constant:
             picture = tf.tile(tfd.Normal(0.0, 1.0).cdf(z)[:, None, None], [1, *canvas_size, 1])
         else:
-            picture = tf.reshape(run(self.decoder, z), [-1, *self.canvas_size, self.channels])
+            if self.smooth:
+                waves = tf.reshape(run(self.decoder, z), [-1, FREQUENCIES, FREQUENCIES, self.channels])
+                rows, columns = (_waves(side) for side in self.canvas_size)
+                picture = INITIAL_GREY + tf.einsum("yf,bfgc,xg->byxc", rows, waves, columns)
+            else:
+                picture = tf.reshape(run(self.decoder, z), [-1, *self.canvas_size, self.channels])
             if self.canvas_size != tuple(canvas_size):
                 picture = transformer.resize(picture, canvas_size)
         return picture[..., 0] if self.channels == 1 else picture
+
+
+def _waves(side: int) -> np.ndarray:
+    """Return the cosines of a discrete cosine transform with the lowest frequencies: [side, frequencies] float32."""
+    return np.cos(np.pi * np.arange(FREQUENCIES) * (np.arange(side)[:, None] + 0.5) / side).astype(np.float32)
 
 
 class _Tiles(NamedTuple):
