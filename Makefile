@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help train test test-slow demo embeddings evaluate lint clean
+.PHONY: help train test test-slow demo embeddings evaluate reproduce lint clean
 
 help:
 	@echo "make train      make the data and train AIR with the default recipe"
@@ -13,6 +13,7 @@ help:
 	@echo "make demo       draw digits and watch AIR attend to them"
 	@echo "make embeddings export z_what for TensorBoard's projector"
 	@echo "make evaluate   evaluate the model in model/"
+	@echo "make reproduce PRESET=pyro   train a published recipe with several seeds on its own scenes"
 	@echo "make lint       check style and types"
 
 train: $(VENV)/installed
@@ -32,6 +33,9 @@ embeddings: $(VENV)/installed
 
 evaluate: $(VENV)/installed
 	$(RUN) evaluation.py model $(ARGS)
+
+reproduce: $(VENV)/installed
+	$(RUN) -m docs.reproduce $(PRESET) $(ARGS)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

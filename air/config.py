@@ -155,8 +155,13 @@ class AIRConfig(Config):
 
     lstm_units: Width = 256
     """Units of the controller's LSTM."""
+    recurrence: Literal["lstm", "mlp"] = "lstm"
+    """The LSTM, or in its place two ReLU layers of lstm_units, the second of which is the state."""
     head_units: Units = (64,)
     """Hidden ReLU layers of each head that maps the LSTM's output to the parameters of one latent."""
+    head_biases: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    """Initial biases of these heads: mean and log-variance of the scale before the sigmoid, the same of the shift before the
+    tanh, and log-odds of presence."""
     cnn_filters: Units = (32, 32)
     """Filters of the convolutions between canvas and LSTM; empty feeds the raw canvas to the LSTM."""
     cnn_kernels: Units = (6, 3)
@@ -328,8 +333,10 @@ class TrainingConfig(Config):
     """Training steps, one batch each."""
     batch_size: Count = 64
     """Scenes in a batch."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or centred RMSProp with momentum 0.9."""
     learning_rate: LearningRate = Schedule("cosine", 3e-3, final=5e-5)
-    """Learning rate of Adam; a schedule without steps spans the whole run."""
+    """Its learning rate; a schedule without steps spans the whole run."""
     baseline_learning_rate: LearningRate = _constant(1e-3)
     """Learning rate of the baseline's own Adam; a schedule without steps spans the whole run; nvil only."""
     clip_norm: Positive = _constant(1.0)

@@ -286,7 +286,7 @@ def test_presets_of_command_lines_before_they_are_parsed():
     assert presets.of_flags("no such", "no such") == ("default", PRESETS["default"]())
 
 
-@pytest.mark.parametrize("name", ["original", "paper", "pyro"])
+@pytest.mark.parametrize("name", ["original", "original_corrected", "paper", "kosiorek", "pyro"])
 def test_published_presets_lack_this_projects_additions(name):
     model, _ = PRESETS[name]()
     assert (model.looks, model.refiner_units, model.learn_count_prior_after) == (1, (), None)

@@ -13,7 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 import air
-from air.data import held_out, mnist, pyro
+from air.data import held_out, mnist, published
+from air.data.objects import Digits
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
 from air.evaluation import command, measures, report, scores
@@ -238,7 +239,8 @@ def test_derived_segments_are_those_of_the_generator(folder):
 def test_pyro_scenes_keep_the_rules():
     images = np.zeros((3, 28, 28), np.uint8)
     images[:, 4:24, 8:20] = 200
-    scenes = pyro.generate(images, np.array([4, 5, 6]), [0, 1, 2] * 40, np.random.default_rng(0))
+    digits = Digits.from_images(images, np.array([4, 5, 6]), whole=True)
+    scenes = published.generate("pyro", digits, [0, 1, 2] * 40, np.random.default_rng(0))
     assert scenes.count.tolist() == [0, 1, 2] * 40
     heights = scenes.boxes[scenes.count > 0][:, 0, 3]
     assert 20 / 1.7 < heights.min() < heights.max() < 20 / 0.9

@@ -70,7 +70,7 @@ def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2
     windows = iter([*WINDOWS[: len(PLACES)]] * looks)
     encode = encode or (lambda window: known("z_what", np.zeros((len(window), 1, 3))))
     network = InferenceNetwork(
-        config.replace(canvas_size=SIZE, window_size=WINDOW, controller="convolutional"),
+        config.replace(canvas_size=SIZE, window_size=WINDOW, controller="convolutional", z_what_size=3),
         controller=KnownController(),
         refiner=None,
         refinement=tf.constant(1.0),

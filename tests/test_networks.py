@@ -16,6 +16,7 @@ POSTERIOR = [(5, 3, 1)] * 2 + [(5, 3, 2)] * 2 + [(5, 3)]
 LAYERS = {  # with their inputs and the shapes of their outputs
     "controller": (Controller(3, lstm_units=8, head_units=(6, 5), name="c"), CANVAS, POSTERIOR),
     "controller without hidden layers": (Controller(3, lstm_units=8, head_units=()), CANVAS, POSTERIOR),
+    "controller with MLP": (Controller(3, lstm_units=8, head_units=(6,), recurrence="mlp"), CANVAS, POSTERIOR),
     "controller with CNN": (Controller(3, lstm_units=8, head_units=(6,), **CNN), CANVAS, POSTERIOR),
     "refiner": (Refiner((7, 9), "softplus"), WINDOW, [(5, 3, 1), (5, 3, 2)] * 2),
     "encoder": (GlimpseEncoder((7, 9), 4, "softplus"), WINDOW, [(5, 3, 4)] * 2),
@@ -126,6 +127,24 @@ def test_latents_are_an_input_of_the_lstm():
         ours = controller.advance(controller.read(CANVAS), latents, ours)
         np.testing.assert_allclose(ours.h, expected, atol=1e-5)
         np.testing.assert_allclose(ours.c, theirs[1], atol=1e-5)
+
+
+def test_an_mlp_in_place_of_the_lstm():
+    controller = randomised(Controller(3, lstm_units=6, head_units=(), latent_size=4, recurrence="mlp"), CANVAS)
+    state = controller.advance(controller.read(CANVAS), None, None)
+    latents = RNG.random((5, 4), np.float32)
+    first = CANVAS.reshape(5, -1) @ controller.input_gates.kernel.numpy() + controller.input_gates.bias.numpy()
+    first += state.h @ controller.recurrent_gates.kernel.numpy() + latents @ controller.latent_gates.kernel.numpy()
+    kernel, bias = controller.second_layer.get_weights()
+    expected = np.maximum(np.maximum(first, 0) @ kernel + bias, 0)
+    np.testing.assert_allclose(controller.advance(controller.read(CANVAS), latents, state).h, expected, rtol=1e-4, atol=1e-5)
+    assert expected.any()
+
+
+def test_heads_begin_at_their_biases():
+    answer = Controller(3, lstm_units=8, recurrence="mlp", head_biases=(-0.5, -2.0, 0.25, -3.0, 1.0))(0 * CANVAS)
+    for tensor, value in zip(flatten(answer), (-0.5, np.exp(-1), 0.25, np.exp(-1.5), 1.0), strict=True):
+        np.testing.assert_allclose(tensor, np.full(tensor.shape, value), rtol=1e-5)
 
 
 def test_the_cnn_agrees_with_scipy():

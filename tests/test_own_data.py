@@ -10,6 +10,7 @@ from air import presets
 from air.config import AIRConfig
 from air.data.folders import Fitting, PictureConfig
 from air.data.look import Look
+from air.data.rules import SCENES
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
 from air.support.files import read_json
@@ -207,3 +208,16 @@ def test_plain_files_are_taken_as_they_are(tmp_path, run):
     assert arguments.model.channels == 3
     assert "colour.npy: scenes of 20x24 pixels (height x width), in colour" in out
     assert out.count("\n") == 2
+
+
+def test_options_follow_from_a_stream(run):
+    arguments, rules, out = run("--data", "stream", "--scenes", "shapes")
+    assert (arguments.preset, arguments.model.canvas_size, arguments.model.channels) == ("backgrounds", (64, 64), 3)
+    assert rules == SCENES["shapes"]
+    assert "stream: scenes of 64x64 pixels (height x width), in colour" in out
+    arguments, rules, _ = run("--data", "stream", "--canvas-size", "60", "70")
+    assert (arguments.preset, rules) == ("default", SCENES["default"].replace(canvas_size=(60, 70)))
+    with pytest.raises(UsageError, match=r"scenes: noise is not allowed with --data multi_mnist; .* need --data stream"):
+        run("--scenes", "noise")
+    with pytest.raises(UsageError, match="--crop and --resize are not allowed"):
+        run("--data", "stream", "--crop")

@@ -36,7 +36,7 @@ def find(*objects):
 def choose(image, found, likelihood="cross_entropy"):
     """Return (x, y, position of its view) of each object chosen, x and y in whole pixels."""
     marked = [each._replace(z_what=each.z_what + position) for position, each in enumerate(found)]
-    answer = zooms.most_probable(image[None], marked, Price({}, tf.constant(4.0), likelihood, tf.constant(0.3)))
+    answer = zooms.most_probable(zooms.look(image[None]), marked, Price({}, tf.constant(4.0), likelihood, tf.constant(0.3)))
     assert answer.present.shape == (1, STEPS)
     count = int(answer.present.numpy().sum())
     assert answer.present.numpy()[0, :count].all()
@@ -101,21 +101,33 @@ def test_groups_are_the_connected_components_of_overlapping_footprints(objects):
     assert len(set(groups)) == number + STEPS - len(objects)
 
 
-@pytest.mark.parametrize("zoom", [view.zoom for view in VIEWS])
+@pytest.mark.parametrize("zoom", [1.0, 1.4, 0.7, 0.5, 0.35])
 @pytest.mark.parametrize("size", [(50, 50), (28, 61)])
-def test_resizing_keeps_the_mean_brightness(zoom, size):
+def test_resizing_keeps_the_mean_brightness(monkeypatch, zoom, size):
+    monkeypatch.setattr(zooms, "VIEWS", [View(zoom)])
     images = np.stack([draw_blobs(size, [(13, 12)]), draw_blobs(size, [(size[1] / 2, 14)], std=3.0)])
-    seen = zooms.look(images, View(zoom)).numpy()
+    seen = zooms.look(images)[0].numpy()
     assert seen.dtype == np.float32
     assert seen.shape[1:] == tuple(round(zoom * side) for side in size)
     assert 0 <= seen.min() <= seen.max() <= 1
     np.testing.assert_allclose(seen.mean(axis=(1, 2)), images.mean(axis=(1, 2)), rtol=0.02)
-    np.testing.assert_allclose(zooms.look(np.full((1, *size), 0.7, np.float32), View(zoom)), 0.7, rtol=1e-5)
+    np.testing.assert_allclose(zooms.look(np.full((1, *size), 0.7, np.float32))[0], 0.7, rtol=1e-5)
 
 
-def test_a_brush_thickens_as_a_maximum_filter_does():
+def test_a_brush_thickens_as_a_maximum_filter_does(monkeypatch):
+    monkeypatch.setattr(zooms, "VIEWS", [View(1.0, 3)])
     images = np.random.default_rng(0).random((2, 9, 11), np.float32)
-    np.testing.assert_allclose(zooms.look(images, View(1.0, 3)), scipy.ndimage.maximum_filter(images, (1, 3, 3)))
+    np.testing.assert_allclose(zooms.look(images)[0], scipy.ndimage.maximum_filter(images, (1, 3, 3)))
+
+
+def test_one_program_serves_all_canvases(tiny_cells, monkeypatch):
+    """TensorFlow takes seconds to trace one, and never frees all of its memory."""
+    monkeypatch.setattr(tiny_cells, "_programs", {})
+    for size in [(38, 40), (44, 46), (60, 38)]:
+        image = draw_blobs(size, [(9, 11), (28, 27)])[None]
+        assert tiny_cells.infer(image, max_steps=size[0] // 10).count == 2
+        assert tiny_cells.infer(image, any_size=True).count == 2
+    assert [program.experimental_get_tracing_count() for program in tiny_cells._programs.values()] == [1, 1]
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from air.data import strokes
+from air.data import published, strokes
 from air.data.backgrounds import Backgrounds
 from air.data.objects import Digits, bounding_box, reduce
 from air.data.painting import Painter, Part, Placed, visible_fractions
@@ -37,7 +37,7 @@ def generate(
 ) -> SceneSet:
     """Generate one scene for each count, in this order; the same arguments give the same scenes.
 
-    Digits are drawn without replacement until all have been drawn, then again.
+    Digits are drawn without replacement until all have been drawn, then again; by other rules, see `air.data.published`.
 
     Args:
         config: the rules; its sizes of data sets are ignored.
@@ -52,6 +52,8 @@ def generate(
         UsageError: if a scene has no room for its digits after RESTARTS starts.
         DataError: if a background isn't a readable picture.
     """
+    if config.rules != "own":
+        return published.generate(config.rules, digits, count, rng, config.canvas_size, progress)
     count = np.asarray(count, np.uint8)
     slots = max(config.max_digits, int(count.max(initial=0)))
     channels = () if config.channels == 1 else (config.channels,)

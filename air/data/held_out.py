@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from air.data import multi_mnist, pyro
+from air.data import multi_mnist, published
 from air.data.generator import generate
 from air.data.mnist import MNIST
 from air.data.objects import Digits, crop, held_out_indices
@@ -134,8 +134,8 @@ class Pyro(SceneKind):
     """Height and width in pixels."""
 
     def make(self) -> SceneSet:
-        images, labels, _ = _test_digits(self.digits)
-        return pyro.generate(images, labels, self.count, np.random.default_rng([2, 0]), self.canvas_size)
+        digits = Digits.from_images(*_test_digits(self.digits), whole=True)
+        return published.generate("pyro", digits, self.count, np.random.default_rng([2, 0]), self.canvas_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

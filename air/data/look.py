@@ -59,8 +59,7 @@ class Look(NamedTuple):
         if not found and scenes.is_dir():
             raise DataError(f"{path}: has no pictures (PNG, JPEG, WebP), and no train.npz")
         if not found:
-            first = read_first(scenes, SAMPLE)
-            return cls(path, [], [first.shape[1:3]], *_measure(list(first)))
+            return cls.of(path, read_first(scenes, SAMPLE))
         chosen = found[:: -(-len(found) // SAMPLED_PICTURES)]
         images = [pictures.read_pixels(file, 3) / np.float32(255) for file in chosen]
         if channels is None:
@@ -71,6 +70,11 @@ class Look(NamedTuple):
             channels = 3 if is_coloured[0] else 1
         images = images if channels == 3 else [image @ pictures.LUMINANCE for image in images]
         return cls(path, found, sorted({pictures.read_size(file) for file in found}), *_measure(images))
+
+    @classmethod
+    def of(cls, path: Path, images: np.ndarray) -> "Look":
+        """Look at scenes [N, H, W] or [N, H, W, 3] in [0, 1], which are called by a path."""
+        return cls(path, [], [images.shape[1:3]], *_measure(list(images)))
 
     def describe(self) -> str:
         """Return one line for the user."""

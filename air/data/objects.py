@@ -48,15 +48,17 @@ class Digits:
     _centre_lines: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def from_images(cls, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> "Digits":
-        """Crop images [D, H, W] uint8 to their non-zero pixels; raise DataError if one has none, or if D is 0."""
+    def from_images(
+        cls, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None, whole: bool = False
+    ) -> "Digits":
+        """Crop images [D, H, W] uint8, unless `whole`; raise DataError if one has no pixel above 0, or if D is 0."""
         indices = np.arange(len(images)) if indices is None else indices
         if not len(images):
             raise DataError("there are no digits to draw from; at least 1 is needed")
         is_empty = ~images.any(axis=(1, 2))
         if is_empty.any():
             raise DataError(f"digit {indices[is_empty.argmax()]} has no pixel above 0; each digit needs some")
-        return cls([crop(image) for image in images], labels, indices)
+        return cls(list(images) if whole else [crop(image) for image in images], labels, indices)
 
     @classmethod
     def from_fine(cls, fine: list[np.ndarray], labels: np.ndarray) -> "Digits":
@@ -126,7 +128,7 @@ def load(config: GeneratorConfig, mnist_path: str | os.PathLike[str] | None = No
         DataError: if MNIST, the fonts or the pictures can't be read.
     """
     if config.objects == "digits":
-        return _mnist_digits(mnist_path)
+        return _mnist_digits(mnist_path, whole=config.rules != "own")
     if config.objects == "letters":
         return {name: letters(fonts) for name, fonts in split(find_fonts(config.fonts)).items()}
     return dict.fromkeys(SPLITS, shapes() if config.objects == "shapes" else cutouts(Path(config.objects)))
@@ -141,14 +143,14 @@ def held_out_indices(digits: mnist.MNIST) -> tuple[np.ndarray, np.ndarray]:
     return indices[indices % 5 == 0], indices[indices % 5 != 0]
 
 
-def _mnist_digits(path: str | os.PathLike[str] | None) -> dict[str, Digits]:
+def _mnist_digits(path: str | os.PathLike[str] | None, whole: bool) -> dict[str, Digits]:
     source = mnist.load(path)
     validation, test = held_out_indices(source)
     try:
         return {
-            "train": Digits.from_images(source.train_images, source.train_labels),
-            "validation": Digits.from_images(source.test_images[validation], source.test_labels[validation], validation),
-            "test": Digits.from_images(source.test_images[test], source.test_labels[test], test),
+            "train": Digits.from_images(source.train_images, source.train_labels, whole=whole),
+            "validation": Digits.from_images(source.test_images[validation], source.test_labels[validation], validation, whole),
+            "test": Digits.from_images(source.test_images[test], source.test_labels[test], test, whole),
         }
     except DataError as error:
         raise DataError(f"{path or mnist.BUNDLED}: {error}") from None

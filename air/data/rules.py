@@ -38,7 +38,9 @@ MaxDigits = Annotated[int, Field(ge=1, le=16)]
 MinDigits = Annotated[int, Field(ge=0, le=16)]
 ObjectKind = Literal["digits", "shapes", "letters"]
 BackgroundKind = Literal["plain", "noise", "grid", "gradient", "paper", "photos"]
+RulesName = Literal["own", "pyro", "kosiorek", "borea17"]
 
+_SIZES = ("canvas_size", "min_digits", "max_digits", "images_per_count", "validation_size", "test_size")
 _CHANGES = ("width_scale", "height_scale", "rotation", "scale", "thickening", "pen_fraction", "brightness")
 
 
@@ -68,6 +70,8 @@ class GeneratorConfig(Config):
     per_count_max_digits: MaxDigits = 6
     """Maximum number of digits in these files."""
 
+    rules: RulesName = "own"
+    """Rules for placing digits: those below, or those of another system, which replace all but sizes, counts and the seed."""
     overlap: Literal["pixel", "box", "any"] = "pixel"
     """Parts of the digits that must not overlap: their non-zero pixels, or their bounding boxes. With any, a digit may cover
     those before it."""
@@ -118,6 +122,11 @@ class GeneratorConfig(Config):
         height, width = self.canvas_size
         if min(height, width) <= 2 * self.margin:
             raise ValueError(f"margin: {self.margin} is not allowed; it leaves nothing of a canvas_size of {self.canvas_size}")
+        if self.rules != "own":
+            for name, field in type(self).model_fields.items():
+                value = getattr(self, name)
+                if value != field.default and name not in ("rules", "per_count_files", "per_count_max_digits", "seed", *_SIZES):
+                    raise ValueError(f"{name}: {value} is not allowed; the rules {self.rules} replace it")
         if self.min_digits > self.max_digits:
             raise ValueError(f"min_digits: {self.min_digits} is not allowed; it must be at most max_digits, {self.max_digits}")
         if isinstance(self.objects, Path) and (self.pen_fraction or any(self.thickening)):
@@ -153,7 +162,9 @@ class GeneratorConfig(Config):
         return self.images_per_count * (len(self.counts) + extra) + self.validation_size + self.test_size
 
 
-SceneName = Literal["default", "broad", "noise", "grid", "gradients", "paper", "shapes", "letters"]
+SceneName = Literal[
+    "default", "broad", "noise", "grid", "gradients", "paper", "shapes", "letters", "original", "pyro", "kosiorek", "borea17"
+]
 _OVER_BACKGROUNDS: dict[str, Any] = {"images_per_count": 20000, "test_size": 3000}
 SCENES: dict[str, GeneratorConfig] = {
     "default": GeneratorConfig(),
@@ -198,6 +209,11 @@ SCENES: dict[str, GeneratorConfig] = {
         scale=(0.8, 1.2),
         rotation=(-15, 15),
     ),
+    "original": GeneratorConfig(images_per_count=20000),
+    "pyro": GeneratorConfig(rules="pyro", images_per_count=20000),
+    "kosiorek": GeneratorConfig(rules="kosiorek", images_per_count=20000),
+    "borea17": GeneratorConfig(rules="borea17", images_per_count=3334),
 }
 """Named kinds of scenes: MNIST's digits unchanged; digits of many sizes, strokes and greys, as people draw them; digits over
-noise, grids, gradients and blurred photos, or paper; coloured shapes that cover each other; letters of many fonts."""
+noise, grids, gradients and blurred photos, or paper; coloured shapes that cover each other; letters of many fonts; and
+those on which the preset of the same name was trained."""

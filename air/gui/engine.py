@@ -25,7 +25,7 @@ from air.support import cli
 from air.training import checkpoints
 
 if TYPE_CHECKING:
-    from air.gui.programs import CanvasSize, Programs
+    from air.gui.programs import Programs
     from air.model import Scenes
 
 DREAM_TRIES = 20  # an empty scene is possible, but dull
@@ -134,9 +134,10 @@ class Engine:
             fraction = 1.0 - math.exp(-(time.monotonic() - self.status.since) / self.status.seconds)
         return start + (end - start) * fraction
 
-    def offers_any_size(self, canvas_size: "CanvasSize") -> bool:
-        """Return True once `look` can find objects of any size on such a canvas."""
-        return self.programs is not None and canvas_size in self.programs.any_size
+    @property
+    def offers_any_size(self) -> bool:
+        """Whether `look` can find objects of any size by now."""
+        return self.programs is not None and self.programs.finds_any_size
 
     @property
     def is_busy(self) -> bool:
@@ -245,19 +246,11 @@ class Engine:
             self.programs = Programs(model)
         del model
         gc.collect()  # Keras models are full of cycles: without this, ten of them would pile up before they are freed
-        self._prepare(self.programs.model.config.canvas_size, "Compiling", (0.7, 1.0))
-
-    def _prepare(self, canvas_size: "CanvasSize", text: str, span: tuple[float, float] = (0.0, 1.0)) -> None:
-        """Compile what is needed for a canvas: now what its first attention needs, and the rest in the background."""
-        self._set_status("loading", text, span, seconds=2.0)
-        self.programs.warm_up(canvas_size)
-        self._is_settled = False
-        self.busy_since = None if self.busy_since is None else time.monotonic()
+        self._set_status("loading", "Compiling", (0.7, 1.0), seconds=2.0)
+        self.programs.warm_up(self.programs.model.config.canvas_size)
         self._set_status("ready", "Ready")
         if not self._closing:
-            self._extras = threading.Thread(
-                target=self._load_extras, args=(self.programs, canvas_size, self._extras), name="extras"
-            )
+            self._extras = threading.Thread(target=self._load_extras, args=(self.programs,), name="extras")
             self._extras.start()
 
     def _serve(self) -> None:
@@ -266,9 +259,6 @@ class Engine:
             dream_request, self._dream_request = self._dream_request, None
             vary_request, self._vary_request = self._vary_request, None
             self.busy_since = time.monotonic()
-        if request is not None and request.image.shape not in self.programs.ready:
-            height, width = request.image.shape
-            self._prepare((height, width), f"Preparing a canvas of {width} x {height} pixels")
         seen = None if request is None else self._answer(request)
         dream = None if dream_request is None else self.programs.dream(*dream_request, DREAM_TRIES)
         varied = None if vary_request is None else self.programs.vary(*vary_request)
@@ -293,7 +283,7 @@ class Engine:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        is_final = before is None and not (request.quick and self.offers_any_size(request.image.shape))
+        is_final = before is None and not (request.quick and self.offers_any_size)
         sampled = request.seed is not None if before is None else before.sampled
         recognised = self._recognise(scene, image if is_final else None, sampled)
         left = unexplained(request.image, scene.reconstruction)
@@ -319,15 +309,13 @@ class Engine:
         named = (label if sampled or known else None for label, known in zip(labels, is_familiar, strict=True))
         return tuple(named), tuple(confidences)
 
-    def _load_extras(self, programs: "Programs", canvas_size: "CanvasSize", before: threading.Thread) -> None:
+    def _load_extras(self, programs: "Programs") -> None:
         """Do what can wait until the model is ready: load or make the reference set, and compile the other programs."""
-        if before.is_alive():
-            before.join()
+        canvas_size = programs.model.config.canvas_size
         try:
-            if self.reference_set is None:
-                reference_set = self._find_reference_set(programs)
-                reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
-                self.reference_set = reference_set
+            reference_set = self._find_reference_set(programs)
+            reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
+            self.reference_set = reference_set
             self.recognition_note = ""
         except Exception as error:  # recognition is optional, so no error in it may stop the demo
             self.reference_set = None
@@ -335,8 +323,7 @@ class Engine:
         self.notify()
         try:  # after it, because this takes several seconds
             programs.warm_up_any_size(canvas_size)
-            if self.effects is None:
-                self.effects = programs.effects()
+            self.effects = programs.effects()
         except Exception as error:
             self._fail(error)
         with self._news:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from air.model import AIRModel, Scenes
+from air.model import AIRModel, Scenes, transformer
 from air.model.generative import cross_entropy
 
 MIN_STEPS = 12  # of a model that takes any number: people draw more objects than training shows
@@ -32,18 +32,18 @@ class Programs:
 
     def __init__(self, model: AIRModel) -> None:
         self.model = model
-        self.ready: set[CanvasSize] = set()  # canvases for which `infer` is compiled
-        self.any_size: set[CanvasSize] = set()  # those on which it can find objects of any size, see `warm_up_any_size`
-        self._decode = tf.function(model.decode, autograph=False)
+        self.finds_any_size = False  # see `warm_up_any_size`
+        # After the second canvas, these two serve any other.
+        self._decode = tf.function(self._decode_scenes, autograph=False, reduce_retracing=True)
+        self._explain = tf.function(self._objects_and_loss, autograph=False, reduce_retracing=True)
         self._windows = tf.function(self._decode_windows, autograph=False)
-        self._explain = tf.function(self._objects_and_loss, autograph=False)
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
         """Attend to an image [H, W] in [0, 1], with posterior means or, from a seed, with samples of the posterior.
 
         After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
         """
-        any_size = image.shape in self.any_size and not quick
+        any_size = self.finds_any_size and not quick
         how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
         scenes = self.model.infer(self.in_channels(image)[None], max_steps=self._steps(image.shape), **how)
         return self._answer(image, scenes)
@@ -53,13 +53,16 @@ class Programs:
         z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
         present = np.float32(np.arange(len(z_where)) < scene.count)
         background = scene.background[None]
-        decoded = self._decode(scene.z_what[None], z_where[None], present[None], image.shape, background=background)
+        decoded = self._decode(scene.z_what[None], z_where[None], present[None], background)
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
         objects, windows, loss = (np.asarray(part)[0] for part in self._explain(self.in_channels(image)[None], scenes))
         scene = Scenes(*(np.asarray(field)[0] for field in scenes))
         return Answer(scene._replace(decoded_windows=windows), objects, float(loss))
+
+    def _decode_scenes(self, z_what: tf.Tensor, z_where: tf.Tensor, present: tf.Tensor, background: tf.Tensor) -> Scenes:
+        return self.model.decode(z_what, z_where, present, transformer.size_of(background), background)
 
     def _objects_and_loss(self, images: tf.Tensor, scenes: Scenes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         scenes = Scenes(*map(tf.convert_to_tensor, scenes))
@@ -85,14 +88,13 @@ class Programs:
         """Compile what `infer` needs for objects of the usual size."""
         for _ in range(WARM_UP):
             self.infer(_picture(canvas_size), quick=True)
-        self.ready.add(canvas_size)
 
     def warm_up_any_size(self, canvas_size: CanvasSize) -> None:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
         if self.model.config.takes_any_size:
             for _ in range(WARM_UP):
                 self.model.infer(_picture(canvas_size)[None], max_steps=self._steps(canvas_size), any_size=True)
-            self.any_size.add(canvas_size)
+            self.finds_any_size = True
 
     def warm_up_the_rest(self, canvas_size: CanvasSize) -> None:
         """Compile `render` and sampling."""

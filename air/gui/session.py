@@ -242,7 +242,7 @@ class Session:
     @property
     def _is_quick(self) -> bool:
         """Whether to look for objects of the usual size only."""
-        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size(self.canvas_size))
+        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
 
     def _wants_look(self) -> bool:
         if not self.engine.is_ready or self.engine.is_busy:

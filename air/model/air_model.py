@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from air.config import AIRConfig
-from air.model import distributions, generative, presence, replicas
+from air.model import distributions, generative, presence, replicas, transformer
 from air.model.background import BackgroundNetwork
 from air.model.cells import CellController
 from air.model.composition import Composition
@@ -27,7 +27,7 @@ from air.model.estimators import Estimate
 from air.model.exploration import Found, Price, as_scenes, explore
 from air.model.generative import Scenes, compose
 from air.model.images import as_float, check_images, unpack
-from air.model.inference import Attention, InferenceNetwork, View
+from air.model.inference import Attention, InferenceNetwork
 from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.model.objective import Losses, negative_elbo
 from air.model.optimisation import Clipped, clip
@@ -78,9 +78,8 @@ class AIRModel(TrainedModel):
             )
         else:
             cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
-            self.controller = Controller(
-                c.max_steps, c.lstm_units, c.head_units, **cnn, latent_size=c.latent_size, name="controller"
-            )
+            own: dict[str, Any] = {name: getattr(c, name) for name in ("latent_size", "recurrence", "head_biases")}
+            self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, **own, name="controller")
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
         self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(
@@ -245,8 +244,7 @@ class AIRModel(TrainedModel):
         images = as_float(images, c.image_shape)
         size = images.shape[1:3]
         if c.takes_any_canvas:
-            view = self._network().view(images, seed)
-            return as_scenes(self.explore(view, seed, steps), size, self.composition, view.background)
+            return self.explore(images, seed, c.steps_on(size) if steps is None else steps)[1]
         seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
         attention = self.attend(images, seeds[1])
         probability = tf.sigmoid(attention.presence_logits)
@@ -255,10 +253,12 @@ class AIRModel(TrainedModel):
         scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, size)
         return scenes._replace(presence=presence.cumulative_product(probability))
 
-    def explore(self, view: View, seed: tf.Tensor | None, steps: int | None = None) -> Found:
-        """Find objects with a convolutional controller, see `exploration` and `draw`."""
-        steps = self.config.steps_on(view.images.shape[1:3]) if steps is None else steps
-        return explore(self._network(), view, steps, self.price(), self.config.looks, seed)
+    def explore(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor) -> tuple[Found, Scenes]:
+        """Find objects with a convolutional controller, and compose scenes from them, see `exploration` and `draw`."""
+        network = self._network()
+        view = network.view(images, seed)
+        found = explore(network, view, steps, self.price(), self.config.looks, seed)
+        return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""

@@ -76,22 +76,24 @@ class BackgroundNetwork(keras.layers.Layer):
 
     def call(self, images: tf.Tensor, seed: tf.Tensor | None) -> Background:
         """Infer backgrounds of images [batch, H, W] or [batch, H, W, C]; without a seed of the latents, from their means."""
-        size = tuple(images.shape[1:3])
-        if size == self.canvas_size:
+        size = transformer.size_of(images)
+        is_static = not tf.is_tensor(size[0])
+        if is_static and size == self.canvas_size:
             return self._infer(images, seed)
         if self.is_constant:
             found = self._infer(transformer.resize(images, self.canvas_size), seed)
             return found._replace(picture=transformer.resize(found.picture, size))
-        tiled = tuple(map(max, size, self.canvas_size))
-        images = images if size == tiled else transformer.resize(images, tiled)
+        larger = max if is_static else tf.maximum
+        tiled = tuple(larger(*sides) for sides in zip(size, self.canvas_size, strict=True))
         rows, columns = (_Tiles.along(*sides) for sides in zip(tiled, self.canvas_size, strict=True))
+        images = transformer.resize(images, tiled)
         images = images if self.channels > 1 else images[..., None]
         tiles = columns.cut(rows.cut(images, 1), 3)  # [batch, rows, h, columns, w, C]
         tiles = tf.transpose(tiles, [0, 1, 3, 2, 4, 5])
         found = self._infer(tf.reshape(tiles, [-1, *self.canvas_size, self.channels]), seed)
         pictures = tf.reshape(found.picture, tf.shape(tiles))
         blended = tf.einsum("yri,brsijc,xsj->byxc", rows.weights, pictures, columns.weights)
-        picture = blended if size == tiled else transformer.resize(blended, size)
+        picture = transformer.resize(tf.reshape(blended, [-1, *tiled, self.channels]), size)
         of_scene = (tf.reduce_sum(tf.reshape(of_tile, [tf.shape(images)[0], -1]), axis=1) for of_tile in found[1:])
         return Background(picture if self.channels > 1 else picture[..., 0], *of_scene)
 
@@ -105,7 +107,7 @@ class BackgroundNetwork(keras.layers.Layer):
         kl = tf.reduce_sum(tfd.kl_divergence(q, p), axis=-1)
         return Background(self.paint(z, self.canvas_size), kl, log_ratio)
 
-    def paint(self, z: tf.Tensor, canvas_size: Sequence[int]) -> tf.Tensor:
+    def paint(self, z: tf.Tensor, canvas_size: transformer.Size) -> tf.Tensor:
         """Paint backgrounds of any size from latents [batch, latents]."""
         if self.is_constant:
             picture = tf.tile(tfd.Normal(0.0, 1.0).cdf(z)[:, None, None], [1, *canvas_size, 1])
@@ -116,8 +118,7 @@ class BackgroundNetwork(keras.layers.Layer):
                 picture = INITIAL_GREY + tf.einsum("yf,bfgc,xg->byxc", rows, waves, columns)
             else:
                 picture = tf.reshape(run(self.decoder, z), [-1, *self.canvas_size, self.channels])
-            if self.canvas_size != tuple(canvas_size):
-                picture = transformer.resize(picture, canvas_size)
+            picture = transformer.resize(picture, canvas_size)
         return picture[..., 0] if self.channels == 1 else picture
 
 
@@ -129,16 +130,18 @@ def _waves(side: int) -> np.ndarray:
 class _Tiles(NamedTuple):
     """The tiles along one axis of a canvas, evenly spread, about half a tile apart."""
 
-    places: np.ndarray  # [tiles, length] the pixels of each tile
-    weights: np.ndarray  # [canvas, tiles, length] float32, by which a pixel blends them; greatest in the middle of a tile
+    places: tf.Tensor  # [tiles, length] the pixels of each tile
+    weights: tf.Tensor  # [canvas, tiles, length] by which a pixel blends them; greatest in the middle of a tile
 
     @classmethod
-    def along(cls, canvas: int, length: int) -> "_Tiles":
-        starts = np.linspace(0, canvas - length, -(-2 * canvas // length) - 1).round().astype(int)
-        places = starts[:, None] + np.arange(length)
-        hat = np.minimum(np.arange(length) + 1, length - np.arange(length))
-        weights = hat * (np.arange(canvas)[:, None, None] == places)
-        return cls(places, (weights / weights.sum(axis=(1, 2), keepdims=True)).astype(np.float32))
+    def along(cls, canvas: int | tf.Tensor, length: int) -> "_Tiles":
+        number = -(-2 * canvas // length) - 1
+        starts = tf.cast(tf.round(tf.linspace(0.0, tf.cast(canvas - length, tf.float32), number)), tf.int32)
+        within = tf.range(length)
+        places = starts[:, None] + within
+        hat = tf.cast(tf.minimum(within + 1, length - within), tf.float32)
+        weights = tf.where(tf.range(canvas)[:, None, None] == places, hat, 0.0)
+        return cls(places, weights / tf.reduce_sum(weights, axis=(1, 2), keepdims=True))
 
     def cut(self, images: tf.Tensor, axis: int) -> tf.Tensor:
         """Cut tiles along an axis of images, which becomes two: tiles and length."""

@@ -37,14 +37,14 @@ class Explained(NamedTuple):
 
     def by(self, decoded_windows: tf.Tensor, z_where: tf.Tensor) -> "Explained":
         """Add the objects of another step, decoded_windows [batch, 1, h, w]; no gradient passes."""
-        size = self.residual.shape[1:]
+        size = transformer.size_of(self.residual)
         windows, z_where = tf.stop_gradient(decoded_windows), tf.stop_gradient(z_where)
         residual = tf.nn.relu(self.residual - transformer.render_sum(windows, z_where, size))
         return Explained(residual, self.covered_by(z_where, windows.shape[-2:]))
 
     def covered_by(self, z_where: tf.Tensor, window_size: tuple[int, int]) -> tf.Tensor:
         """Compute the coverage with the window of another step."""
-        covered = transformer.coverage(z_where, self.residual.shape[1:], window_size)[:, 0]
+        covered = transformer.coverage(z_where, transformer.size_of(self.residual), window_size)[:, 0]
         return tf.maximum(self.coverage, covered)
 
 
@@ -118,8 +118,8 @@ class CellController(keras.layers.Layer):
 
     def call(self, features: tf.Tensor, explained: Explained) -> Posterior:
         """Take one step, given the canvas' features from `read`."""
-        height, width = explained.residual.shape[1:]
-        rows, columns = features.shape[1:3]
+        size = transformer.size_of(explained.residual)
+        rows, columns = transformer.size_of(features)
         pixels = self._cells(explained.residual)
         residual = _around(tf.reduce_mean(pixels, axis=-1, keepdims=True))
         covered = tf.reduce_mean(self._cells(explained.coverage), axis=-1, keepdims=True)
@@ -131,7 +131,8 @@ class CellController(keras.layers.Layer):
         place = self.cell_size * (tf.stack(tf.meshgrid(tf.range(columns), tf.range(rows)), axis=-1))  # upper left, pixels
         place = tf.cast(place, tf.float32) + self.cell_size / 2
         # On a larger canvas less steep, as it must not outweigh the difference between an object and nothing.
-        order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / max(*self.canvas_size, height, width)
+        longest = transformer.longer_side((transformer.longer_side(size), transformer.longer_side(self.canvas_size)))
+        order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / longest
         score = SHARPNESS * self.score(hidden) + logits + self.saliency * residual[1] - self.inhibition * covered - order
         weights = _softmax_around_best(score[..., 0])
 
@@ -141,10 +142,11 @@ class CellController(keras.layers.Layer):
         where = choose(self.where(hidden))
         centre = choose(place)
         centre += REACH * self.cell_size * tf.tanh(where[:, :2])
-        shift = tf.clip_by_value(2.0 * centre / tf.constant([width, height], tf.float32) - 1.0, -MAX_SHIFT, MAX_SHIFT)
+        width_and_height = tf.cast(tf.stack(size[::-1]), tf.float32)
+        shift = tf.clip_by_value(2.0 * centre / width_and_height - 1.0, -MAX_SHIFT, MAX_SHIFT)
         atanh_shift = 0.5 * (tf.math.log1p(shift) - tf.math.log1p(-shift))  # TFLite has no atanh
-        unit = transformer.unit(self.canvas_size, (height, width))
-        log_std = tf.math.log(tf.constant([INITIAL_STD[0], *[INITIAL_STD[1] * unit] * 2]))
+        unit = transformer.unit(self.canvas_size, size)
+        log_std = tf.math.log(tf.stack([INITIAL_STD[0], *[INITIAL_STD[1] * unit] * 2]))
         log_variance = clip_log_variance(where[:, 3:] + 2.0 * log_std)
         q = {
             "scale": gaussian(self.scale_mean + where[:, None, 2:3], log_variance[:, None, :1]),
@@ -158,7 +160,7 @@ class CellController(keras.layers.Layer):
 
     def _pad(self, image: tf.Tensor) -> tf.Tensor:
         """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', channels]."""
-        height, width = image.shape[1:3]
+        height, width = transformer.size_of(image)
         image = image if image.shape.rank == 4 else image[..., None]
         return tf.pad(image, [[0, 0], [0, -height % self.cell_size], [0, -width % self.cell_size], [0, 0]])
 
@@ -170,7 +172,7 @@ def _around(mean: tf.Tensor) -> list[tf.Tensor]:
 
 def _softmax_around_best(score: tf.Tensor) -> tf.Tensor:
     """Compute the softmax of scores [batch, rows, columns] over the best cell and those within RADIUS of it; 0 elsewhere."""
-    rows, columns = score.shape[1:]
+    rows, columns = transformer.size_of(score)
     flat = tf.reshape(score, [-1, rows * columns])
     best = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
     near_rows = tf.abs(tf.range(rows) - best // columns) <= RADIUS

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from air.model import distributions, transformer
-from air.model.background import Background
 from air.model.cells import Explained
 from air.model.composition import Composition
 from air.model.distributions import LATENTS, Normals, tfd
@@ -54,7 +53,9 @@ class _Row(NamedTuple):
     shift: tuple[tf.Tensor, tf.Tensor]  # [batch, 1, 2]
 
 
-def explore(network: InferenceNetwork, view: View, steps: int, price: Price, looks: int, seed: tf.Tensor | None) -> Found:
+def explore(
+    network: InferenceNetwork, view: View, steps: int | tf.Tensor, price: Price, looks: int, seed: tf.Tensor | None
+) -> Found:
     """Find the objects of scenes.
 
     Args:
@@ -68,18 +69,22 @@ def explore(network: InferenceNetwork, view: View, steps: int, price: Price, loo
     rows, taken = _attend(network, view, steps, price.prior, seed, looks)
     found = _look_again(network, view, rows, taken, price, seed) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
-    return Found(*(tf.gather(field, order, batch_dims=1) for field in found))
+    is_taken = tf.range(steps) < taken
+    found = Found(*(tf.gather(field, tf.where(is_taken, order, order[:, :1]), batch_dims=1) for field in found))
+    taken = tf.cast(is_taken, tf.float32)
+    return found._replace(present=found.present * taken, presence=found.presence * taken)
 
 
-def as_scenes(found: Found, canvas_size: tuple[int, int], composition: Composition, background: Background | None) -> Scenes:
-    """Compose scenes from what is found in them, and from their background."""
-    picture = None if background is None else background.picture
-    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size, composition, picture)
+def as_scenes(
+    found: Found, canvas_size: transformer.Size, composition: Composition, background: tf.Tensor | None = None
+) -> Scenes:
+    """Compose scenes from what is found in them, and from a picture of their background."""
+    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size, composition, background)
     return scenes._replace(presence=found.presence)
 
 
 def _attend(
-    network: InferenceNetwork, view: View, steps: int, prior: Normals, seed: tf.Tensor | None, looks: int
+    network: InferenceNetwork, view: View, steps: int | tf.Tensor, prior: Normals, seed: tf.Tensor | None, looks: int
 ) -> tuple[_Row, tf.Tensor]:
     """Attend until every scene has stopped; return the rows of all steps, and the number of those taken."""
     features = network.controller.read(view.objects)
@@ -96,23 +101,29 @@ def _attend(
         scale, shift = (posterior.where[name] for name in ("scale", "shift"))
         return (going, reached, explained), _Row(found, (scale.loc, scale.scale), (shift.loc, shift.scale))
 
-    ones = tf.ones([tf.shape(view.images)[0], 1])
-    state = ones, ones, network.nothing_explained(view)
-    # The first step, outside the loop, fills all rows: an attention window of scale 0 can't be rendered.
-    state, row = attend_once(tf.constant(0), state)
-    rows = tf.nest.map_structure(lambda field: tf.repeat(field, steps, axis=1), row)
-    is_first = tf.one_hot([0], steps)
-    found = rows.found._replace(present=rows.found.present * is_first, presence=rows.found.presence * is_first)
-    rows = rows._replace(found=found)
-
     def body(step: tf.Tensor, state: tuple[Any, ...], rows: _Row) -> tuple[Any, ...]:
         state, row = attend_once(step, state)
         return step + 1, state, _write(rows, step, row)
 
+    batch = tf.shape(view.images)[0]
+    state = tf.ones([batch, 1]), tf.ones([batch, 1]), network.nothing_explained(view)
     taken, _, rows = tf.while_loop(
-        lambda step, state, rows: (step < steps) & tf.reduce_any(state[0] > 0.0), body, (tf.constant(1), state, rows)
+        lambda step, state, rows: (step < steps) & tf.reduce_any(state[0] > 0.0),
+        body,
+        (tf.constant(0), state, _no_rows(network, batch, steps)),
     )
     return rows, taken
+
+
+def _no_rows(network: InferenceNetwork, batch: tf.Tensor, steps: int | tf.Tensor) -> _Row:
+    """Return rows for all steps, without an object; windows of scale 0 could not be rendered."""
+
+    def ones(*shape: int) -> tf.Tensor:
+        return tf.ones([batch, steps, *shape])
+
+    window = ones(*network.config.window_size, *network.composition.painted_shape)
+    found = Found(0.0 * ones(), 0.0 * ones(), ones(3), ones(network.config.z_what_size), window, ones())
+    return _Row(found, (ones(1), ones(1)), (ones(2), ones(2)))
 
 
 def _look_again(
@@ -124,7 +135,7 @@ def _look_again(
 
     def render(found: Found) -> tf.Tensor:
         windows = composition.paint(found.window_logits, found.present)
-        return transformer.render_sum(windows, found.z_where, view.images.shape[1:3])
+        return transformer.render_sum(windows, found.z_where, transformer.size_of(view.images))
 
     def log_prob(painted: tf.Tensor) -> tf.Tensor:
         canvas = tf.clip_by_value(composition.flatten(painted, view.picture), 0.0, 1.0)
@@ -160,7 +171,7 @@ def _write(rows: _Row, step: tf.Tensor, row: _Row) -> _Row:
     """Replace the row of a step."""
 
     def write(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        here = tf.reshape(tf.range(old.shape[1]) == step, [1, -1, *[1] * (old.shape.rank - 2)])
+        here = tf.reshape(tf.range(tf.shape(old)[1]) == step, [1, -1, *[1] * (old.shape.rank - 2)])
         return tf.where(here, new, old)
 
     return tf.nest.map_structure(write, rows, row)

@@ -79,9 +79,9 @@ class Scenes(NamedTuple):
 
     def _render(self, windows: Any) -> Any:
         """Render windows [B, T, h, w, ...] of the objects onto canvases of their own."""
-        present = tf.sequence_mask(self.count, self.scale.shape[-1], tf.float32)
+        present = tf.sequence_mask(self.count, transformer.size_of(self.z_what)[0], tf.float32)
         present = present[(...,) + (None,) * (len(windows.shape) - 2)]
-        rendered = transformer.render(windows * present, self._z_where, self.reconstruction.shape[1:3])
+        rendered = transformer.render(windows * present, self._z_where, transformer.size_of(self.reconstruction))
         return rendered if tf.is_tensor(self.count) else rendered.numpy()
 
 
@@ -104,7 +104,7 @@ class Rendering(NamedTuple):
         """Compute the canvas of all steps, each as much as its z_pres [batch, steps]: the shape of `images`."""
         # z_pres multiplies the windows rather than their canvases, because they are smaller.
         weighted = self.composition.paint(self.window_logits, z_pres)
-        painted = transformer.render_sum(weighted, self.z_where, self.images.shape[1:3])
+        painted = transformer.render_sum(weighted, self.z_where, transformer.size_of(self.images))
         return self.composition.flatten(painted, self.background)
 
     def log_likelihood_by_count(self) -> tf.Tensor:
@@ -114,7 +114,7 @@ class Rendering(NamedTuple):
     def canvases(self) -> tf.Tensor:
         """Compute the canvases of the first 0, 1 ... T steps: [batch, steps + 1, H, W] or [batch, steps + 1, H, W, C]."""
         windows = self.composition.paint(self.window_logits)
-        painted = transformer.render_cumsum(windows, self.z_where, self.images.shape[1:3])
+        painted = transformer.render_cumsum(windows, self.z_where, transformer.size_of(self.images))
         return self.composition.flatten(painted, None if self.background is None else self.background[:, None])
 
     def log_prob(self, images: tf.Tensor, canvas: tf.Tensor, likelihood: str | None = None) -> tf.Tensor:
@@ -162,7 +162,7 @@ def compose(
     z_what: tf.Tensor,
     z_where: tf.Tensor,
     present: tf.Tensor,
-    canvas_size: tuple[int, int],
+    canvas_size: transformer.Size,
     composition: Composition = ADD,
     background: tf.Tensor | None = None,
 ) -> Scenes:
@@ -208,8 +208,8 @@ def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
 
 def normal_log_prob(images: tf.Tensor, canvas: tf.Tensor, std: tf.Tensor | float) -> tf.Tensor:
     """Compute log Normal(images; canvas, std²) in nats, summed over the pixels of each scene, see `cross_entropy`."""
-    pixels = images.shape[-1] * images.shape[-2]
     squares = tf.reduce_sum(tf.square(images - canvas), axis=(-2, -1))
+    pixels = tf.cast(tf.reduce_prod(tf.shape(images)[-2:]), squares.dtype)
     return -squares / (2 * std**2) - pixels * (tf.math.log(std) + 0.5 * math.log(2 * math.pi))
 
 

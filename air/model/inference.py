@@ -143,7 +143,7 @@ class InferenceNetwork(NamedTuple):
         if self.config.is_plain:
             return explained.by(windows, z_where)
         z_where = tf.stop_gradient(z_where)
-        painted = explained.painted + transformer.render_sum(windows, z_where, view.images.shape[1:3])
+        painted = explained.painted + transformer.render_sum(windows, z_where, transformer.size_of(view.images))
         return Explained(self._residual(view, painted), explained.covered_by(z_where, self.config.window_size), painted)
 
     def _residual(self, view: View, painted: tf.Tensor) -> tf.Tensor:
@@ -160,7 +160,7 @@ class InferenceNetwork(NamedTuple):
             return self._unexplained(view.glimpsed, attention)
         present = presence.reached(attention.presence_logits)
         windows = self.composition.paint(attention.window_logits, present)
-        objects = transformer.render(windows, attention.z_where, view.images.shape[1:3])
+        objects = transformer.render(windows, attention.z_where, transformer.size_of(view.images))
         return self.without(view, tf.reduce_sum(objects, axis=1, keepdims=True) - objects, objects)
 
     def without(self, view: View, others: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
@@ -203,7 +203,9 @@ class InferenceNetwork(NamedTuple):
                 latents = tf.concat([attention.z_where, attention.z_what], axis=-1)[:, 0]
             else:
                 decoded_windows = tf.sigmoid(tf.stop_gradient(attention.window_logits))
-                residual -= transformer.render_sum(decoded_windows, tf.stop_gradient(attention.z_where), residual.shape[1:])
+                residual -= transformer.render_sum(
+                    decoded_windows, tf.stop_gradient(attention.z_where), transformer.size_of(residual)
+                )
                 from_canvas = self.controller.read(residual)
 
     def look(self, canvas: tf.Tensor, posterior: Posterior, seeds: Seeds) -> Attention:
@@ -211,7 +213,7 @@ class InferenceNetwork(NamedTuple):
         if self.refiner is not None:
             posterior = self._refine(canvas, posterior)
         where = tf.concat([distributions.draw(normal, seeds[name]) for name, normal in posterior.where.items()], axis=-1)
-        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[2:4]))
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, transformer.size_of(canvas, 2)))
         what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
         z_what = distributions.draw(what, seeds["z_what"])
         q = {**posterior.where, "z_what": what}
@@ -222,7 +224,7 @@ class InferenceNetwork(NamedTuple):
         """Subtract the objects of all other steps from a canvas [batch, 1, H, W], for each step: [batch, steps, H, W]."""
         present = presence.reached(attention.presence_logits)[..., None, None]
         decoded_windows = tf.sigmoid(attention.window_logits) * present
-        objects = transformer.render(decoded_windows, attention.z_where, canvas.shape[-2:])
+        objects = transformer.render(decoded_windows, attention.z_where, transformer.size_of(canvas, 2))
         return tf.nn.relu(canvas - (tf.reduce_sum(objects, axis=1, keepdims=True) - objects))
 
     def _refine(self, canvas: tf.Tensor, posterior: Posterior) -> Posterior:
@@ -233,10 +235,12 @@ class InferenceNetwork(NamedTuple):
         """
         scale, shift = posterior.where["scale"], posterior.where["shift"]
         where = tf.concat([scale.loc, shift.loc], axis=-1)
-        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, canvas.shape[2:4]))
+        z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, transformer.size_of(canvas, 2)))
         correction = self._correction(canvas, z_where)
         steepness = 1.0 - tf.square(z_where[..., 1:])  # d tanh(x) / dx
-        extent = tf.concat(transformer.extents(z_where[..., :1], canvas.shape[2:4], self.config.window_size), axis=-1)
+        extent = tf.concat(
+            transformer.extents(z_where[..., :1], transformer.size_of(canvas, 2), self.config.window_size), axis=-1
+        )
         unit = extent / tf.maximum(steepness, 0.1)
 
         def correct(normal: tfd.Normal, move: tf.Tensor, widen: tf.Tensor) -> tfd.Normal:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from air.model import transformer
 from air.model.distributions import Normals, gaussian, tfd
 
 LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite
@@ -63,6 +64,8 @@ class Controller(keras.layers.Layer):
         cnn_strides: their strides, in pixels.
         cnn_pools: widths of the max-poolings after them, 1 for none.
         latent_size: size of the previous step's latents, which the LSTM sees; 0 if it sees none.
+        recurrence: "lstm", or "mlp" for two ReLU layers of `lstm_units` in its place, the second of which is the state.
+        head_biases: initial biases of the heads, see `AIRConfig`.
     """
 
     def __init__(
@@ -75,9 +78,12 @@ class Controller(keras.layers.Layer):
         cnn_strides: Sequence[int] = (),
         cnn_pools: Sequence[int] = (),
         latent_size: int = 0,
+        recurrence: str = "lstm",
+        head_biases: Sequence[float] = (0.0,) * 5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.recurrence = recurrence
         self.steps, self.lstm_units, self.head_units, self.latent_size = steps, lstm_units, tuple(head_units), latent_size
         self.cnn_filters, self.cnn_kernels = tuple(cnn_filters), tuple(cnn_kernels)
         self.cnn_strides, self.cnn_pools = tuple(cnn_strides), tuple(cnn_pools)
@@ -89,16 +95,22 @@ class Controller(keras.layers.Layer):
             if pool > 1:
                 self.cnn.append(keras.layers.MaxPooling2D(pool, name=f"pool_{i}"))
         self.flatten = keras.layers.Flatten(name="flatten")
-        self.input_gates = keras.layers.Dense(4 * lstm_units, name="input_gates")
+        gates = 4 * lstm_units if recurrence == "lstm" else lstm_units
+        self.input_gates = keras.layers.Dense(gates, name="input_gates")
         self.recurrent_gates = keras.layers.Dense(
-            4 * lstm_units, use_bias=False, kernel_initializer="orthogonal", name="recurrent_gates"
+            gates, use_bias=False, kernel_initializer="orthogonal", name="recurrent_gates"
         )
         if latent_size:
-            self.latent_gates = keras.layers.Dense(4 * lstm_units, use_bias=False, name="latent_gates")
+            self.latent_gates = keras.layers.Dense(gates, use_bias=False, name="latent_gates")
+        if recurrence == "mlp":
+            self.second_layer = keras.layers.Dense(lstm_units, activation="relu", name="second_layer")
         sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
+        biases = map(keras.initializers.Constant, head_biases)
         self.heads = {
-            name: keras.Sequential([*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n)], name=name)
-            for name, n in sizes.items()
+            name: keras.Sequential(
+                [*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n, bias_initializer=b)], name=name
+            )
+            for (name, n), b in zip(sizes.items(), biases, strict=True)
         }
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
@@ -110,6 +122,8 @@ class Controller(keras.layers.Layer):
         self.recurrent_gates.build((None, self.lstm_units))
         if self.latent_size:
             self.latent_gates.build((None, self.latent_size))
+        if self.recurrence == "mlp":
+            self.second_layer.build((None, self.lstm_units))
         for head in self.heads.values():
             head.build((None, self.lstm_units))
         super().build(input_shape)
@@ -144,6 +158,9 @@ class Controller(keras.layers.Layer):
         gates = from_canvas + self.recurrent_gates(state.h)
         if latents is not None:
             gates += self.latent_gates(latents)
+        if self.recurrence == "mlp":
+            output = self.second_layer(tf.nn.relu(gates))
+            return State(output, output)
         i, f, g, o = tf.split(gates, 4, axis=-1)
         # + 1: an LSTM learns faster if it starts out remembering (Jozefowicz et al., 2015)
         c = tf.sigmoid(f + 1.0) * state.c + tf.sigmoid(i) * tf.tanh(g)
@@ -286,7 +303,7 @@ class GlimpseDecoder(keras.layers.Layer):
 
         In colour, they are [batch, steps, height, width, C]; of objects that cover, [batch, steps, height, width, C + 2].
         """
-        steps, size = z_what.shape[1:]
+        steps, size = transformer.size_of(z_what)[0], z_what.shape[-1]
         hidden = run(self.hidden, tf.reshape(z_what, [-1, size]))
         logits = self.logits(hidden)
         if not self.covers:

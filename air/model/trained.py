@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from air.model import bounds, distributions, transformer, zooms
-from air.model.exploration import as_scenes
+from air.model.exploration import Found, as_scenes
 from air.model.generative import Scenes, draw_prior
 from air.model.images import check_images
 from air.model.inference import BACKGROUND
@@ -65,8 +65,7 @@ class TrainedModel(TrainableModel):
         if any_size and (sample or not self.config.takes_any_size):
             needed = "sample=False" if sample else "the convolutional controller, and grey objects that add up on black"
             raise ValueError(f"any_size: True is not allowed; it needs {needed}")
-        program = self._program("any_size" if any_size else "draw", images.shape[1:3], steps, sample)
-        return self._in_batches(program, images, batch_size, seed)
+        return self._in_batches(functools.partial(self._infer, steps, sample, any_size), images, batch_size, seed)
 
     def generate(
         self, scenes: int, *, count: int | None = None, seed: int = 0, canvas_size: tuple[int, int] | None = None
@@ -199,6 +198,18 @@ class TrainedModel(TrainableModel):
         size = max(self._batch(SAMPLES_BATCH, images.shape[1:3], steps) // samples, 1)
         return self._in_batches(program, images, size, seed, progress, pad=True)
 
+    def _infer(self, steps: int, sample: bool, any_size: bool, images: tf.Tensor, seed: tf.Tensor) -> Scenes:
+        """Infer scenes of images [batch, H, W] by compiled functions, which serve all canvases and numbers of steps."""
+        if not self.config.takes_any_canvas:
+            return self._program("draw", self.config.canvas_size, steps, sample)(images, seed)
+        explore = self._program("explore", (None, None), None, sample)
+        steps = tf.constant(steps)
+        if not any_size:
+            return explore(images, seed, steps)[1]
+        pictures = zooms.look(images)
+        found = [explore(picture, seed, steps)[0] for picture in pictures]
+        return self._program("choose", (None, None), None)(pictures, found)
+
     def _steps(self, max_steps: int | None, canvas_size: tuple[int, int]) -> int:
         """Check a number of steps, or return the default."""
         if max_steps is None:
@@ -240,8 +251,10 @@ class TrainedModel(TrainableModel):
         # TensorFlow's convolutions don't take an empty batch.
         return in_batches(part, len(images), size, progress) if len(images) else part(slice(0, 0))
 
-    def _program(self, name: str, canvas_size: tuple[int, int], steps: int, option: Any = None) -> Callable[..., Any]:
-        """Return a function of images and a seed, compiled once for a canvas and a number of steps."""
+    def _program(
+        self, name: str, canvas_size: tuple[int | None, int | None], steps: int | None, option: Any = None
+    ) -> Callable[..., Any]:
+        """Return a function that is compiled once for a canvas and a number of steps, or for all of them."""
         key = name, canvas_size, steps, option
         if key not in self._programs:
             # TensorFlow takes functions of the same code for one that is traced again and again, and warns; not so partials.
@@ -249,19 +262,29 @@ class TrainedModel(TrainableModel):
             if name in ("elbo", "importance") and steps <= MAX_COMPILED_STEPS:
                 options: dict[str, Any] = {"jit_compile": True}
             else:  # of any batch size, on which XLA can't branch
-                images = tf.TensorSpec([None, *canvas_size, *self.config.image_shape[2:]], tf.float32)
-                options = {"input_signature": [images, tf.TensorSpec([2], tf.int32)]}
+                options = {"input_signature": self._signature(name, canvas_size)}
             self._programs[key] = tf.function(function, autograph=False, **options)
         return self._programs[key]
 
-    def _compute(self, name: str, steps: int, option: Any, images: tf.Tensor, seed: tf.Tensor) -> Any:
+    def _signature(self, name: str, canvas_size: tuple[int | None, int | None]) -> list[Any]:
+        images = tf.TensorSpec([None, *canvas_size, *self.config.image_shape[2:]], tf.float32)
+        if name == "choose":
+            shapes = Found((), (), (3,), (self.config.z_what_size,), self.config.window_size, ())
+            found = Found(*(tf.TensorSpec([None, None, *shape], tf.float32) for shape in shapes))
+            return [[images] * len(zooms.VIEWS), [found] * len(zooms.VIEWS)]
+        seed, steps = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.int32)
+        return [images, seed, steps] if name == "explore" else [images, seed]
+
+    def _compute(self, name: str, steps: int | None, option: Any, *arguments: Any) -> Any:
+        if name == "choose":
+            pictures, found = arguments
+            best = zooms.most_probable(pictures, found, self.price())
+            return as_scenes(best, transformer.size_of(pictures[0]), self.composition)
+        images, seed, *max_steps = arguments
+        if name == "explore":
+            return self.explore(images, seed if option else None, *max_steps)
         if name == "draw":
             return self.draw(images, seed if option else None, steps)
-        if name == "any_size":
-            network = self._network()
-            found = [self.explore(network.view(zooms.look(images, view), None), None, steps) for view in zooms.VIEWS]
-            best = zooms.most_probable(images, found, self.price())
-            return as_scenes(best, images.shape[1:], self.composition, None)
         if name == "elbo":
             return self._elbo(images, seed, steps)
         return self._importance_samples(images, seed, steps, option)

@@ -31,33 +31,30 @@ AT_FULL_SIZE = 0.2  # weight of the comparison at full size, where small picture
 FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
 
 
-def look(images: tf.Tensor, view: View) -> tf.Tensor:
-    """Thicken images [batch, H, W], and resize them by averaging over the pixels that become one."""
-    pixels = images[..., None]
-    if view.brush > 1:
-        pixels = tf.nn.max_pool2d(pixels, view.brush, 1, "SAME")
-    if view.zoom != 1.0:
-        pixels = tf.image.resize(pixels, [max(round(view.zoom * side), 1) for side in images.shape[1:]], antialias=True)
-    return tf.clip_by_value(pixels[..., 0], 0.0, 1.0)
+def look(images: tf.Tensor) -> list[tf.Tensor]:
+    """See images [batch, H, W] in each of `VIEWS`."""
+    height, width = images.shape[1:]
+    sizes = [(max(round(view.zoom * height), 1), max(round(view.zoom * width), 1)) for view in VIEWS]
+    return [_seen(images, view.brush, size) for view, size in zip(VIEWS, sizes, strict=True)]
 
 
-def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Found:
+def most_probable(pictures: Sequence[tf.Tensor], found: Sequence[Found], price: Price) -> Found:
     """Choose a view for each group of objects.
 
     Args:
-        images: [batch, H, W] in [0, 1], of grey objects that add up on black.
-        found: the objects found in each of `VIEWS`; those that explain their windows badly don't count.
+        pictures: see `look`, of grey objects that add up on black.
+        found: the objects found in each of them; those that explain their windows badly don't count.
         price: of an object, to which EXTRA_PRICE is added.
 
     Returns:
         As many steps as each view has.
     """
-    steps = found[0].present.shape[1]
-    found = [found[0], *(_well_explained(images, each, view) for each, view in zip(found[1:], VIEWS[1:], strict=True))]
+    size, steps = transformer.size_of(pictures[0]), transformer.size_of(found[0].z_what)[0]
+    found = [found[0], *(_well_explained(*each) for each in zip(pictures[1:], found[1:], strict=True))]
     every = Found(*(tf.concat(field, axis=1) for field in zip(*found, strict=True)))
-    group = _groups(every, images.shape[1:])  # [batch, views * steps]
+    group = _groups(every, size)  # [batch, views * steps]
     cost = every.present * (every.kl + price.count + EXTRA_PRICE)
-    worth = _sum_by_group(-cost, group, steps) + _gains(images, found, every, group, price)  # [batch, views, groups]
+    worth = _sum_by_group(-cost, group, steps) + _gains(pictures, found, every, group, price)  # [batch, views, groups]
     # The extra price decides between objects, not between an object and nothing.
     worth = tf.where(_sum_by_group(every.present, group, steps) > 0.0, worth, -float("inf"))
     best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
@@ -67,28 +64,34 @@ def most_probable(images: tf.Tensor, found: Sequence[Found], price: Price) -> Fo
     return Found(*(tf.gather(field, order, batch_dims=1) for field in every))
 
 
-def _well_explained(images: tf.Tensor, found: Found, view: View) -> Found:
-    """Leave out objects that explain less than the fraction 1 - MAX_UNEXPLAINED of the ink in their window of a view."""
-    images = look(images, view)
-    rest = tf.abs(images - as_scenes(found, images.shape[1:], ADD, None).reconstruction)
+def _seen(images: tf.Tensor, brush: int, size: transformer.Size) -> tf.Tensor:
+    """Thicken images [batch, H, W], and resize them by averaging over the pixels that become one."""
+    if brush > 1:
+        images = tf.nn.max_pool2d(images[..., None], brush, 1, "SAME")[..., 0]
+    return tf.clip_by_value(transformer.resize(images, size), 0.0, 1.0)
+
+
+def _well_explained(picture: tf.Tensor, found: Found) -> Found:
+    """Leave out objects that explain less than the fraction 1 - MAX_UNEXPLAINED of the ink in their window."""
+    rest = tf.abs(picture - as_scenes(found, transformer.size_of(picture), ADD).reconstruction)
     window_size = found.window_logits.shape[-2:]
-    ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (images, rest))
+    ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (picture, rest))
     return found.keep(tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
 
 
-def _footprints(found: Found, canvas_size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+def _footprints(found: Found, canvas_size: transformer.Size) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute the lower and upper corners (x, y) of what objects take up: [batch, steps, 2] each, canvas units."""
     scale, shift = found.z_where[..., 0], found.z_where[..., 1:]
     half = FOOTPRINT * tf.stack(transformer.extents(scale, canvas_size, found.window_logits.shape[-2:]), axis=-1)
     return shift - half, shift + half
 
 
-def _groups(found: Found, canvas_size: Sequence[int]) -> tf.Tensor:
+def _groups(found: Found, canvas_size: transformer.Size) -> tf.Tensor:
     """Number objects [batch, steps] by the first one of their group: those whose footprints overlap, also by way of others."""
     lower, upper = _footprints(found, canvas_size)
     overlap = tf.reduce_all((lower[:, :, None] < upper[:, None]) & (lower[:, None] < upper[:, :, None]), axis=-1)
     overlap &= (found.present[:, :, None] > 0.0) & (found.present[:, None] > 0.0)
-    steps = found.present.shape[1]
+    steps = tf.shape(found.present)[1]
 
     def first(group: tf.Tensor) -> tf.Tensor:
         return tf.minimum(group, tf.reduce_min(tf.where(overlap, group[:, None], steps), axis=2))
@@ -99,48 +102,52 @@ def _groups(found: Found, canvas_size: Sequence[int]) -> tf.Tensor:
     )[1]
 
 
-def _sum_by_group(values: tf.Tensor, group: tf.Tensor, steps: int) -> tf.Tensor:
+def _sum_by_group(values: tf.Tensor, group: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
     """Sum values of objects [batch, views * steps] over the objects of a view and group: [batch, views, views * steps]."""
-    one_hot = tf.one_hot(group, group.shape[1])
-    return tf.reduce_sum(tf.reshape(values[..., None] * one_hot, [-1, len(VIEWS), steps, group.shape[1]]), axis=2)
+    groups = len(VIEWS) * steps
+    return tf.reduce_sum(tf.reshape(values[..., None] * tf.one_hot(group, groups), [-1, len(VIEWS), steps, groups]), axis=2)
 
 
-def _gains(images: tf.Tensor, found: Sequence[Found], every: Found, group: tf.Tensor, price: Price) -> tf.Tensor:
+def _gains(pictures: Sequence[tf.Tensor], found: Sequence[Found], every: Found, group: tf.Tensor, price: Price) -> tf.Tensor:
     """Compute by how much each view explains the pixels of each group better than the first: [batch, views, groups] nats."""
 
     def log_prob(seen: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:  # of each pixel
         return LIKELIHOODS[price.likelihood](seen[..., None, None], canvas[..., None, None], price.std)
 
-    first = as_scenes(found[0], images.shape[1:], ADD, None).reconstruction
+    images, size = pictures[0], transformer.size_of(pictures[0])
+    groups = tf.shape(group)[1]
+    first = as_scenes(found[0], size, ADD).reconstruction
     gains = [tf.zeros_like(group, tf.float32)]
-    for each, view in zip(found[1:], VIEWS[1:], strict=True):
+    for picture, each, view in zip(pictures[1:], found[1:], VIEWS[1:], strict=True):
+        ways = [(1.0, images, first)]  # an enlarged picture shows nothing more
+        if view.zoom < 1.0:
+            in_view = (1.0 - AT_FULL_SIZE) / view.zoom**2, picture, _seen(first, view.brush, transformer.size_of(picture))
+            ways = [in_view, (AT_FULL_SIZE, images, first)]
         gain = 0.0
-        for weight, seen_in in ((1.0 - AT_FULL_SIZE, view._replace(zoom=min(view.zoom, 1.0))), (AT_FULL_SIZE, VIEWS[0])):
-            seen, former = look(images, seen_in), look(first, seen_in)
-            canvas = as_scenes(each, seen.shape[1:], ADD, None).reconstruction
-            better = log_prob(seen, canvas) - log_prob(seen, former)
-            label = _label(every, group, images.shape[1:], seen.shape[1:])
-            gain += weight / seen_in.zoom**2 * _sum_by_label(better, label, group.shape[1])
+        for weight, seen, former in ways:
+            seen_size = transformer.size_of(seen)
+            better = log_prob(seen, as_scenes(each, seen_size, ADD).reconstruction) - log_prob(seen, former)
+            gain += weight * _sum_by_label(better, _label(every, group, size, seen_size), groups)
         gains.append(gain)
     return tf.stack(gains, axis=1)
 
 
-def _label(found: Found, group: tf.Tensor, canvas_size: Sequence[int], size: Sequence[int]) -> tf.Tensor:
+def _label(found: Found, group: tf.Tensor, canvas_size: transformer.Size, size: transformer.Size) -> tf.Tensor:
     """Compute for each pixel of a view [batch, height, width] the group whose footprints it lies in; one more without any."""
     lower, upper = _footprints(found, canvas_size)
 
-    def inside(axis: int, pixels: int) -> tf.Tensor:  # [batch, steps, pixels]
-        centres = (2.0 * tf.range(pixels, dtype=tf.float32) + 1.0) / pixels - 1.0
+    def inside(axis: int, pixels: int | tf.Tensor) -> tf.Tensor:  # [batch, steps, pixels]
+        centres = transformer.centres(pixels)
         return tf.cast((lower[..., axis, None] <= centres) & (centres < upper[..., axis, None]), tf.float32)
 
     rows, columns = inside(1, size[0]) * found.present[..., None], inside(0, size[1])
     footprints = tf.matmul(rows, columns, transpose_a=True)
     numbers = tf.matmul(rows * tf.cast(group, tf.float32)[..., None], columns, transpose_a=True)
     # Footprints that overlap are of one group, so that their mean is its number.
-    return tf.where(footprints > 0.0, tf.cast(tf.round(numbers / tf.maximum(footprints, 1.0)), tf.int32), group.shape[1])
+    return tf.where(footprints > 0.0, tf.cast(tf.round(numbers / tf.maximum(footprints, 1.0)), tf.int32), tf.shape(group)[1])
 
 
-def _sum_by_label(values: tf.Tensor, label: tf.Tensor, labels: int) -> tf.Tensor:
+def _sum_by_label(values: tf.Tensor, label: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Sum values [batch, height, width] over the pixels of each label: [batch, labels]."""
     batch = tf.shape(label)[0]
     label += (labels + 1) * tf.range(batch)[:, None, None]

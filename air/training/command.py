@@ -6,6 +6,7 @@
     python training.py --config air_results/config.json --seed 1   # the recipe of another run
     python training.py --resume air_results
     python training.py --data photos --crop --canvas-size 64 64    # patches of a folder of pictures
+    python training.py --data stream --scenes noise      # scenes that are drawn while it trains
     TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
 
 Makes the data set if it is missing. Watch the run with: tensorboard --logdir air_results
@@ -26,13 +27,23 @@ from air import presets
 from air.config import RENAMED, AIRConfig, TrainingConfig
 from air.data.folders import PictureConfig
 from air.data.look import Look
+from air.data.rules import SCENES, GeneratorConfig, SceneName
 from air.errors import AIRError, UsageError
 from air.presets import PresetName
 from air.support import cli, files
 from air.training import cluster, own_data
 from air.training.run_folder import RunFolder
 
-FILE_FLAGS = ("preset", "data", "held_out", "mnist", "run", "animate", "strategy")  # besides those of the configurations
+FILE_FLAGS = (
+    "preset",
+    "data",
+    "scenes",
+    "held_out",
+    "mnist",
+    "run",
+    "animate",
+    "strategy",
+)  # besides those of the configurations
 Path_ = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 
@@ -46,7 +57,10 @@ class Arguments:
     """JSON file of flags, such as config.json of a run, whose recipe it then is; flags on the command line override it."""
     data: Path_ = Path("multi_mnist")
     """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas
-    size, the channels and, where there is a background, the preset follow from them. The default data is made if missing."""
+    size, the channels and, where there is a background, the preset follow from them. The default data is made if missing.
+    The word stream: draw scenes while training, none of them twice."""
+    scenes: SceneName = "default"
+    """Scenes of a stream, as of multi_mnist.py."""
     held_out: Path_ | None = None
     """File of the scenes to score while training; validation.npz in the data folder by default."""
     mnist: Path_ | None = None
@@ -71,7 +85,8 @@ def read_arguments() -> Arguments:
     path = cli.peek("--config")
     fields = read_fields(Path(path)) if path is not None else {}
     asked, estimator = (cli.peek(f"--{name}") or fields.get(name) for name in ("preset", "estimator"))
-    seen = own_data.look(cli.peek("--data") or fields.get("data"), cli.peek("--channels") or fields.get("channels"))
+    data, scenes, channels = (cli.peek(f"--{name}") or fields.get(name) for name in ("data", "scenes", "channels"))
+    seen = own_data.look(data, scenes or "default", channels)
     preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)
     defaults = Arguments(preset=preset, model=own_data.fit(model, seen, _picture_config(fields)), training=training)
     if path is not None:
@@ -152,19 +167,24 @@ def _picture_config(fields: dict[str, Any]) -> PictureConfig:
     return PictureConfig()
 
 
-def _prepare_data(arguments: Arguments) -> Path:
-    """Say what the data look like and which options they chose, and return the data set, which is made of pictures."""
+def _prepare_data(arguments: Arguments) -> Path | GeneratorConfig:
+    """Say what the data look like and which options they chose; return the data set, perhaps made of pictures, or rules."""
     data, model = arguments.data, arguments.model
-    if not data.exists():
+    is_stream = str(data) == own_data.STREAM
+    if not is_stream and arguments.scenes != "default":
+        raise UsageError(f"scenes: {arguments.scenes} is not allowed with --data {data}; scenes of a kind need --data stream")
+    if not is_stream and not data.exists():
         return data  # made, or missed, later
     fields = {} if arguments.config is None else read_fields(arguments.config)
     asked = cli.peek("--channels") or fields.get("channels")
-    seen = Look.at(data, model.channels if asked else None)
+    seen = own_data.look_at_stream(arguments.scenes) if is_stream else Look.at(data, model.channels if asked else None)
     own_data.check(seen, model, arguments.pictures, bool(cli.peek("--canvas-size") or "canvas_size" in fields))
     if seen.files or seen.has_background or seen.channels > 1:
         recipe = ["--config", arguments.config] if arguments.config else ["--preset", arguments.preset]
         options = [*recipe, "--channels", model.channels, "--canvas-size", *model.canvas_size]
         print(f"{seen.describe()}\nTraining with {shlex.join(map(str, options))}", flush=True)
+    if is_stream:
+        return SCENES[arguments.scenes].replace(canvas_size=model.canvas_size)
     return own_data.prepare(seen, model, arguments.pictures)
 
 
@@ -175,7 +195,7 @@ def main() -> None:
         place = cluster.read(os.environ)
         cluster.check_batch_size(arguments.training.batch_size, len(place.workers))
         is_chief = place.rank == 0
-    data = arguments.data
+    data: Path | GeneratorConfig = arguments.data
     if arguments.resume is None:
         if is_chief:
             RunFolder.check(arguments.run, arguments.overwrite)

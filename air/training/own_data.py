@@ -4,19 +4,32 @@ import contextlib
 import os
 from pathlib import Path
 
+import numpy as np
+
 from air.config import AIRConfig
 from air.data.folders import Fitting, PictureConfig
 from air.data.look import Look
+from air.data.rules import SCENES
+from air.data.stream import SceneStream
 from air.errors import AIRError, DataError, UsageError
 
 FOR_BACKGROUNDS = "backgrounds"  # the preset for objects that are not on black
+STREAM = "stream"  # in place of the path of data: scenes that are drawn while a model trains
+LOOKED_AT = 64  # scenes of a stream
 
 
-def look(data: object, channels: object = None) -> Look | None:
+def look(data: object, scenes: object = None, channels: object = None) -> Look | None:
     """Look at data; return None if there are none, or if they can't be read, which `check` or loading them reports later."""
     with contextlib.suppress(AIRError):
+        if str(data) == STREAM and scenes in SCENES:
+            return look_at_stream(str(scenes))
         return Look.at(data, {"1": 1, "3": 3}.get(str(channels))) if isinstance(data, str | os.PathLike) else None
     return None
+
+
+def look_at_stream(scenes: str) -> Look:
+    """Look at the first of the scenes of a kind, a key of SCENES."""
+    return Look.of(Path(STREAM), SceneStream(SCENES[scenes]).batch(0, LOOKED_AT).images / np.float32(255))
 
 
 def preset(seen: Look | None) -> str | None:

@@ -3,6 +3,7 @@
 from air.training.run import resume, start
 start(run="mine", callbacks=[...])                                  # the default recipe, as training.py trains it
 start(AIRConfig(max_steps=4), TrainingConfig(iterations=3000), data="scenes")
+start(data=SCENES["default"])                                       # scenes that are drawn while it trains
 resume("mine", 40000)
 """
 
@@ -22,8 +23,10 @@ from air import presets
 from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
 from air.data import multi_mnist
 from air.data.pipeline import check_batch_size, pipeline
+from air.data.rules import GeneratorConfig
 from air.data.scenes import SceneSet
-from air.errors import DataError
+from air.data.stream import SceneStream
+from air.errors import DataError, UsageError
 from air.model.air_model import AIRModel
 from air.model.images import as_float
 from air.model.optimisation import LearningRate
@@ -33,6 +36,7 @@ from air.training import checkpoints, strategies
 from air.training.animation import SCENES as ANIMATED
 from air.training.animation import Animation
 from air.training.callbacks import Checkpoints, FiniteLoss, Interruption
+from air.training.own_data import STREAM
 from air.training.progress import Progress
 from air.training.run_folder import RunFolder, versions
 from air.training.summaries import Summaries, rewind, write_configuration
@@ -47,8 +51,15 @@ MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more 
 class RunData(NamedTuple):
     """The scenes of a run."""
 
-    training: SceneSet
+    training: SceneSet  # the first batch of a stream
     held_out: SceneSet | None
+    stream: SceneStream | None = None
+
+    def batches(self, training: TrainingConfig, start_step: int) -> Any:
+        """Return a `tf.data.Dataset` of the batches from a step on."""
+        if self.stream is not None:
+            return self.stream.batches(training.batch_size, start_step)
+        return pipeline(self.training, training.batch_size, seed=training.seed, start_step=start_step)
 
     def checksums(self) -> dict[str, int | None]:
         """Compute the checksums by which a resumed run recognises its scenes, as recorded in config.json."""
@@ -60,7 +71,7 @@ def start(
     model_config: AIRConfig | None = None,
     training: TrainingConfig | None = None,
     *,
-    data: Path_ = DEFAULT_DATA,
+    data: Path_ | GeneratorConfig = DEFAULT_DATA,
     held_out: Path_ | None = None,
     mnist: Path_ | None = None,
     run: Path_ | None = None,
@@ -75,7 +86,7 @@ def start(
         model_config, training: the configurations of the model and of the run; by default the default recipe's, of the same
             estimator.
         data, held_out: see `load_data`; `multi_mnist` is made if it is missing.
-        mnist: the digits to make it of, see `air.data.mnist.load`.
+        mnist: the digits of the scenes that are made or drawn, see `air.data.mnist.load`.
         run, overwrite: the folder to make, see `RunFolder.create`.
         animate, callbacks: see `train`.
         strategy: see `strategies.create`; in a cluster, only the chief makes the folder.
@@ -88,18 +99,20 @@ def start(
     """
     recipe = presets.default(model_config.estimator if model_config else "concrete")
     model_config, training = model_config or recipe.model, training or recipe.training
-    data = Path(data)
     replicas = strategies.create(strategy, training.batch_size)
     with strategies.watched():
-        multi_mnist.ensure(data, model_config.canvas_size, mnist)
-        scenes = load_data(data, held_out, model_config.canvas_size)
+        if not isinstance(data, GeneratorConfig):
+            multi_mnist.ensure(data, model_config.canvas_size, mnist)
+        scenes = load_data(data, held_out, model_config, training, mnist)
         check_batch_size(training.batch_size, len(scenes.training))
         checksums = scenes.checksums()
         _check_workers(replicas, model_config, training, checksums)
         folder = None
         if strategies.is_chief(replicas):
             folder = RunFolder.create(run, overwrite)
-            places = {"data": str(data), "held_out": held_out and str(held_out)}
+            places: dict[str, Any] = {"data": str(data), "held_out": held_out and str(held_out)}
+            if isinstance(data, GeneratorConfig):
+                places |= {"data": STREAM, "rules": data.to_dict(), "mnist": mnist and str(mnist)}
             folder.record(model_config, training, **places, strategy=strategy, scenes=checksums)
         keras.utils.set_random_seed(training.seed)
         with replicas.scope():
@@ -140,10 +153,12 @@ def resume(
     if strategies.is_chief(replicas):
         folder.claim()
     with strategies.watched():
+        rules = record.get("rules")
         data, held_out = Path(data or record["data"]), held_out or record.get("held_out")
-        if not data.exists():
+        if rules is None and not data.exists():
             raise DataError(f"{data}: no such data; give their path with --data")
-        scenes = load_data(data, held_out, model_config.canvas_size)
+        source = data if rules is None else GeneratorConfig.from_dict(rules)
+        scenes = load_data(source, held_out, model_config, training, record.get("mnist"))
         checksums = scenes.checksums()
         _check_scenes(record, checksums, {"training": data, "held-out": Path(held_out or data)})
         _check_workers(replicas, model_config, training, checksums)
@@ -194,12 +209,11 @@ def train(
     strategy = model.distribute_strategy
     with strategy.scope():
         compile_model(model, training)
-    batches = pipeline(data.training, training.batch_size, seed=training.seed, start_step=begin)
     own = [] if folder is None else _callbacks(folder, model.config, training, data, animate, begin)
     progress = Progress(begin, training.iterations, labelled=data.training.count is not None, hidden=folder is None)
     with Interruption(model) as interruption, closing(progress), strategies.watched(lambda: _advice(folder)):
         model.fit(
-            strategies.distribute(strategy, batches),
+            strategies.distribute(strategy, data.batches(training, begin)),
             steps_per_epoch=training.iterations - begin,
             verbose=0,
             shuffle=False,
@@ -241,6 +255,8 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         optimizer.learning_rate = rate
+    elif training.optimizer == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(rate, momentum=0.9, centered=True)
     model.compile(
         optimizer=optimizer,
         learning_rate=rate,
@@ -251,15 +267,37 @@ def compile_model(model: AIRModel, training: TrainingConfig) -> None:
     )
 
 
-def load_data(path: Path_, held_out: Path_ | None, canvas_size: tuple[int, int]) -> RunData:
-    """Load the training scenes and, where there are any, the held-out ones.
+def load_data(
+    data: Path_ | GeneratorConfig,
+    held_out: Path_ | None,
+    model: AIRConfig,
+    training: TrainingConfig,
+    mnist: Path_ | None = None,
+) -> RunData:
+    """Load or draw the training scenes and, where there are any, the held-out ones.
 
     Args:
-        path: a folder with train.npz and perhaps validation.npz, one file of scenes, or a folder of pictures.
+        data: a folder with train.npz and perhaps validation.npz, one file of scenes, or a folder of pictures; or the rules of
+            scenes to draw while the model trains, by the run's seed.
         held_out: a file of other held-out scenes.
-        canvas_size: of the scenes; DataError is raised if they have another.
+        model: whose canvas_size the scenes must have, or DataError is raised.
+        training: the run's configuration.
+        mnist: see `air.data.mnist.load`.
     """
-    path = Path(path)
+    canvas_size = model.canvas_size
+    if isinstance(data, GeneratorConfig):
+        if (data.canvas_size, data.channels) != (canvas_size, model.channels):
+            drawn = f"{data.canvas_size} and {data.channels} channels"
+            raise UsageError(
+                f"data: {drawn} are not allowed; the model has a canvas of {canvas_size} and {model.channels} channels"
+            )
+        stream = SceneStream(data, training.seed, "train", mnist)
+        if held_out is None:
+            scenes = SceneStream(data, training.seed, "validation", mnist).batch(0, training.validation_scenes)
+        else:
+            scenes = multi_mnist.read(held_out, canvas_size)
+        return RunData(stream.batch(0, training.batch_size), scenes, stream)
+    path = Path(data)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
     train_set = multi_mnist.read(multi_mnist.find_scenes(path, "train"), canvas_size)

@@ -86,6 +86,7 @@ def test_a_model_that_does_not_answer_is_reported(open_app, monkeypatch):
     app.frame()
     assert "no answer" in app.session.lost
     hang.set()
+    monkeypatch.setattr("air.gui.session.STUCK_SECONDS", SECONDS)
     settle(app)
     assert app.session.lost is None
 
@@ -118,7 +119,7 @@ def test_without_a_reference_set_there_is_a_note(tmp_path, tiny_model, content):
     elif content == "of other weights":
         recognition.ReferenceSet(np.zeros((2, 4), np.float16), np.arange(2, dtype=np.int8), 1).save(path)
     engine = Engine(tmp_path, lambda: None)
-    engine._load_extras(Programs(tiny_model), (20, 24), threading.Thread())
+    engine._load_extras(Programs(tiny_model))
     assert engine.reference_set is None
     assert engine.recognition_note.startswith("Digits can't be recognised: ")
 
@@ -130,7 +131,7 @@ def test_a_reference_set_is_made_from_the_data_of_a_run(tmp_path, tiny_model, mo
     monkeypatch.setattr("air.data.scenes.SceneSet.load", lambda path: path)
     monkeypatch.setattr(recognition, "build", lambda model, scenes: reference_set)
     engine = Engine(tmp_path, lambda: None)
-    engine._load_extras(Programs(tiny_model), (20, 24), threading.Thread())
+    engine._load_extras(Programs(tiny_model))
     assert engine.reference_set is reference_set
     assert engine.recognition_note == ""
 

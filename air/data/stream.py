@@ -1,0 +1,78 @@
+"""Scenes that are drawn while a model trains: nothing to make or to keep before, and no scene is seen twice.
+
+stream = SceneStream(SCENES["noise"], seed=0)
+scenes = stream.batch(step=1000, size=64)               # the same whenever it is asked for
+batches = stream.batches(64, start_step=1000)           # a tf.data.Dataset that begins with them
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from air.data import objects
+from air.data.backgrounds import Backgrounds
+from air.data.generator import generate
+from air.data.rules import GeneratorConfig
+from air.data.scenes import SceneSet
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+WORKERS = 2  # batches that are drawn at the same time
+PREFETCHED = 8  # batches
+
+
+class SceneStream:
+    """Draws scenes by rules, batch by batch; a batch depends on the rules, the seed and its number alone.
+
+    Args:
+        config: the rules; all its counts are equally frequent.
+        seed: of all draws.
+        split: the digits, letters and pictures to draw from: "train", "validation" or "test".
+        mnist_path: see `air.data.mnist.load`.
+
+    Raises:
+        DataError: if the digits or pictures can't be read.
+        UsageError: if objects don't fit on the canvas.
+    """
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        seed: int = 0,
+        split: str = "train",
+        mnist_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.config, self.seed = config, seed
+        self._digits = objects.load(config, mnist_path)[split]
+        self._backgrounds = Backgrounds(config, split)
+        # Now, as an error while a model trains would be TensorFlow's
+        generate(config, self._digits, config.counts, np.random.default_rng(0), backgrounds=self._backgrounds)
+
+    def batch(self, step: int, size: int) -> SceneSet:
+        """Draw the scenes of a step."""
+        rng = np.random.default_rng([self.seed, step])
+        count = rng.choice(self.config.counts, size)
+        return generate(self.config, self._digits, count, rng, backgrounds=self._backgrounds)
+
+    def batches(self, size: int, start_step: int = 0) -> "tf.data.Dataset":
+        """Return an endless data set of (images float32 [size, H, W] in [0, 1], perhaps in colour, count int32 [size])."""
+        import tensorflow as tf
+
+        channels = () if self.config.channels == 1 else (self.config.channels,)
+
+        def draw(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            scenes = self.batch(int(step), size)
+            return scenes.images, scenes.count.astype(np.int32)
+
+        def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, count = tf.numpy_function(draw, [step], (tf.uint8, tf.int32), stateful=False)
+            images = tf.ensure_shape(images, [size, *self.config.canvas_size, *channels])
+            return tf.cast(images, tf.float32) / 255.0, tf.ensure_shape(count, [size])
+
+        steps = tf.data.Dataset.range(start_step, tf.int64.max)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # see `pipeline`
+        batches = steps.map(load, num_parallel_calls=WORKERS, deterministic=True)
+        return batches.prefetch(PREFETCHED).with_options(options)
