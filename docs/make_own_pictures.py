@@ -1,7 +1,7 @@
 """Make the data and the pictures of docs/own-pictures.md: photographs of scikit-image's wheel, and what is found in them.
 
 python -m docs.make_own_pictures                                    # folders coins/ and hubble/
-python training.py --data coins --crop --resize 0.45 --max-steps 6 --iterations 1500 --run coins_run
+python training.py --data coins ... --run coins_run                # as the page says
 python -m docs.make_own_pictures coins_run coins/coins.png          # counts, and draws own_pictures_coins.png
 python -m docs.make_own_pictures hubble_run hubble/hubble_deep_field.jpg 800 0 200 200  # a part: x, y, width, height in pixels
 """
