@@ -278,7 +278,7 @@ class AIRModel(TrainedModel):
         z_what: tf.Tensor,
         z_where: tf.Tensor,
         present: tf.Tensor,
-        canvas_size: tuple[int, int] | None = None,
+        canvas_size: transformer.Size | None = None,
         background: tf.Tensor | None = None,
     ) -> Scenes:
         """Render scenes from their latent variables, on a canvas as large as in training unless another size is given.

@@ -14,11 +14,12 @@ the right by one of column weights, whose entries are the hat function max(0, 1 
 gather, and its gradient with respect to `z_where` is the bilinear sampler's own. Everything outside an image is 0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-Size = tuple[int, int] | tuple[tf.Tensor, tf.Tensor]  # height and width in pixels; scalars where a graph takes any canvas
+Size = Sequence[Any]  # height and width in pixels: integers, or scalar tensors where a graph takes any canvas
 SCALE_LOGIT_RANGE = (-7.0, 7.0)  # a twentieth of a pixel is small enough: rendering divides by the scale
 
 

@@ -27,6 +27,8 @@ class View(NamedTuple):
 VIEWS = (View(1.0), View(1.4), View(0.7), View(0.5, 2), View(0.35, 3))  # the first is the picture itself
 MAX_UNEXPLAINED = 0.475  # of the ink in a window of another view; more in a window that covers two digits
 EXTRA_PRICE = 40.0  # nats an object; or else several windows explain the many pixels of a large digit better than one
+DOUBTFUL = 0.6  # of the ink, if a window of the first view leaves more unexplained: perhaps of two small digits
+REBATE = 25.0  # nats, for each further object that another view has in place of doubtful ones
 AT_FULL_SIZE = 0.2  # weight of the comparison at full size, where small pictures look blurred
 FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
 
@@ -50,13 +52,19 @@ def most_probable(pictures: Sequence[tf.Tensor], found: Sequence[Found], price: 
         As many steps as each view has.
     """
     size, steps = transformer.size_of(pictures[0]), transformer.size_of(found[0].z_what)[0]
-    found = [found[0], *(_well_explained(*each) for each in zip(pictures[1:], found[1:], strict=True))]
+    unexplained = [_unexplained(*each) for each in zip(pictures, found, strict=True)]
+    well = [tf.cast(fraction <= MAX_UNEXPLAINED, tf.float32) for fraction in unexplained]
+    found = [found[0], *(each.keep(kept) for each, kept in zip(found[1:], well[1:], strict=True))]
     every = Found(*(tf.concat(field, axis=1) for field in zip(*found, strict=True)))
     group = _groups(every, size)  # [batch, views * steps]
     cost = every.present * (every.kl + price.count + EXTRA_PRICE)
     worth = _sum_by_group(-cost, group, steps) + _gains(pictures, found, every, group, price)  # [batch, views, groups]
+    count = _sum_by_group(every.present, group, steps)
+    doubtful = found[0].present * tf.cast(unexplained[0] > DOUBTFUL, tf.float32)
+    doubtful = _sum_by_group(tf.pad(doubtful, [[0, 0], [0, (len(VIEWS) - 1) * steps]]), group, steps)[:, :1]
+    worth += REBATE * tf.minimum(tf.nn.relu(count - count[:, :1]), doubtful)
     # The extra price decides between objects, not between an object and nothing.
-    worth = tf.where(_sum_by_group(every.present, group, steps) > 0.0, worth, -float("inf"))
+    worth = tf.where(count > 0.0, worth, -float("inf"))
     best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
     view = tf.repeat(tf.range(len(VIEWS)), steps)
     every = every.keep(tf.cast(best == view, tf.float32))
@@ -71,12 +79,12 @@ def _seen(images: tf.Tensor, brush: int, size: transformer.Size) -> tf.Tensor:
     return tf.clip_by_value(transformer.resize(images, size), 0.0, 1.0)
 
 
-def _well_explained(picture: tf.Tensor, found: Found) -> Found:
-    """Leave out objects that explain less than the fraction 1 - MAX_UNEXPLAINED of the ink in their window."""
+def _unexplained(picture: tf.Tensor, found: Found) -> tf.Tensor:
+    """Compute the fraction of the ink in each window that no object explains: [batch, steps]."""
     rest = tf.abs(picture - as_scenes(found, transformer.size_of(picture), ADD).reconstruction)
     window_size = found.window_logits.shape[-2:]
     ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (picture, rest))
-    return found.keep(tf.cast(rest <= MAX_UNEXPLAINED * ink, tf.float32))
+    return rest / tf.maximum(ink, 1e-3)
 
 
 def _footprints(found: Found, canvas_size: transformer.Size) -> tuple[tf.Tensor, tf.Tensor]:
