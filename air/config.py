@@ -192,12 +192,13 @@ class AIRConfig(Config):
 
     composition: Literal["add", "over"] = "add"
     """Add objects up on the canvas, or let nearer ones cover what lies behind them."""
-    background: Literal["none", "constant", "learned"] = "none"
-    """Put behind the objects: black, one colour inferred for each scene, or a picture from a few latents."""
+    background: Literal["none", "constant", "learned", "smooth"] = "none"
+    """Put behind the objects: black, one colour inferred for each scene, a picture from a few latents, or one that varies only
+    as smoothly as light does, and so can't show objects in a regular layout."""
     background_size: Width = 8
-    """Latents of a learned background."""
+    """Latents of a learned or smooth background."""
     background_units: Width = 128
-    """Hidden units of the network that infers a background, and of the one that paints a learned one."""
+    """Hidden units of the network that infers a background, and of the one that paints it from latents."""
     background_kl_weight: NonNegative = _constant(1.0)
     """Weight of the KL divergence of the background's latents in the loss; 1 gives the ELBO."""
 

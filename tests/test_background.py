@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import fft, stats
 
 import air
 from air.config import AIRConfig
@@ -17,6 +17,7 @@ OPTIONS = {
     "colour": {"channels": 3},
     "covering": {"composition": "over"},
     "paper": {"background": "constant", "likelihood": "normal"},
+    "photo": {"background": "smooth", "background_size": 2},
     "all": {
         "channels": 3,
         "composition": "over",
@@ -74,6 +75,36 @@ def test_backgrounds_of_other_canvases_are_resized(make_model):
     network.decoder[-1].bias.assign(slope.ravel())
     large = network.paint(tf.zeros([2, network.latents]), (40, 48)).numpy()
     np.testing.assert_allclose(large.reshape(2, 20, 2, 24, 2).mean(axis=(2, 4))[1], slope, atol=0.02)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_background_of_a_larger_canvas_is_inferred_tile_by_tile(make_model, tiny_images, axis):
+    network = make_model(controller="convolutional", background="learned").background
+    for layer in network.encoder:
+        layer.kernel.assign(4 * layer.kernel)
+    scenes = tiny_images.astype(np.float32)
+    large = np.concatenate([scenes[:4], scenes[4:]], axis)
+    middle = np.take(large, np.arange(scenes.shape[axis]) + scenes.shape[axis] // 2, axis)
+    parts = [network(tf.constant(part), None) for part in (scenes[:4], middle, scenes[4:])]
+    found = network(tf.constant(large), None)
+    np.testing.assert_allclose(found.kl, sum(part.kl.numpy() for part in parts), rtol=1e-4)
+    ends = np.array_split(found.picture.numpy(), 4, axis)  # only one tile reaches each of the outer quarters
+    np.testing.assert_allclose(ends[0], np.array_split(parts[0].picture.numpy(), 2, axis)[0], atol=1e-5)
+    np.testing.assert_allclose(ends[3], np.array_split(parts[2].picture.numpy(), 2, axis)[1], atol=1e-5)
+    assert np.ptp(found.picture, axis=0).max() > 1e-3
+    assert network(tf.constant(scenes[:, :17]), None).picture.shape == (8, 17, scenes.shape[2])
+
+
+def test_a_smooth_background_has_no_detail(make_model, tiny_images):
+    network = make_model(controller="convolutional", background="smooth").background
+    network.decoder[-1].kernel.assign(100 * network.decoder[-1].kernel)
+    z = tf.constant(np.random.default_rng(0).normal(size=(3, network.latents)), tf.float32)
+    picture = network.paint(z, network.canvas_size).numpy()
+    waves = fft.dctn(picture, axes=(1, 2), norm="ortho")
+    assert np.abs(waves[:, 1:3, 1:3]).max() > 0.1
+    np.testing.assert_allclose(waves[:, 3:], 0, atol=1e-4)
+    np.testing.assert_allclose(waves[:, :, 3:], 0, atol=1e-4)
+    np.testing.assert_allclose(network.paint(0 * z, network.canvas_size), 0.3, atol=0.1)
 
 
 def test_scenes_are_composed_of_what_they_say(model, images):

@@ -87,8 +87,10 @@ class AIRModel(TrainedModel):
         )
         self.background = None
         if c.background != "none":
-            latents = c.background_size if c.background == "learned" else None
-            self.background = BackgroundNetwork(c.canvas_size, c.channels, latents, c.background_units, name="background")
+            latents, smooth = None if c.background == "constant" else c.background_size, c.background == "smooth"
+            self.background = BackgroundNetwork(
+                c.canvas_size, c.channels, latents, c.background_units, smooth, name="background"
+            )
         self.log_std = None
         if c.learn_likelihood_std:
             self.log_std = self.add_weight(

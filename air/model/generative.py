@@ -208,8 +208,8 @@ def cross_entropy(images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
 
 def normal_log_prob(images: tf.Tensor, canvas: tf.Tensor, std: tf.Tensor | float) -> tf.Tensor:
     """Compute log Normal(images; canvas, std²) in nats, summed over the pixels of each scene, see `cross_entropy`."""
-    pixels = images.shape[-1] * images.shape[-2]
     squares = tf.reduce_sum(tf.square(images - canvas), axis=(-2, -1))
+    pixels = tf.cast(tf.reduce_prod(tf.shape(images)[-2:]), squares.dtype)
     return -squares / (2 * std**2) - pixels * (tf.math.log(std) + 0.5 * math.log(2 * math.pi))
 
 

@@ -129,7 +129,7 @@ def check_first(data: Any, config: AIRConfig, any_canvas: bool = False) -> None:
 
 
 def unpaintable_background(images: np.ndarray) -> str | None:
-    """Describe in one line the background of images [batch, H, W] in [0, 1], if they have one that AIR can't render."""
+    """Describe in one line the background of images [batch, H, W] in [0, 1], if they aren't bright on black."""
     if not images.size:
         return None
     darkest = float(np.median(images.min(axis=(1, 2))))
@@ -139,6 +139,6 @@ def unpaintable_background(images: np.ndarray) -> str | None:
         return None
     return (
         f"images: they seem to have a background (darkest pixel {darkest:.2f} in the median scene, {bright:.0%} of the border "
-        f"brighter than {BACKGROUND}), which AIR can't render, so that it won't learn to count; subtract it, or invert the "
-        "images if their objects are dark"
+        f"brighter than {BACKGROUND}), which this model can't render, so that it won't learn to count; train with "
+        "--preset backgrounds, or invert the images if they are dark objects on white"
     )
