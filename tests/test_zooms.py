@@ -120,6 +120,25 @@ def test_a_brush_thickens_as_a_maximum_filter_does(monkeypatch):
     np.testing.assert_allclose(zooms.look(images)[0], scipy.ndimage.maximum_filter(images, (1, 3, 3)))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"likelihood": "normal", "learn_likelihood_std": True},
+        {"likelihood": "normal", "channels": 3, "composition": "over", "background": "learned"},
+        {"background": "constant", "looks": 1},
+    ],
+)
+def test_a_program_for_all_canvases_finds_what_one_for_a_canvas_does(make_model, changes):
+    model = make_model(controller="convolutional", decoder_bias=0.0, **changes)
+    model.controller.presence.bias.assign([1.0])
+    for size in [(20, 24), (31, 43)]:
+        images = np.random.default_rng(0).random((2, *size, *([3] if "channels" in changes else []))).astype(np.float32)
+        inferred, called = model.infer(images), model(images)
+        assert inferred.count.any()
+        assert_same_scenes(inferred, called, atol=1e-4)
+
+
 def test_one_program_serves_all_canvases(tiny_cells, monkeypatch):
     """TensorFlow takes seconds to trace one, and never frees all of its memory."""
     monkeypatch.setattr(tiny_cells, "_programs", {})
