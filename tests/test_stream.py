@@ -44,6 +44,7 @@ def test_batches_are_those_of_their_steps():
         np.testing.assert_array_equal(count, expected.count)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_to_the_last_bit(tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run.start(MODEL, RECIPE.replace(iterations=20), data=SHAPES, run=whole)
