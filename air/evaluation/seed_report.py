@@ -29,7 +29,7 @@ class Result(NamedTuple):
     seconds_to_goal: float = math.inf  # with compilation
     training_seconds_to_goal: float = math.inf  # without compilation
     seconds: float = math.inf  # of the whole run, with compilation
-    final: float = 0.0  # count accuracy at the last scoring
+    final: float = 0.0  # count accuracy on all test scenes or, without a checkpoint, at the last scoring
     three_digits: float = 0.0  # this and the next four: see `Scorer.score`
     four_digits: float = 0.0
     canvas_100: float = 0.0
@@ -82,7 +82,7 @@ def read(folder: str | Path, run: Preset, goal: float, scores: Mapping[str, Any]
     result = Result(run.training.seed, rows, trained_steps(folder) >= run.training.iterations, **scores)
     for row in rows:
         step, seconds = int(row["step"]), row["seconds"] - row["scoring_seconds"]
-        result = result._replace(steps=step, seconds=seconds, final=row[accuracy])
+        result = result._replace(steps=step, seconds=seconds, final=scores.get("final", row[accuracy]))
         if row[accuracy] >= goal and result.steps_to_goal == math.inf:
             training = seconds - row["compile_seconds"]
             result = result._replace(steps_to_goal=step, seconds_to_goal=seconds, training_seconds_to_goal=training)
@@ -128,9 +128,9 @@ def markdown(study: Study, results: Mapping[str, Sequence[Result]]) -> str:
     training, config = study.recipe.training, study.config
     sections = [
         f"# {study.title}",
-        f"{training.iterations:,} steps of {training.batch_size} scenes, scored on test scenes every "
-        f"{training.validate_every} steps and at the end. Seconds are wall time without scoring; *never* counts as infinitely "
-        "late.",
+        f"{training.iterations:,} steps of {training.batch_size} scenes, scored on {training.validation_scenes:,} test scenes "
+        f"every {training.validate_every} steps, and on all at the end. Seconds are wall time without scoring; *never* counts "
+        "as infinitely late.",
     ]
     if study.changed:
         sections.append(f"Changed from the preset: {study.changed}.")

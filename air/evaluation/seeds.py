@@ -176,12 +176,13 @@ class Scorer:
             raise DataError(f"{path}: has no counts; runs are scored by them")
 
     def score(self, folder: Path) -> dict[str, float]:
-        """Return the scores that were asked for: `elbo` and `iwae` in nats, count accuracies on scenes of more digits.
+        """Return `final`, the count accuracy on all test scenes, and the scores that were asked for.
 
-        They take minutes, so the run folder's scores.json keeps them. There are none without a checkpoint.
+        These are `elbo` and `iwae` in nats, and count accuracies on scenes of more digits. They take minutes, so that the run
+        folder's scores.json keeps them. There are none without a checkpoint.
         """
         found, path = checkpoints.checkpoints(folder), folder / "scores.json"
-        if not found or not (self.config.has_bounds or self.more_digits):
+        if not found:
             return {}
         subject = {"step": found[-1][0], **self.config.model_dump(include={"samples", "bound_scenes", "more_digits_scenes"})}
         known = files.read_json(path) if path.exists() else {}
@@ -196,8 +197,8 @@ class Scorer:
         _, loaded = checkpoints.newest_checkpoint(folder)
         model = self.models.setdefault(loaded.config.estimator, loaded)
         model.set_weights(loaded.get_weights())
-        scores = {}
         with stage(f"{folder}: scores"):
+            scores = {"final": float(np.mean(model.infer(self.test.images).count == self.test.count))}
             if self.config.has_bounds:
                 images = self.test.images[: self.config.bound_scenes]
                 prior = model.count_prior_on(self.test.canvas_size)
