@@ -224,7 +224,7 @@ def demo(model: Path, frames: int = 300) -> Figures:
     app.frame()
     shown = time.perf_counter() - began
     app.session.engine.start()
-    while not app.session.engine.is_ready:
+    while app.session.engine.status.state == "loading":
         time.sleep(0.01)
     ready = time.perf_counter() - began
     app.session.engine.wait_until_settled(300)

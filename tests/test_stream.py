@@ -26,8 +26,8 @@ def test_a_batch_depends_on_the_rules_the_seed_and_its_number_alone(kind):
 
 def test_counts_are_equally_frequent_and_digits_are_of_their_split():
     rules = GeneratorConfig(min_digits=1, max_digits=3)
-    stream = SceneStream(rules, split="validation")
-    scenes = [stream.batch(step, 64) for step in range(30)]
+    stream = SceneStream(rules)
+    scenes = [stream.batch(step, 64, "validation") for step in range(30)]
     frequency = np.bincount(np.concatenate([each.count for each in scenes]), minlength=4) / (30 * 64)
     np.testing.assert_allclose(frequency, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.04)  # 3.7 standard deviations
     allowed = load(rules)["validation"].indices

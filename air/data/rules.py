@@ -106,7 +106,7 @@ class GeneratorConfig(Config):
     """Minimum difference between the colours of a digit and of all that it could be confused with, in one of red, green and
     blue; pictures of a folder keep their colours."""
     background: tuple[BackgroundKind | Path, ...] = ()
-    """What is behind the digits; every scene has one of those that are named. A picture fills the canvas, of a folder of
+    """Put this behind the digits; every scene has one of those that are named. A picture fills the canvas, of a folder of
     pictures random parts do, and photos are those of the package scikit-image. Black by default."""
     background_intensity: UnitRange = (0.5, 0.5)
     """Minimum and maximum intensity of the background's lightest pixel, where 1 is white."""

@@ -6,6 +6,7 @@ batches = stream.batches(64, start_step=1000)           # a tf.data.Dataset that
 """
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,6 @@ class SceneStream:
     Args:
         config: the rules; all its counts are equally frequent.
         seed: of all draws.
-        split: the digits, letters and pictures to draw from: "train", "validation" or "test".
         mnist_path: see `air.data.mnist.load`.
 
     Raises:
@@ -37,24 +37,16 @@ class SceneStream:
         UsageError: if objects don't fit on the canvas.
     """
 
-    def __init__(
-        self,
-        config: GeneratorConfig,
-        seed: int = 0,
-        split: str = "train",
-        mnist_path: str | os.PathLike[str] | None = None,
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, seed: int = 0, mnist_path: str | os.PathLike[str] | None = None) -> None:
         self.config, self.seed = config, seed
-        self._digits = objects.load(config, mnist_path)[split]
-        self._backgrounds = Backgrounds(config, split)
-        # Now, as an error while a model trains would be TensorFlow's
-        generate(config, self._digits, config.counts, np.random.default_rng(0), backgrounds=self._backgrounds)
+        self._digits = objects.load(config, mnist_path)
+        self._backgrounds: dict[str, Backgrounds] = {}  # by split
+        self._generate(config.counts, np.random.default_rng(0), "train")  # an error while a model trains would be TensorFlow's
 
-    def batch(self, step: int, size: int) -> SceneSet:
-        """Draw the scenes of a step."""
+    def batch(self, step: int, size: int, split: str = "train") -> SceneSet:
+        """Draw the scenes of a step, from the digits, letters and pictures of a split: "train", "validation" or "test"."""
         rng = np.random.default_rng([self.seed, step])
-        count = rng.choice(self.config.counts, size)
-        return generate(self.config, self._digits, count, rng, backgrounds=self._backgrounds)
+        return self._generate(rng.choice(self.config.counts, size), rng, split)
 
     def batches(self, size: int, start_step: int = 0) -> "tf.data.Dataset":
         """Return an endless data set of (images float32 [size, H, W] in [0, 1], perhaps in colour, count int32 [size])."""
@@ -76,3 +68,8 @@ class SceneStream:
         options.autotune.enabled = False  # see `pipeline`
         batches = steps.map(load, num_parallel_calls=WORKERS, deterministic=True)
         return batches.prefetch(PREFETCHED).with_options(options)
+
+    def _generate(self, count: Sequence[int] | np.ndarray, rng: np.random.Generator, split: str) -> SceneSet:
+        if split not in self._backgrounds:
+            self._backgrounds[split] = Backgrounds(self.config, split)
+        return generate(self.config, self._digits[split], count, rng, backgrounds=self._backgrounds[split])

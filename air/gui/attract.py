@@ -1,4 +1,4 @@
-"""What the window shows until someone draws: recorded scenes, one after another, each object appearing after the last."""
+"""Show recorded scenes until someone draws: one after another, each object appearing after the last."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, cast

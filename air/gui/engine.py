@@ -126,7 +126,7 @@ class Engine:
 
     @property
     def progress(self) -> float:
-        """How far loading has come, from 0 to 1: by the modules that TensorFlow has imported, and after that by time."""
+        """Return how far loading has come, from 0 to 1: by the modules that TensorFlow has imported, and after that by time."""
         start, end = self.status.span
         if start == 0.0 and self.programs is None:
             fraction = min(1.0, (len(sys.modules) - self._modules) / MODULES)
@@ -136,12 +136,12 @@ class Engine:
 
     @property
     def offers_any_size(self) -> bool:
-        """Whether `look` can find objects of any size by now."""
+        """Return whether `look` can find objects of any size by now."""
         return self.programs is not None and self.programs.finds_any_size
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request has not been answered yet."""
+        """Return whether a request has not been answered yet."""
         requests = (self._request, self._dream_request, self._vary_request, self.busy_since)
         return any(request is not None for request in requests)
 
@@ -247,7 +247,7 @@ class Engine:
         del model
         gc.collect()  # Keras models are full of cycles: without this, ten of them would pile up before they are freed
         self._set_status("loading", "Compiling", (0.7, 1.0), seconds=2.0)
-        self.programs.warm_up(self.programs.model.config.canvas_size)
+        self.programs.warm_up()
         self._set_status("ready", "Ready")
         if not self._closing:
             self._extras = threading.Thread(target=self._load_extras, args=(self.programs,), name="extras")
@@ -311,7 +311,6 @@ class Engine:
 
     def _load_extras(self, programs: "Programs") -> None:
         """Do what can wait until the model is ready: load or make the reference set, and compile the other programs."""
-        canvas_size = programs.model.config.canvas_size
         try:
             reference_set = self._find_reference_set(programs)
             reference_set.recognise(reference_set.z_what[:1])  # which measures the set first
@@ -322,7 +321,7 @@ class Engine:
             self.recognition_note = f"Digits can't be recognised: {error or type(error).__name__}"
         self.notify()
         try:  # after it, because this takes several seconds
-            programs.warm_up_any_size(canvas_size)
+            programs.warm_up_any_size()
             self.effects = programs.effects()
         except Exception as error:
             self._fail(error)
@@ -331,7 +330,7 @@ class Engine:
             self._news.notify_all()
         self.notify()
         if not self._closing:
-            programs.warm_up_the_rest(canvas_size)
+            programs.warm_up_the_rest()
 
     def _find_reference_set(self, programs: "Programs") -> recognition.ReferenceSet:
         """Load the reference set beside the model or, for a run folder without one, make it from the run's data."""

@@ -32,6 +32,7 @@ class Programs:
 
     def __init__(self, model: AIRModel) -> None:
         self.model = model
+        self._picture = _picture(model.config.canvas_size)  # to compile with
         self.finds_any_size = False  # see `warm_up_any_size`
         # After the second canvas, these two serve any other.
         self._decode = tf.function(self._decode_scenes, autograph=False, reduce_retracing=True)
@@ -84,21 +85,21 @@ class Programs:
         self.model.set_weights(model.get_weights())
         return True
 
-    def warm_up(self, canvas_size: CanvasSize) -> None:
+    def warm_up(self) -> None:
         """Compile what `infer` needs for objects of the usual size."""
         for _ in range(WARM_UP):
-            self.infer(_picture(canvas_size), quick=True)
+            self.infer(self._picture, quick=True)
 
-    def warm_up_any_size(self, canvas_size: CanvasSize) -> None:
+    def warm_up_any_size(self) -> None:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
         if self.model.config.takes_any_size:
             for _ in range(WARM_UP):
-                self.model.infer(_picture(canvas_size)[None], max_steps=self._steps(canvas_size), any_size=True)
+                self.model.infer(self._picture[None], max_steps=self._steps(self._picture.shape), any_size=True)
             self.finds_any_size = True
 
-    def warm_up_the_rest(self, canvas_size: CanvasSize) -> None:
+    def warm_up_the_rest(self) -> None:
         """Compile `render` and sampling."""
-        image = _picture(canvas_size)
+        image = self._picture
         self.render(image, self.infer(image, quick=True).scene)
         self.infer(image, seed=0)
 

@@ -1,6 +1,7 @@
 """Data of one's own: the options that follow from how they look, and the data sets that are made of pictures."""
 
 import contextlib
+import functools
 import os
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def look(data: object, scenes: object = None, channels: object = None) -> Look |
     return None
 
 
+@functools.cache  # the command looks before and after it reads its flags
 def look_at_stream(scenes: str) -> Look:
     """Look at the first of the scenes of a kind, a key of SCENES."""
     return Look.of(Path(STREAM), SceneStream(SCENES[scenes]).batch(0, LOOKED_AT).images / np.float32(255))

@@ -291,9 +291,9 @@ def load_data(
             raise UsageError(
                 f"data: {drawn} are not allowed; the model has a canvas of {canvas_size} and {model.channels} channels"
             )
-        stream = SceneStream(data, training.seed, "train", mnist)
+        stream = SceneStream(data, training.seed, mnist)
         if held_out is None:
-            scenes = SceneStream(data, training.seed, "validation", mnist).batch(0, training.validation_scenes)
+            scenes = stream.batch(0, training.validation_scenes, "validation")
         else:
             scenes = multi_mnist.read(held_out, canvas_size)
         return RunData(stream.batch(0, training.batch_size), scenes, stream)
