@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: help train test test-slow demo embeddings evaluate reproduce lint clean
 
 help:
-	@echo "make train      make the data and train AIR with the default recipe"
+	@echo "make train      train AIR with the default recipe"
 	@echo "make test       run the fast tests, some four minutes"
 	@echo "make test-slow  run the slow ones: kills, soaks, two workers, whole recipes, the wheel"
 	@echo "make demo       draw digits and watch AIR attend to them"

@@ -210,14 +210,17 @@ def test_plain_files_are_taken_as_they_are(tmp_path, run):
     assert out.count("\n") == 2
 
 
-def test_options_follow_from_a_stream(run):
-    arguments, rules, out = run("--data", "stream", "--scenes", "shapes")
+def test_options_follow_from_the_scenes_to_draw(run):
+    arguments, rules, out = run("--scenes", "shapes")
     assert (arguments.preset, arguments.model.canvas_size, arguments.model.channels) == ("backgrounds", (64, 64), 3)
     assert rules == SCENES["shapes"]
-    assert "stream: scenes of 64x64 pixels (height x width), in colour" in out
-    arguments, rules, _ = run("--data", "stream", "--canvas-size", "60", "70")
-    assert (arguments.preset, rules) == ("default", SCENES["default"].replace(canvas_size=(60, 70)))
-    with pytest.raises(UsageError, match=r"scenes: noise is not allowed with --data multi_mnist; .* need --data stream"):
-        run("--scenes", "noise")
+    assert out == "Training with --preset backgrounds --channels 3 --canvas-size 64 64\n"
+    arguments, rules, out = run("--canvas-size", "60", "70")
+    assert (arguments.preset, rules, out) == ("default", SCENES["default"].replace(canvas_size=(60, 70)), "")
+    assert run("--data", "stream")[1] == SCENES["default"]
+    assert run("--preset", "pyro")[1] == SCENES["pyro"]
+    assert run("--preset", "pyro", "--scenes", "noise")[1] == SCENES["noise"]
+    with pytest.raises(UsageError, match=r"scenes: noise is not allowed with --data multi_mnist; scenes of a kind are drawn"):
+        run("--data", "multi_mnist", "--scenes", "noise")
     with pytest.raises(UsageError, match="--crop and --resize are not allowed"):
-        run("--data", "stream", "--crop")
+        run("--crop")

@@ -30,7 +30,7 @@ def test_flags_of_a_file_are_defaults(read) -> None:
     record = {"command": "python training.py", "model": MODEL.to_dict(), "training": RECIPE.to_dict(), "data": "theirs"}
     arguments = read(record, "--seed", "7")
     assert (arguments.model, arguments.training) == (MODEL, RECIPE.replace(seed=7))
-    assert arguments.data == Path("multi_mnist")  # a run's config.json gives its recipe only
+    assert arguments.data == Path("stream")  # a run's config.json gives its recipe only
     flat = {"presence": "nvil", "head-units": [9, 8], "temperature": "linear(1, 0.5, steps=9)", "data": "scenes", "xla": False}
     arguments = read({**flat, "animate": True}, "--xla", "--head-units", "5")
     model, recipe = presets.default("nvil")

@@ -41,7 +41,8 @@ class ModelArguments:
 @dataclasses.dataclass(frozen=True)
 class SeedsArguments:
     data: FilePath = DEFAULT_DATA
-    """Folder with test.npz and train.npz; the default folder is made if missing."""
+    """Folder with test.npz, which is scored, and train.npz. The default folder is made if missing, and only scored: runs then
+    draw their scenes while they train."""
     mnist: FilePath | None = None
     """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
     out: FilePath = Path("air_seeds")

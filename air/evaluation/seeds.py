@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from air import presets
-from air.config import AIRConfig
+from air.config import DEFAULT_DATA, AIRConfig
 from air.data import held_out, mnist, multi_mnist
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
@@ -43,7 +43,8 @@ def report(
     """Train the runs that are not finished, write seeds.md, seeds.json and seeds.png, and return the text of seeds.md.
 
     The runs seed_0, seed_1 ... are in `out`, inside a folder per estimator if there are several. They all have the `recipe`,
-    derived from the `preset`; its seed is the first. The test.npz in `data` is scored; `multi_mnist` is made if missing.
+    derived from the `preset`; its seed is the first. They train on the train.npz in `data`, but draw their scenes where that is
+    the default folder, which is made if missing. Its test.npz is scored.
 
     Raises:
         AIRError: if the data can't be used, a run in `out` has another configuration, or no run was ever scored.
@@ -55,7 +56,9 @@ def report(
     more_digits = make_more_digits(config, recipe.model, mnist_path)
     multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
     scorer = Scorer(config, recipe.model, data / "test.npz", more_digits)
-    failed = [folder for folder, run in runs.items() if not train(folder, run, data)]
+    source: list[Any] = ["--data", data] if data != DEFAULT_DATA else ["--mnist", mnist_path] if mnist_path else []
+    source += ["--held-out", data / "test.npz"]
+    failed = [folder for folder, run in runs.items() if not train(folder, run, source)]
     results: dict[str, list[Result]] = {}
     for folder, run in runs.items():
         result = seed_report.read(folder, run, config.goal, scorer.score(folder))
@@ -93,10 +96,10 @@ def check_recipe(folder: Path, run: Preset) -> None:
             raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --out")
 
 
-def train(folder: Path, run: Preset, data: Path) -> bool:
+def train(folder: Path, run: Preset, source: list[Any]) -> bool:
     """Train a run that is not finished, resuming it if it has a checkpoint; return whether it reached its end.
 
-    The process reports its progress, or its error, on standard error.
+    A new run has the flags `source` for its scenes. The process reports its progress, or its error, on standard error.
 
     Raises:
         KeyboardInterrupt: once an interrupted run has saved its checkpoint.
@@ -106,7 +109,7 @@ def train(folder: Path, run: Preset, data: Path) -> bool:
         return True
     title = f"Seed {training.seed}, {model.estimator}"
     print(f"{title}: {folder}", file=sys.stderr, flush=True)
-    words = ["--run", folder, "--overwrite", "--data", data, "--held-out", data / "test.npz", *flags(run)]
+    words = ["--run", folder, "--overwrite", *source, *flags(run)]
     if checkpoints.checkpoints(folder):
         words = ["--resume", folder, "--iterations", training.iterations]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where `air` is found

@@ -6,10 +6,10 @@
     python training.py --config air_results/config.json --seed 1   # the recipe of another run
     python training.py --resume air_results
     python training.py --data photos --crop --canvas-size 64 64    # patches of a folder of pictures
-    python training.py --data stream --scenes noise      # scenes that are drawn while it trains
+    python training.py --scenes noise                    # other scenes; multi_mnist.py has them all
     TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
 
-Makes the data set if it is missing. Watch the run with: tensorboard --logdir air_results
+Draws its scenes while it trains, unless --data names some. Watch the run with: tensorboard --logdir air_results
 """
 
 import contextlib
@@ -55,16 +55,16 @@ class Arguments:
     """Defaults of the other flags; the default preset has a recipe for each --estimator."""
     config: Path_ | None = None
     """JSON file of flags, such as config.json of a run, whose recipe it then is; flags on the command line override it."""
-    data: Path_ = Path("multi_mnist")
+    data: Path_ = Path(own_data.STREAM)
     """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas
-    size, the channels and, where there is a background, the preset follow from them. The default data is made if missing.
-    The word stream: draw scenes while training, none of them twice."""
-    scenes: SceneName = "default"
-    """Scenes of a stream, as of multi_mnist.py."""
+    size, the channels and, where there is a background, the preset follow from them. By default a stream: scenes are drawn
+    while the model trains, none of them twice."""
+    scenes: SceneName | None = None
+    """Scenes of the stream, as of multi_mnist.py; by default those of the preset's name, if there are any."""
     held_out: Path_ | None = None
     """File of the scenes to score while training; validation.npz in the data folder by default."""
     mnist: Path_ | None = None
-    """MNIST as an .npz of Keras' format or a folder of IDX files, if the data has to be made."""
+    """MNIST as an .npz of Keras' format or a folder of IDX files, for scenes that are drawn or made."""
     run: Path_ | None = None
     """Run folder to make; by default air_results, air_results_1 ..."""
     overwrite: bool = False
@@ -86,7 +86,7 @@ def read_arguments() -> Arguments:
     fields = read_fields(Path(path)) if path is not None else {}
     asked, estimator = (cli.peek(f"--{name}") or fields.get(name) for name in ("preset", "estimator"))
     data, scenes, channels = (cli.peek(f"--{name}") or fields.get(name) for name in ("data", "scenes", "channels"))
-    seen = own_data.look(data, scenes or "default", channels)
+    seen = own_data.look(data or own_data.STREAM, scenes or own_data.scenes_of(asked), channels)
     preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)
     defaults = Arguments(preset=preset, model=own_data.fit(model, seen, _picture_config(fields)), training=training)
     if path is not None:
@@ -170,21 +170,26 @@ def _picture_config(fields: dict[str, Any]) -> PictureConfig:
 def _prepare_data(arguments: Arguments) -> Path | GeneratorConfig:
     """Say what the data look like and which options they chose; return the data set, perhaps made of pictures, or rules."""
     data, model = arguments.data, arguments.model
-    is_stream = str(data) == own_data.STREAM
-    if not is_stream and arguments.scenes != "default":
-        raise UsageError(f"scenes: {arguments.scenes} is not allowed with --data {data}; scenes of a kind need --data stream")
-    if not is_stream and not data.exists():
+    recipe = ["--config", arguments.config] if arguments.config else ["--preset", arguments.preset]
+    options = [*recipe, "--channels", model.channels, "--canvas-size", *model.canvas_size]
+    chosen = f"Training with {shlex.join(map(str, options))}"
+    if str(data) == own_data.STREAM:
+        if arguments.pictures != PictureConfig():
+            raise UsageError("--crop and --resize are not allowed without --data and a folder of pictures")
+        rules = SCENES[arguments.scenes or own_data.scenes_of(arguments.preset)]
+        if rules.is_painted:
+            print(chosen, flush=True)
+        return rules.replace(canvas_size=model.canvas_size)
+    if arguments.scenes:
+        raise UsageError(f"scenes: {arguments.scenes} is not allowed with --data {data}; scenes of a kind are drawn")
+    if not data.exists():
         return data  # made, or missed, later
     fields = {} if arguments.config is None else read_fields(arguments.config)
     asked = cli.peek("--channels") or fields.get("channels")
-    seen = own_data.look_at_stream(arguments.scenes) if is_stream else Look.at(data, model.channels if asked else None)
+    seen = Look.at(data, model.channels if asked else None)
     own_data.check(seen, model, arguments.pictures, bool(cli.peek("--canvas-size") or "canvas_size" in fields))
     if seen.files or seen.has_background or seen.channels > 1:
-        recipe = ["--config", arguments.config] if arguments.config else ["--preset", arguments.preset]
-        options = [*recipe, "--channels", model.channels, "--canvas-size", *model.canvas_size]
-        print(f"{seen.describe()}\nTraining with {shlex.join(map(str, options))}", flush=True)
-    if is_stream:
-        return SCENES[arguments.scenes].replace(canvas_size=model.canvas_size)
+        print(f"{seen.describe()}\n{chosen}", flush=True)
     return own_data.prepare(seen, model, arguments.pictures)
 
 

@@ -1,48 +1,48 @@
 """Data of one's own: the options that follow from how they look, and the data sets that are made of pictures."""
 
 import contextlib
-import functools
 import os
 from pathlib import Path
-
-import numpy as np
 
 from air.config import AIRConfig
 from air.data.folders import Fitting, PictureConfig
 from air.data.look import Look
-from air.data.rules import SCENES
-from air.data.stream import SceneStream
+from air.data.rules import SCENES, GeneratorConfig, SceneName
 from air.errors import AIRError, DataError, UsageError
 
 FOR_BACKGROUNDS = "backgrounds"  # the preset for objects that are not on black
 STREAM = "stream"  # in place of the path of data: scenes that are drawn while a model trains
-LOOKED_AT = 64  # scenes of a stream
 
 
-def look(data: object, scenes: object = None, channels: object = None) -> Look | None:
-    """Look at data; return None if there are none, or if they can't be read, which `check` or loading them reports later."""
+def scenes_of(preset: object) -> SceneName:
+    """Return the kind of scenes on which a preset trains unless others are asked for."""
+    return preset if preset in SCENES else "default"  # type: ignore[return-value]
+
+
+def look(data: object, scenes: object = None, channels: object = None) -> Look | GeneratorConfig | None:
+    """Look at data; of a stream, return the rules.
+
+    Return None if there are none, or if they can't be read, which `check` or loading them reports later.
+    """
     with contextlib.suppress(AIRError):
-        if str(data) == STREAM and scenes in SCENES:
-            return look_at_stream(str(scenes))
+        if str(data) == STREAM:
+            return SCENES.get(str(scenes))
         return Look.at(data, {"1": 1, "3": 3}.get(str(channels))) if isinstance(data, str | os.PathLike) else None
     return None
 
 
-@functools.cache  # the command looks before and after it reads its flags
-def look_at_stream(scenes: str) -> Look:
-    """Look at the first of the scenes of a kind, a key of SCENES."""
-    return Look.of(Path(STREAM), SceneStream(SCENES[scenes]).batch(0, LOOKED_AT).images / np.float32(255))
-
-
-def preset(seen: Look | None) -> str | None:
+def preset(seen: Look | GeneratorConfig | None) -> str | None:
     """Return the preset for the data; None for that of objects on black."""
-    return FOR_BACKGROUNDS if seen is not None and seen.has_background else None
+    is_painted = seen.is_painted if isinstance(seen, GeneratorConfig) else seen is not None and seen.has_background
+    return FOR_BACKGROUNDS if is_painted else None
 
 
-def fit(model: AIRConfig, seen: Look | None, config: PictureConfig) -> AIRConfig:
+def fit(model: AIRConfig, seen: Look | GeneratorConfig | None, config: PictureConfig) -> AIRConfig:
     """Return a model's configuration with the channels and the canvas of the data, if there is a model for them."""
     if seen is None:
         return model
+    if isinstance(seen, GeneratorConfig):
+        return model.replace(channels=seen.channels, canvas_size=seen.canvas_size)
     model = model.replace(channels=seen.channels)
     with contextlib.suppress(AIRError):
         if len(seen.sizes) == 1 and not config.crop:

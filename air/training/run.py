@@ -3,7 +3,7 @@
 from air.training.run import resume, start
 start(run="mine", callbacks=[...])                                  # the default recipe, as training.py trains it
 start(AIRConfig(max_steps=4), TrainingConfig(iterations=3000), data="scenes")
-start(data=SCENES["default"])                                       # scenes that are drawn while it trains
+start(data=SCENES["noise"].replace(gap=1))                          # scenes of such rules, drawn while it trains
 resume("mine", 40000)
 """
 
@@ -20,10 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from air import presets
-from air.config import DEFAULT_DATA, AIRConfig, TrainingConfig
+from air.config import AIRConfig, TrainingConfig
 from air.data import multi_mnist
 from air.data.pipeline import check_batch_size, pipeline
-from air.data.rules import GeneratorConfig
+from air.data.rules import SCENES, GeneratorConfig
 from air.data.scenes import SceneSet
 from air.data.stream import SceneStream
 from air.errors import DataError, UsageError
@@ -71,7 +71,7 @@ def start(
     model_config: AIRConfig | None = None,
     training: TrainingConfig | None = None,
     *,
-    data: Path_ | GeneratorConfig = DEFAULT_DATA,
+    data: Path_ | GeneratorConfig | None = None,
     held_out: Path_ | None = None,
     mnist: Path_ | None = None,
     run: Path_ | None = None,
@@ -85,7 +85,8 @@ def start(
     Args:
         model_config, training: the configurations of the model and of the run; by default the default recipe's, of the same
             estimator.
-        data, held_out: see `load_data`; `multi_mnist` is made if it is missing.
+        data, held_out: see `load_data`; by default the default scenes on the model's canvas, drawn while it trains. The folder
+            multi_mnist is made if it is missing.
         mnist: the digits of the scenes that are made or drawn, see `air.data.mnist.load`.
         run, overwrite: the folder to make, see `RunFolder.create`.
         animate, callbacks: see `train`.
@@ -99,6 +100,7 @@ def start(
     """
     recipe = presets.default(model_config.estimator if model_config else "concrete")
     model_config, training = model_config or recipe.model, training or recipe.training
+    data = SCENES["default"].replace(canvas_size=model_config.canvas_size) if data is None else data
     replicas = strategies.create(strategy, training.batch_size)
     with strategies.watched():
         if not isinstance(data, GeneratorConfig):
