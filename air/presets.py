@@ -50,21 +50,24 @@ def backgrounds() -> Preset:
 
     Objects cover a learned background. The likelihood is a Normal whose standard deviation is learned, so a window that paints
     noise gains nothing. The count is enumerated, as in `default("enumerated")`: relaxed, all windows would share each object
-    from the first step on, because an object that covers another one costs nothing where they agree. The odds of presence fall
-    further than elsewhere, because such a likelihood pays hundreds of nats for the details of an object.
+    from the first step on, because an object that covers another one costs nothing where they agree. All counts stay equally
+    probable until objects have got their shapes, or a second window for the corners of a square becomes a habit; so z_what is
+    free at first. The odds of presence fall further than elsewhere, because such a likelihood pays hundreds of nats for the
+    details of an object.
     """
     model = AIRConfig(
         composition="over",
         background="learned",
         likelihood="normal",
-        likelihood_std=0.05,
+        likelihood_std=0.1,
         learn_likelihood_std=True,
         max_steps=4,
         decoder_bias=-2.0,
         scale_prior_variance=0.05,
         estimator="enumerated",
-        z_pres_prior_odds=Schedule("exponential", 1.0, factor=0.1, every=40.0, limit=1e-20, start=300.0),
-        z_pres_kl_weight=Schedule("linear", 200.0, final=1.0, steps=600.0),
+        z_pres_prior_odds=Schedule("exponential", 1.0, factor=0.1, every=40.0, limit=1e-20, start=1200.0),
+        z_pres_kl_weight=Schedule("linear", 200.0, final=1.0, steps=1500.0),
+        z_what_kl_weight=Schedule("linear", 0.0, final=1.75, steps=2000.0),
     )
     return Preset(model, TrainingConfig())
 

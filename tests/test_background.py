@@ -1,5 +1,7 @@
 """Backgrounds, colour and covering objects, through the whole model; and that nothing of it happens unless asked for."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -196,6 +198,31 @@ def test_glimpses_of_one_object_show_no_other(make_model):
     seen = network.without(view, tf.constant(painted[0]), tf.constant(painted[1])).numpy()[0, 0, 0, :, 0]
     behind = view.background.picture.numpy()[0, 0, 0]
     np.testing.assert_allclose(seen, [behind, 0.9, 0.9, 0.9], atol=0.02)
+
+
+def test_glimpses_show_the_outline_of_an_object_whatever_its_colour(make_model):
+    model = make_model(controller="convolutional", composition="over", background="constant", channels=3)
+    picture = np.full((1, 4, 4, 3), 0.5, np.float32)
+    outlines = []
+    for colour in ([0.9, 0.5, 0.5], [0.1, 0.5, 0.5], [0.5, 0.5, 0.1]):
+        image = picture.copy()
+        image[0, 1, 2] = colour
+        glimpse = model._network()._glimpsed(tf.constant(image), tf.constant(picture)).numpy()
+        np.testing.assert_array_equal(glimpse[..., :3], image)
+        outlines.append(glimpse[0, ..., 3])
+    expected = np.zeros((4, 4))
+    expected[1, 2] = 1.0 - np.exp(-(0.4**2) / (2 * 0.2**2))  # two of the standard deviations of 0.1
+    np.testing.assert_allclose(outlines, [expected] * 3, atol=1e-6)
+
+
+def test_files_of_a_version_with_other_glimpses_are_refused(make_model, tmp_path):
+    make_model(controller="convolutional", background="constant").save(tmp_path / "air.keras")
+    with zipfile.ZipFile(tmp_path / "air.keras") as new, zipfile.ZipFile(tmp_path / "older.keras", "w") as older:
+        for name in new.namelist():
+            older.writestr(name, new.read(name).replace(b', "glimpses": "image, difference"', b""))
+    with pytest.raises(DataError, match="of an older version, whose glimpses of scenes with a background were others"):
+        air.load(tmp_path / "older.keras")
+    assert air.load(tmp_path / "air.keras").config.background == "constant"
 
 
 def test_a_plain_model_has_no_other_weights():

@@ -34,6 +34,7 @@ from air.model.optimisation import Clipped, clip
 from air.model.trained import TrainedModel
 
 INITIAL_STD = 0.2  # that is learned, of the Normal likelihood
+GLIMPSES = "image, difference"  # of a model with a background; older ones saw something else
 
 
 class Differentiated(NamedTuple):
@@ -102,7 +103,7 @@ class AIRModel(TrainedModel):
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
         c = self.config
         self.controller.build((None, *c.canvas_size))
-        channels = c.channels * (1 if c.background == "none" else 2)
+        channels = c.channels + (c.background != "none")
         glimpse = (None, c.max_steps, *c.window_size, channels)
         if self.refiner is not None:
             self.refiner.build(glimpse)
@@ -309,4 +310,8 @@ class AIRModel(TrainedModel):
         return [part for part in (self.controller, self.refiner, self.encoder, self.decoder) if part is not None]
 
     def get_config(self) -> dict[str, Any]:
-        return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name}
+        return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name, "glimpses": GLIMPSES}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AIRModel":
+        return cls(**{name: value for name, value in config.items() if name != "glimpses"})

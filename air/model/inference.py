@@ -56,7 +56,7 @@ class View(NamedTuple):
     images: tf.Tensor  # [batch, H, W] or [batch, H, W, C]
     background: Background | None  # None for black
     objects: tf.Tensor  # as `images`, minus the background
-    glimpsed: tf.Tensor  # [batch, 1, H, W], or images and objects side by side: [batch, 1, H, W, C or 2 C]
+    glimpsed: tf.Tensor  # [batch, 1, H, W], or images and how much they differ from the background: [batch, 1, H, W, C + 1]
 
     @property
     def picture(self) -> tf.Tensor | None:
@@ -111,8 +111,8 @@ class InferenceNetwork(NamedTuple):
             return View(images, None, images, images[:, None])
         seed = None if seed is None else tf.random.experimental.stateless_fold_in(seed, BACKGROUND)
         background = self.background(images, seed)
-        objects = images - tf.stop_gradient(background.picture)
-        return View(images, background, objects, self._glimpsed(images, objects)[:, None])
+        picture = tf.stop_gradient(background.picture)
+        return View(images, background, images - picture, self._glimpsed(images, picture)[:, None])
 
     def _attend_by_cells(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int, looks: int) -> Attention:
         seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
@@ -148,7 +148,10 @@ class InferenceNetwork(NamedTuple):
 
     def _residual(self, view: View, painted: tf.Tensor) -> tf.Tensor:
         """Compute how much images differ from what is painted, by the standard of the likelihood's noise: [batch, H, W] < 1."""
-        squares = tf.square(view.images - self.composition.flatten(painted, view.picture))
+        return self._difference(view.images, self.composition.flatten(painted, view.picture))
+
+    def _difference(self, images: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
+        squares = tf.square(images - canvas)
         if self.config.channels > 1:
             squares = tf.reduce_sum(squares, axis=-1)
         noise = NOISE * (tf.stop_gradient(self.std) if self.config.likelihood == "normal" else STD)
@@ -181,11 +184,11 @@ class InferenceNetwork(NamedTuple):
             hidden = hidden[..., None] if self.config.channels > 1 else hidden
             images *= 1.0 - hidden
             images += 0.0 if picture is None else hidden * picture
-        return images if picture is None else self._glimpsed(images, images - picture)
+        return images if picture is None else self._glimpsed(images, picture)
 
-    def _glimpsed(self, images: tf.Tensor, objects: tf.Tensor) -> tf.Tensor:
-        """Put two pictures side by side as channels."""
-        return tf.concat([self.composition.with_channel(images), self.composition.with_channel(objects)], axis=-1)
+    def _glimpsed(self, images: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
+        """Add to images how much they differ from the background: an object's outline, whatever its colour."""
+        return tf.concat([self.composition.with_channel(images), self._difference(images, picture)[..., None]], axis=-1)
 
     @property
     def composition(self) -> Composition:

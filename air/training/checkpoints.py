@@ -75,11 +75,14 @@ def read_config(path: str | Path) -> AIRConfig:
         kind = content["registered_name"] or content["class_name"]
         if kind != "air>AIRModel":  # registered under this name, whatever its module was called
             raise DataError(f"{path}: holds {kind!r:.80}; it must be an AIRModel")
-        fields = content["config"]["config"]
+        fields, glimpses = content["config"]["config"], content["config"].get("glimpses")
     try:
-        return AIRConfig.from_dict(fields)
+        config = AIRConfig.from_dict(fields)
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from None
+    if config.background != "none" and glimpses is None:
+        raise DataError(f"{path}: of an older version, whose glimpses of scenes with a background were others; train it again")
+    return config
 
 
 def checkpoints(run: str | Path) -> list[Checkpoint]:
