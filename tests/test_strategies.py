@@ -26,13 +26,16 @@ FLAGS = [
     *TINY, "--max-steps", "2", "--decoder-noise", "0.1", "--learning-rate", "linear(3e-4, 1e-4, steps=20)",
     *("--validate-every", "2", "--scalars-every", "2", "--checkpoints-every", "10", "--keep-checkpoints", "1000"),
 ]  # fmt: skip
-CONCRETE = ["--estimator", "concrete", "--max-steps", "1", "--refiner-units", "--xla"]  # a single step compiles faster
+CONCRETE = [
+    *("--estimator", "concrete", "--max-steps", "1", "--refiner-units", "--xla"),  # a single step compiles faster
+    *("--canvas-size", "50", "50"),  # of scenes that are drawn
+]
 NVIL = ["--estimator", "nvil", "--normalise-signal"]  # which averages over replicas too
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
 STEPS = 10  # of the runs that are compared
 
 
-def flags(data: Path, recipe: list[str], iterations: int, run: str) -> list[str]:
+def flags(data: Path | str, recipe: list[str], iterations: int, run: str) -> list[str]:
     return ["--data", str(data), *FLAGS, *recipe, "--iterations", str(iterations), "--run", run]
 
 
@@ -87,8 +90,8 @@ def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs `concrete_one` and `nvil_one` of one device, and `concrete_two` of two."""
     folder = tmp_path_factory.mktemp("runs")
     commands = [
-        flags(squares, CONCRETE, STEPS, "concrete_one"),
-        [*flags(squares, CONCRETE, STEPS, "concrete_two"), "--strategy", "mirrored"],
+        flags("stream", CONCRETE, STEPS, "concrete_one"),
+        [*flags("stream", CONCRETE, STEPS, "concrete_two"), "--strategy", "mirrored"],
         flags(squares, NVIL, STEPS, "nvil_one"),
         [*flags(squares, NVIL, STEPS, "uneven"), "--strategy", "mirrored", "--batch-size", "7"],
     ]
