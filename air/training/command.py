@@ -59,7 +59,7 @@ class Arguments:
     """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas
     size, the channels and, where there is a background, the preset follow from them. By default a stream: scenes are drawn
     while the model trains, none of them twice."""
-    scenes: SceneName | None = None
+    scenes: SceneName = "default"
     """Scenes of the stream, as of multi_mnist.py; by default those of the preset's name, if there are any."""
     held_out: Path_ | None = None
     """File of the scenes to score while training; validation.npz in the data folder by default."""
@@ -88,7 +88,8 @@ def read_arguments() -> Arguments:
     data, scenes, channels = (cli.peek(f"--{name}") or fields.get(name) for name in ("data", "scenes", "channels"))
     seen = own_data.look(data or own_data.STREAM, scenes or own_data.scenes_of(asked), channels)
     preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)
-    defaults = Arguments(preset=preset, model=own_data.fit(model, seen, _picture_config(fields)), training=training)
+    model = own_data.fit(model, seen, _picture_config(fields))
+    defaults = Arguments(preset=preset, scenes=own_data.scenes_of(preset), model=model, training=training)
     if path is not None:
         defaults = _replace(defaults, fields, path)
     resumed = cli.peek("--resume")
@@ -176,11 +177,11 @@ def _prepare_data(arguments: Arguments) -> Path | GeneratorConfig:
     if str(data) == own_data.STREAM:
         if arguments.pictures != PictureConfig():
             raise UsageError("--crop and --resize are not allowed without --data and a folder of pictures")
-        rules = SCENES[arguments.scenes or own_data.scenes_of(arguments.preset)]
+        rules = SCENES[arguments.scenes]
         if rules.is_painted:
             print(chosen, flush=True)
         return rules.replace(canvas_size=model.canvas_size)
-    if arguments.scenes:
+    if arguments.scenes != own_data.scenes_of(arguments.preset):
         raise UsageError(f"scenes: {arguments.scenes} is not allowed with --data {data}; scenes of a kind are drawn")
     if not data.exists():
         return data  # made, or missed, later
