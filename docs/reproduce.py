@@ -65,7 +65,7 @@ def train(name: SystemName, seeds: int, out: Path) -> None:
         folder = out / name / f"seed_{seed}"
         run = Preset(model, training.replace(seed=seed, validate_every=system.validate_every))
         studies.check_recipe(folder, run)
-        studies.train(folder, run, ["--data", scenes])
+        studies.train(folder, run, ["--data", scenes, "--held-out", scenes / "test.npz"])
 
 
 def store(name: SystemName, out: Path) -> None:
