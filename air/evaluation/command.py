@@ -40,9 +40,9 @@ class ModelArguments:
 
 @dataclasses.dataclass(frozen=True)
 class SeedsArguments:
-    data: FilePath = DEFAULT_DATA
-    """Folder with test.npz, which is scored, and train.npz. The default folder is made if missing, and only scored: runs then
-    draw their scenes while they train."""
+    data: FilePath | None = None
+    """Folder with train.npz, and test.npz, which is scored; by default, runs draw their scenes while they train, and the
+    test.npz in multi_mnist is scored. That folder is made if missing."""
     mnist: FilePath | None = None
     """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
     out: FilePath = Path("air_seeds")

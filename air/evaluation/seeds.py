@@ -35,7 +35,7 @@ INTERRUPTED = 130  # its exit status
 def report(
     out: str | Path,
     config: SeedsConfig,
-    data: str | Path,
+    data: str | Path | None,
     recipe: Preset,
     preset: PresetName = "default",
     mnist_path: str | Path | None = None,
@@ -43,21 +43,21 @@ def report(
     """Train the runs that are not finished, write seeds.md, seeds.json and seeds.png, and return the text of seeds.md.
 
     The runs seed_0, seed_1 ... are in `out`, inside a folder per estimator if there are several. They all have the `recipe`,
-    derived from the `preset`; its seed is the first. They train on the train.npz in `data`, but draw their scenes where that is
-    the default folder, which is made if missing. Its test.npz is scored.
+    derived from the `preset`; its seed is the first. They train on the train.npz in the folder `data`, or draw their scenes
+    if that is None. The test.npz in it, or else in the default folder, is scored; that one is made if missing.
 
     Raises:
         AIRError: if the data can't be used, a run in `out` has another configuration, or no run was ever scored.
     """
-    out, data = Path(out), Path(data)
+    out, scored = Path(out), Path(data or DEFAULT_DATA)
     runs = planned_runs(out, config, recipe, preset)
     for folder, run in runs.items():  # before the data set is made and the first run is trained
         check_recipe(folder, run)
     more_digits = make_more_digits(config, recipe.model, mnist_path)
-    multi_mnist.ensure(data, recipe.model.canvas_size, mnist_path)
-    scorer = Scorer(config, recipe.model, data / "test.npz", more_digits)
-    source: list[Any] = ["--data", data] if data != DEFAULT_DATA else ["--mnist", mnist_path] if mnist_path else []
-    source += ["--held-out", data / "test.npz"]
+    multi_mnist.ensure(scored, recipe.model.canvas_size, mnist_path)
+    scorer = Scorer(config, recipe.model, scored / "test.npz", more_digits)
+    source: list[Any] = ["--data", data] if data else ["--mnist", mnist_path] if mnist_path else []
+    source += ["--held-out", scored / "test.npz"]
     failed = [folder for folder, run in runs.items() if not train(folder, run, source)]
     results: dict[str, list[Result]] = {}
     for folder, run in runs.items():
