@@ -148,6 +148,8 @@ def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
         raise UsageError("--resume continues in the run's own folder; leave out --run and --overwrite")
     if arguments.mnist or cli.peek("--preset") is not None or arguments.config:
         raise UsageError("--resume uses the run's own recipe and scenes; leave out --preset, --config and --mnist")
+    if cli.peek("--scenes") is not None:
+        raise UsageError("--resume continues on the run's own scenes; leave out --scenes")
     for asked, own in ((arguments.model, run.model), (arguments.training, run.training)):
         for field in type(own).model_fields:
             value, before = getattr(asked, field), getattr(own, field)
