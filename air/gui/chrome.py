@@ -30,7 +30,7 @@ TIPS = {
 
 
 class Hand(NamedTuple):
-    """What the mouse and the keyboard point at."""
+    """Hold what the mouse and the keyboard point at."""
 
     at: Point | None = None  # the mouse, in pixels of the window's surface
     over: str | None = None  # the action or the key of TIPS under the mouse

@@ -62,12 +62,12 @@ class Drawing:
 
     @property
     def ink(self) -> np.ndarray:
-        """A copy of the drawing with smooth lines, `fineness` times as many pixels along a side."""
+        """Copy the drawing with smooth lines, `fineness` times as many pixels along a side."""
         return self._surface.copy()
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the pen is down."""
+        """Return whether the pen is down."""
         return self._stroke is not None
 
     @property

@@ -18,7 +18,7 @@ STARTS = dict(zip(PHASES, np.cumsum([0.0, *PHASES.values()][:-1]) / STEP_SECONDS
 
 
 class View(NamedTuple):
-    """What the two canvases show."""
+    """Hold what the two canvases show."""
 
     picture: np.ndarray  # [H, W] uint8 or float in [0, 1]
     reconstruction: np.ndarray | None  # [H, W] float in [0, 1]; None if there is none yet
@@ -26,7 +26,7 @@ class View(NamedTuple):
     is_edited: bool = False  # whether the windows are those of the reconstruction only
 
     def same_as(self, other: "View") -> bool:
-        """Whether both show the very same arrays and the same windows."""
+        """Return whether both show the very same arrays and the same windows."""
         return self.picture is other.picture and self.reconstruction is other.reconstruction and self[2:] == other[2:]
 
 

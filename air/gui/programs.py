@@ -1,4 +1,4 @@
-"""What the window asks a model about one picture."""
+"""Ask a model about one picture, as the window does."""
 
 from typing import NamedTuple
 
