@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fitting import assert_same_scenes, draw_blobs
+import tensorflow as tf
+from fitting import assert_same_scenes, draw_blobs, teach_to_count
 from scipy import stats
 from scipy.special import logit
 
@@ -49,11 +50,24 @@ def test_every_number_is_found_on_every_canvas(size, tiny_cells):
     scenes = tiny_cells.infer(images)
     for scene, count in enumerate((total, 0, max(total - 2, 1))):
         assert_found(CENTRES[size][:count], scenes, scene, size)
-    width, height = np.moveaxis(scenes.attention_boxes[..., 2:], -1, 0)
+    present = np.arange(scenes.presence.shape[1]) < scenes.count[:, None]
+    width, height = scenes.attention_boxes[present, 2:].T
     np.testing.assert_allclose(height, 0.4 * 24, rtol=0.05)  # the mean of the prior of the scale, on a training canvas
     np.testing.assert_allclose(width, height * 6 / 8, rtol=1e-5)
     assert scenes.objects.shape == (3, tiny_cells.config.steps_on(size), *size)
     np.testing.assert_allclose(scenes.objects.sum(axis=1).clip(0, 1), scenes.reconstruction, atol=1e-5)
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_scenes_that_leave_the_batch_are_found_as_if_they_stayed(looks, make_model):
+    size, counts = (60, 70), [0, 3, 1, 0, 2]
+    model = teach_to_count(make_model(controller="convolutional", z_pres_prior_odds=0.1, looks=looks))
+    images = tf.constant(on_canvas(size, *counts))
+    stayed, _ = model.explore(images, None, 5)
+    left, scenes = model.explore(images, None, 5, leave=True)
+    np.testing.assert_array_equal(scenes.count, counts)
+    for name, expected, actual in zip(stayed._fields, stayed, left, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_every_way_finds_the_same_on_another_canvas(tiny_cells):

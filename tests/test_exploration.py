@@ -137,12 +137,12 @@ def test_each_object_is_seen_without_the_others(tiny_config):
 
     explore_known(tiny_config, rendered[[0, 2]].sum(axis=0)[None], count=0.0, encode=encode)
     first, second = np.array(seen[:STEPS]), np.array(seen[STEPS:])
-    assert len(second) == STEPS
+    assert len(second) == STEPS - 1  # not where the first look found nothing
     left = [np.maximum(rendered[0] - rendered[1], 0), 0 * rendered[1], rendered[2]]
     for step, canvas in enumerate(left):
         expected = transformer.crop(tf.constant(canvas[None], tf.float32), PLACES[None, step : step + 1], WINDOW)[0, 0]
         np.testing.assert_allclose(second[step], expected, atol=1e-4)
-    assert np.abs(first - second).max() > 0.1
+    assert np.abs(first[:-1] - second).max() > 0.1
 
 
 @pytest.mark.parametrize("looks", [1, 2])

@@ -254,11 +254,13 @@ class AIRModel(TrainedModel):
         scenes = compose(attention.window_logits, attention.z_what, attention.z_where, present, size)
         return scenes._replace(presence=presence.cumulative_product(probability))
 
-    def explore(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor) -> tuple[Found, Scenes]:
+    def explore(
+        self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, leave: bool = False
+    ) -> tuple[Found, Scenes]:
         """Find objects with a convolutional controller, and compose scenes from them, see `exploration` and `draw`."""
         network = self._network()
         view = network.view(images, seed)
-        found = explore(network, view, steps, self.price(), self.config.looks, seed)
+        found = explore(network, view, steps, self.price(), self.config.looks, seed, leave)
         return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:

