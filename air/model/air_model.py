@@ -261,7 +261,7 @@ class AIRModel(TrainedModel):
         network = self._network()
         view = network.view(images, seed)
         found = explore(network, view, steps, self.price(), self.config.looks, seed, leave)
-        return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture)
+        return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=leave)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""

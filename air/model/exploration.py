@@ -78,7 +78,7 @@ def explore(
     """
     leave = leave and seed is None  # draws depend on the size of a batch
     rows = _attend(network, view, steps, price.prior, seed, looks, leave)
-    number = tf.reduce_sum(tf.cast(rows.found.present, tf.int32), axis=1, keepdims=True)  # of objects at the first look
+    number = _number(rows.found.present)[:, None]  # of objects at the first look
     found = _look_again(network, view, rows, number, price, seed, leave) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
     first = tf.where(tf.range(steps) < number, order, order[:, :1])
@@ -87,11 +87,19 @@ def explore(
 
 
 def as_scenes(
-    found: Found, canvas_size: transformer.Size, composition: Composition, background: tf.Tensor | None = None
+    found: Found,
+    canvas_size: transformer.Size,
+    composition: Composition,
+    background: tf.Tensor | None = None,
+    trim: bool = True,
 ) -> Scenes:
-    """Compose scenes from what is found in them, and from a picture of their background."""
-    scenes = compose(found.window_logits, found.z_what, found.z_where, found.present, canvas_size, composition, background)
-    return scenes._replace(presence=found.presence)
+    """Compose scenes from what is found in them, and from a picture of their background.
+
+    With `trim`, rows without an object aren't rendered; XLA can't compile this.
+    """
+    objects = _most(_number(found.present)) if trim else None
+    latents = found.window_logits, found.z_what, found.z_where, found.present
+    return compose(*latents, canvas_size, composition, background, objects)._replace(presence=found.presence)
 
 
 def _attend(
@@ -190,8 +198,19 @@ def _look_again(
         going = tf.cast(tf.gather(number, scenes) > step, tf.float32)
         return step + 1, scenes, others + added, _write(rows, step, row._replace(found=found), scenes, going, leave)
 
-    state = tf.constant(0), tf.range(tf.shape(number)[0]), render(rows.found), rows
+    found = Found(*(field[:, : _most(number)] for field in rows.found)) if leave else rows.found
+    state = tf.constant(0), tf.range(tf.shape(number)[0]), render(found), rows
     return tf.while_loop(lambda step, *_: step < tf.reduce_max(number), look, state)[-1].found
+
+
+def _number(present: tf.Tensor) -> tf.Tensor:
+    """Count the objects of scenes, [batch, steps] -> [batch]."""
+    return tf.reduce_sum(tf.cast(present, tf.int32), axis=1)
+
+
+def _most(number: tf.Tensor) -> tf.Tensor:
+    """Return the greatest number of objects in a scene, or 1 if there are none: rendering needs a row."""
+    return tf.maximum(tf.reduce_max(number), 1)
 
 
 def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior: Normals) -> Found:

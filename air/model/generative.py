@@ -166,6 +166,7 @@ def compose(
     canvas_size: transformer.Size,
     composition: Composition = ADD,
     background: tf.Tensor | None = None,
+    objects: tf.Tensor | None = None,
 ) -> Scenes:
     """Compose scenes from the decoder's windows.
 
@@ -177,9 +178,11 @@ def compose(
         canvas_size: height and width, in pixels.
         composition: of the objects.
         background: [batch, H, W] or [batch, H, W, C]; None for black.
+        objects: scalar, the greatest number in a scene, at least 1, so that only so many steps are rendered; all steps when None.
     """
     decoded_windows, opacity, nearness = composition.appearance(window_logits)
-    painted = transformer.render_sum(composition.paint(window_logits, present), z_where, canvas_size)
+    rendered = [field[:, :objects] for field in (window_logits, present, z_where)]
+    painted = transformer.render_sum(composition.paint(*rendered[:2]), rendered[2], canvas_size)
     canvas = composition.flatten(painted, background)
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
