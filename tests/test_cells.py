@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import correlate
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from air.model import cells, transformer
 from air.model.cells import CellController, Explained
@@ -83,7 +83,7 @@ def reference(weights, canvas, residual, coverage):
     place = CELL * np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1)
     score = cells.SHARPNESS * dense("score", hidden)[..., 0] + logits - place @ w["slope"] * 2 / max(*TRAINING, *canvas.shape)
     score += w["saliency"] * around(left, sizes[1]) - w["inhibition"] * covered
-    best = np.unravel_index(score.argmax(), score.shape)
+    best = np.unravel_index((score + cells.CERTAINTY * expit(logits)).argmax(), score.shape)
     near = np.maximum(*(np.abs(index - i) for index, i in zip(np.indices(score.shape), best, strict=True))) <= cells.RADIUS
     choice = np.zeros_like(score)
     choice[near] = softmax(score[near])
@@ -147,17 +147,33 @@ SCORES = st.floats(-30, 30, width=32, allow_subnormal=False)  # TensorFlow takes
 
 
 @settings(max_examples=100, deadline=None)
-@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9)), elements=SCORES))
-def test_the_choice_is_a_softmax_near_the_best_cell(score):
-    answer = cells._softmax_around_best(tf.constant(score)).numpy()
+@given(arrays(np.float32, st.tuples(st.just(2), st.just(2), st.integers(1, 9), st.integers(1, 9)), elements=SCORES))
+def test_the_choice_is_a_softmax_near_the_best_cell(score_and_bonus):
+    score, bonus = score_and_bonus
+    answer = cells._softmax_around_best(tf.constant(score), tf.constant(bonus)).numpy()
     np.testing.assert_allclose(answer.sum(axis=(1, 2)), 1, rtol=1e-5)
-    for scene, choice in zip(score, answer, strict=True):
-        row, column = np.unravel_index(scene.argmax(), scene.shape)
+    for scene, more, choice in zip(score, bonus, answer, strict=True):
+        row, column = np.unravel_index((scene + more).argmax(), scene.shape)
         r, c = (slice(max(i - cells.RADIUS, 0), i + cells.RADIUS + 1) for i in (row, column))
         expected = np.zeros_like(scene)
         expected[r, c] = softmax(scene[r, c])
         np.testing.assert_allclose(choice, expected, rtol=1e-4, atol=1e-6)
         assert (choice[expected == 0] == 0).all()
+
+
+def test_an_object_goes_before_an_empty_cell_with_a_better_score():
+    """The score is learned so that it just makes up for the log-odds, and the slope is against the object."""
+    controller = make_controller(saliency=0.0, inhibition=0.0, slope=[1.0, 1.0])
+    for layer in (controller.from_canvas, controller.from_explained, controller.where):
+        layer.set_weights([0 * weight for weight in layer.get_weights()])
+    mean_residual = np.zeros(controller.from_explained.kernel.shape)
+    mean_residual[CELL**2] = 1  # of 3 x 3 cells
+    controller.from_explained.kernel.assign(mean_residual)
+    controller.presence.set_weights([np.full((6, 1), 6.0), np.array([-4.0])])
+    controller.score.set_weights([np.full((6, 1), -6.0 / cells.SHARPNESS)])
+    posterior = take_step(controller, draw_blobs((30, 30), [(24, 24)]))
+    assert posterior.presence_logits[0, 0] > 0
+    np.testing.assert_allclose(in_pixels(posterior, (30, 30))[:2], 24, atol=3 * CELL)
 
 
 # What it doesn't know

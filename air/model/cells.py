@@ -20,6 +20,7 @@ REACH = 1.5  # cells between the centre of the chosen cells and the farthest cen
 RADIUS = 2  # cells around the best one that share in the choice
 NEIGHBOURHOODS = (3, 5, 7)  # widths in cells over which the residual and the coverage are averaged
 SHARPNESS = 4.0  # of the learned scores
+CERTAINTY = 5.0  # what a certain object adds to its score where the best cell is chosen
 INITIAL_STD = (0.22, 0.14)  # of scale and shift, before the sigmoid and the tanh
 MAX_SHIFT = 0.999  # canvas units; atanh(1) is infinite
 
@@ -57,7 +58,9 @@ class CellController(keras.layers.Layer):
     steps: the mean residual around it, so that even the first windows lie on objects; minus its coverage, so that the next
     step looks elsewhere; minus a slope from the upper left to the lower right, which decides between equals. The cells around
     the best one share in the choice by a softmax of their scores, so that gradients reach the scores. (A softmax over all cells
-    would point between two objects.)
+    would point between two objects.) As gradients only compare cells that are neighbours, a learned score may come to prefer an
+    empty corner to a thin digit far away; so the best cell is the one with the best sum of its score and its probability of an
+    object, times CERTAINTY.
 
     Args:
         canvas_size: height and width of a training scene in pixels, to which the scale refers on canvases of any size.
@@ -134,7 +137,7 @@ class CellController(keras.layers.Layer):
         longest = transformer.longer_side((transformer.longer_side(size), transformer.longer_side(self.canvas_size)))
         order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / longest
         score = SHARPNESS * self.score(hidden) + logits + self.saliency * residual[1] - self.inhibition * covered - order
-        weights = _softmax_around_best(score[..., 0])
+        weights = _softmax_around_best(score[..., 0], CERTAINTY * tf.sigmoid(logits[..., 0]))
 
         def choose(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(weights[..., None] * values, axis=(1, 2))
@@ -174,11 +177,14 @@ def _around(mean: tf.Tensor) -> list[tf.Tensor]:
     return [tf.nn.avg_pool2d(mean, size, 1, "SAME") for size in NEIGHBOURHOODS]
 
 
-def _softmax_around_best(score: tf.Tensor) -> tf.Tensor:
-    """Compute the softmax of scores [batch, rows, columns] over the best cell and those within RADIUS of it; 0 elsewhere."""
+def _softmax_around_best(score: tf.Tensor, bonus: tf.Tensor) -> tf.Tensor:
+    """Compute the softmax of scores [batch, rows, columns] over the best cell and those within RADIUS of it; 0 elsewhere.
+
+    The best one is that with the greatest sum of score and bonus.
+    """
     rows, columns = transformer.size_of(score)
     flat = tf.reshape(score, [-1, rows * columns])
-    best = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
+    best = tf.argmax(flat + tf.reshape(bonus, tf.shape(flat)), axis=1, output_type=tf.int32)[:, None]
     near_rows = tf.abs(tf.range(rows) - best // columns) <= RADIUS
     near_columns = tf.abs(tf.range(columns) - best % columns) <= RADIUS
     near = near_rows[:, :, None] & near_columns[:, None]
