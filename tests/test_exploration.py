@@ -8,8 +8,9 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from air.model import presence, transformer
+from air.model.composition import Composition
 from air.model.distributions import gaussian
-from air.model.exploration import Price, explore
+from air.model.exploration import Found, Price, as_scenes, explore
 from air.model.inference import InferenceNetwork
 from air.model.networks import Posterior
 
@@ -143,6 +144,17 @@ def test_each_object_is_seen_without_the_others(tiny_config):
         expected = transformer.crop(tf.constant(canvas[None], tf.float32), PLACES[None, step : step + 1], WINDOW)[0, 0]
         np.testing.assert_allclose(second[step], expected, atol=1e-4)
     assert np.abs(first[:-1] - second).max() > 0.1
+
+
+@pytest.mark.parametrize("present", [(0, 1, 0, 0), (1, 0, 1, 0), (0, 0, 0, 1), (0, 0, 0, 0)])
+def test_objects_are_composed_wherever_they_come(present):
+    number = np.float32([present, (1, 0, 0, 0)])
+    windows, places = (tf.constant(np.stack([array, array])) for array in (logit(WINDOWS), PLACES))
+    found = Found(tf.constant(number), tf.constant(number), places, tf.zeros((2, STEPS, 3)), windows, tf.zeros((2, STEPS)))
+    expected = np.tensordot(number, objects(), axes=(1, 0))
+    for trim in (True, False):
+        scenes = as_scenes(found, SIZE, Composition(), trim=trim)
+        np.testing.assert_allclose(scenes.reconstruction, expected.clip(0, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("looks", [1, 2])

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from air.model import distributions, transformer
-from air.model.cells import Explained
 from air.model.composition import Composition
 from air.model.distributions import LATENTS, Normals, tfd
 from air.model.generative import LIKELIHOODS, Scenes, compose
@@ -78,7 +77,7 @@ def explore(
     """
     leave = leave and seed is None  # draws depend on the size of a batch
     rows = _attend(network, view, steps, price.prior, seed, looks, leave)
-    number = _number(rows.found.present)[:, None]  # of objects at the first look
+    number = tf.reduce_sum(tf.cast(rows.found.present, tf.int32), axis=1, keepdims=True)  # of objects at the first look
     found = _look_again(network, view, rows, number, price, seed, leave) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
     first = tf.where(tf.range(steps) < number, order, order[:, :1])
@@ -95,11 +94,12 @@ def as_scenes(
 ) -> Scenes:
     """Compose scenes from what is found in them, and from a picture of their background.
 
-    With `trim`, rows without an object aren't rendered; XLA can't compile this.
+    With `trim`, rows after the last object aren't rendered; XLA can't compile this.
     """
-    objects = _most(_number(found.present)) if trim else None
+    row = tf.range(1, tf.shape(found.present)[1] + 1)  # objects may be dropped before others, as `zooms` does
+    rendered = tf.maximum(tf.reduce_max(tf.cast(found.present, tf.int32) * row), 1) if trim else None
     latents = found.window_logits, found.z_what, found.z_where, found.present
-    return compose(*latents, canvas_size, composition, background, objects)._replace(presence=found.presence)
+    return compose(*latents, canvas_size, composition, background, rendered)._replace(presence=found.presence)
 
 
 def _attend(
@@ -166,7 +166,7 @@ def _look_again(
     leave: bool,
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
-    composition = network.composition
+    composition, most = network.composition, tf.reduce_max(number)
 
     def render(found: Found) -> tf.Tensor:
         windows = composition.paint(found.window_logits, found.present)
@@ -198,19 +198,9 @@ def _look_again(
         going = tf.cast(tf.gather(number, scenes) > step, tf.float32)
         return step + 1, scenes, others + added, _write(rows, step, row._replace(found=found), scenes, going, leave)
 
-    found = Found(*(field[:, : _most(number)] for field in rows.found)) if leave else rows.found
+    found = Found(*(field[:, : tf.maximum(most, 1)] for field in rows.found)) if leave else rows.found
     state = tf.constant(0), tf.range(tf.shape(number)[0]), render(found), rows
-    return tf.while_loop(lambda step, *_: step < tf.reduce_max(number), look, state)[-1].found
-
-
-def _number(present: tf.Tensor) -> tf.Tensor:
-    """Count the objects of scenes, [batch, steps] -> [batch]."""
-    return tf.reduce_sum(tf.cast(present, tf.int32), axis=1)
-
-
-def _most(number: tf.Tensor) -> tf.Tensor:
-    """Return the greatest number of objects in a scene, or 1 if there are none: rendering needs a row."""
-    return tf.maximum(tf.reduce_max(number), 1)
+    return tf.while_loop(lambda step, *_: step < most, look, state)[-1].found
 
 
 def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior: Normals) -> Found:

@@ -166,7 +166,7 @@ def compose(
     canvas_size: transformer.Size,
     composition: Composition = ADD,
     background: tf.Tensor | None = None,
-    objects: tf.Tensor | None = None,
+    rendered: tf.Tensor | None = None,
 ) -> Scenes:
     """Compose scenes from the decoder's windows.
 
@@ -178,11 +178,11 @@ def compose(
         canvas_size: height and width, in pixels.
         composition: of the objects.
         background: [batch, H, W] or [batch, H, W, C]; None for black.
-        objects: scalar, the greatest number in a scene, at least 1, so that only so many steps are rendered; all steps when None.
+        rendered: scalar, at least 1: the number of steps to render, if no scene has an object at a later one; all when None.
     """
     decoded_windows, opacity, nearness = composition.appearance(window_logits)
-    rendered = [field[:, :objects] for field in (window_logits, present, z_where)]
-    painted = transformer.render_sum(composition.paint(*rendered[:2]), rendered[2], canvas_size)
+    windows = composition.paint(window_logits[:, :rendered], present[:, :rendered])
+    painted = transformer.render_sum(windows, z_where[:, :rendered], canvas_size)
     canvas = composition.flatten(painted, background)
     return Scenes(
         count=tf.cast(tf.reduce_sum(present, axis=1), tf.int32),
