@@ -152,6 +152,8 @@ class AIRConfig(Config):
     """Filters of its convolutions: the first as wide as two cells, the others as three."""
     cell_units: Width = 64
     """Width of its layer that joins the canvas and what is explained of it."""
+    cell_certainty: Annotated[float, Field(ge=0)] = 5.0
+    """What a certain object adds to the score of its cell where the best one is chosen, as no empty cell should be."""
 
     lstm_units: Width = 256
     """Units of the controller's LSTM."""
@@ -273,7 +275,12 @@ class AIRConfig(Config):
 
     @classmethod
     def from_dict(cls, fields: Any) -> Self:
-        """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square."""
+        """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square.
+
+        Older controllers, which were trained to choose by the score alone, still do so.
+        """
+        if isinstance(fields, dict) and "cell_units" in fields:
+            fields = {"cell_certainty": 0.0, **fields}
         if isinstance(fields, dict) and "controller_input" in fields:
             for name in ("canvas_size", "window_size"):
                 if isinstance(fields.get(name), (list, tuple)) and len(set(fields[name])) > 1:

@@ -46,6 +46,7 @@ def test_json_round_trip(config):
             "controller": st.sampled_from(["convolutional", "canvas", "latents", "residual"]),
             "cell_size": st.integers(2, 64),
             "cell_filters": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
+            "cell_certainty": st.floats(0, 1e6),
             "estimator": st.sampled_from(["concrete", "nvil", "enumerated"]),
             "likelihood": st.sampled_from(["cross_entropy", "normal"]),
             "likelihood_std": SCHEDULED,
@@ -166,6 +167,13 @@ def test_old_names_of_fields():
     for old, new in (("presence", "estimator"), ("controller_input", "controller")):
         with pytest.raises(ConfigError, match=f"{old}: is now called {new}"):
             AIRConfig(**{old: "canvas"})
+
+
+def test_controllers_of_an_older_version_choose_by_the_score_alone():
+    fields = AIRConfig().to_dict()
+    assert AIRConfig.from_dict(fields).cell_certainty == 5.0
+    del fields["cell_certainty"]
+    assert AIRConfig.from_dict(fields) == AIRConfig(cell_certainty=0.0)
 
 
 def test_files_of_an_older_version_have_an_lstm():

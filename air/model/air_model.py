@@ -73,10 +73,8 @@ class AIRModel(TrainedModel):
     def _make_networks(self) -> None:
         c = self.config
         if c.controller == "convolutional":
-            mean = c.scale_prior_mean(0)
-            self.controller = CellController(
-                c.canvas_size, float(mean), c.cell_size, c.cell_filters, c.cell_units, c.channels, name="controller"
-            )
+            cells = c.cell_size, c.cell_filters, c.cell_units, c.cell_certainty
+            self.controller = CellController(c.canvas_size, float(c.scale_prior_mean(0)), *cells, c.channels, name="controller")
         else:
             cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
             own: dict[str, Any] = {name: getattr(c, name) for name in ("latent_size", "recurrence", "head_biases")}

@@ -20,7 +20,6 @@ REACH = 1.5  # cells between the centre of the chosen cells and the farthest cen
 RADIUS = 2  # cells around the best one that share in the choice
 NEIGHBOURHOODS = (3, 5, 7)  # widths in cells over which the residual and the coverage are averaged
 SHARPNESS = 4.0  # of the learned scores
-CERTAINTY = 5.0  # what a certain object adds to its score where the best cell is chosen
 INITIAL_STD = (0.22, 0.14)  # of scale and shift, before the sigmoid and the tanh
 MAX_SHIFT = 0.999  # canvas units; atanh(1) is infinite
 
@@ -60,7 +59,7 @@ class CellController(keras.layers.Layer):
     the best one share in the choice by a softmax of their scores, so that gradients reach the scores. (A softmax over all cells
     would point between two objects.) As gradients only compare cells that are neighbours, a learned score may come to prefer an
     empty corner to a thin digit far away; so the best cell is the one with the best sum of its score and its probability of an
-    object, times CERTAINTY.
+    object, times `certainty`.
 
     Args:
         canvas_size: height and width of a training scene in pixels, to which the scale refers on canvases of any size.
@@ -68,6 +67,7 @@ class CellController(keras.layers.Layer):
         cell_size: side of a cell, in pixels.
         filters: of the convolutions; the first has the stride of a cell and twice its width, the others are 3 cells wide.
         units: width of the layer that joins the canvas and what is explained of it.
+        certainty: what a certain object adds to the score of its cell where the best one is chosen.
         channels: of the canvas.
     """
 
@@ -78,11 +78,12 @@ class CellController(keras.layers.Layer):
         cell_size: int = 5,
         filters: Sequence[int] = (32, 32, 64),
         units: int = 64,
+        certainty: float = 5.0,
         channels: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.channels = channels
+        self.channels, self.certainty = channels, certainty
         self.canvas_size, self.scale_mean = tuple(canvas_size), scale_mean
         self.cell_size, self.filters, self.units = cell_size, tuple(filters), units
         shapes = [(2 * cell_size, cell_size), *[(3, 1)] * (len(self.filters) - 1)]
@@ -137,7 +138,7 @@ class CellController(keras.layers.Layer):
         longest = transformer.longer_side((transformer.longer_side(size), transformer.longer_side(self.canvas_size)))
         order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / longest
         score = SHARPNESS * self.score(hidden) + logits + self.saliency * residual[1] - self.inhibition * covered - order
-        weights = _softmax_around_best(score[..., 0], CERTAINTY * tf.sigmoid(logits[..., 0]))
+        weights = _softmax_around_best(score[..., 0], self.certainty * tf.sigmoid(logits[..., 0]))
 
         def choose(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(weights[..., None] * values, axis=(1, 2))
