@@ -279,7 +279,7 @@ class AIRConfig(Config):
 
         Older controllers, which were trained to choose by the score alone, still do so.
         """
-        if isinstance(fields, dict) and "cell_units" in fields:
+        if isinstance(fields, dict) and fields.get("controller") == "convolutional" and "cell_units" in fields:
             fields = {"cell_certainty": 0.0, **fields}
         if isinstance(fields, dict) and "controller_input" in fields:
             for name in ("canvas_size", "window_size"):

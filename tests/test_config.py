@@ -174,6 +174,8 @@ def test_controllers_of_an_older_version_choose_by_the_score_alone():
     assert AIRConfig.from_dict(fields).cell_certainty == 5.0
     del fields["cell_certainty"]
     assert AIRConfig.from_dict(fields) == AIRConfig(cell_certainty=0.0)
+    fields["controller"] = "canvas"
+    assert AIRConfig.from_dict(fields) == AIRConfig(controller="canvas")  # an LSTM, which has none
 
 
 def test_files_of_an_older_version_have_an_lstm():
