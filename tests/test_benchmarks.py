@@ -8,7 +8,7 @@ import pytest
 from air.config import TrainingConfig
 from air.errors import AIRError
 from air.presets import Preset
-from benchmarks import gradients, speed
+from benchmarks import gradients, growth, speed
 
 MODEL = Path(__file__).resolve().parent.parent / "model"
 
@@ -60,6 +60,22 @@ def test_the_table_shows_all_rounds(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["speed.py", "--repeats", "0"])
     with pytest.raises(AIRError, match="repeats: 0 is not allowed"):
         speed.main()
+
+
+def test_growth_finds_the_exponent(monkeypatch, capsys, tmp_path):
+    curve = growth.Curve("inference", "objects", (1, 2, 8), lambda value, repeats: repeats * 3.0 * value**2)
+    monkeypatch.setattr(growth, "CURVES", (curve,))
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--output", str(tmp_path / "growth.png"), "--repeats", "2"])
+    growth.main()
+    assert [cell.strip() for cell in capsys.readouterr().out.splitlines()[-2].split("|")[1:-1]] == [
+        "ms",
+        "6.0",
+        "24.0",
+        "384.0",
+        "2.00",
+    ]
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    assert growth.infer(1, batch_size=2, max_steps=3)["batch, ms"] > 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""Measure how the time of a training step and of inference grows with what is asked, and write docs/growth.png.
+
+    python -m benchmarks.growth
+    python -m benchmarks.growth --repeats 5 --output growth.png
+
+Training is that of the default recipe. Inference is `model.infer` with the model in model/, in batches of 32 scenes by default.
+An exponent is the slope of a straight line through the logarithms of the times: 0 if nothing grows, 1 if time is proportional.
+Inference should grow with the objects that are there, not with the steps that it may take.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from air import presets
+from air.config import DEFAULT_MODEL, Config, Count, find_model
+from air.data import mnist
+from air.data.generator import Digits, GeneratorConfig, generate
+from air.evaluation.curves import STYLE
+from air.support import cli
+from air.support.console import table
+from benchmarks.speed import Training, in_fresh_process, seconds
+
+BATCH = 32  # scenes, in inference
+STEPS = 20  # training steps that are timed together
+MANY = 12  # steps that inference may take unless stated otherwise
+
+
+class Settings(Config):
+    """What to measure."""
+
+    repeats: Count = 5
+    """Times that each point is measured; the median counts."""
+    output: Path = Path("docs/growth.png")
+    """Figure to write."""
+
+
+class Curve(NamedTuple):
+    """The time over one quantity."""
+
+    title: str
+    quantity: str
+    values: tuple[int, ...]
+    measure: Callable[[int, int], float]  # of a value and the number of repeats: milliseconds
+
+
+def train(repeats: int, batch_size: int = 64, side: int = 50, max_steps: int = 3) -> dict[str, float]:
+    """Time a training step on square canvases."""
+    recipe = presets.default()
+    config = recipe.model.replace(canvas_size=(side, side), max_steps=max_steps)
+    training = Training(recipe._replace(model=config), batch_size, 5 * batch_size)
+    training.fit(STEPS)
+    return {"step, ms": 1000 / STEPS * statistics.median(training.fit(STEPS) for _ in range(repeats))}
+
+
+def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 2, max_steps: int = MANY) -> dict[str, float]:
+    """Time inference of a batch of scenes that have the same number of objects."""
+    with cli.quiet_import():
+        import air
+    model, source = air.load(find_model(DEFAULT_MODEL)), mnist.load()
+    digits = Digits.from_images(source.test_images, source.test_labels)
+    images = generate(
+        GeneratorConfig(canvas_size=(side, side)), digits, np.full(batch_size, objects), np.random.default_rng(0)
+    ).images
+    times = [seconds(lambda: model.infer(images, max_steps=max_steps, batch_size=batch_size)) for _ in range(repeats + 3)]
+    return {"batch, ms": 1000 * statistics.median(times[3:])}
+
+
+def _over(function: Callable[..., dict[str, float]], name: str, **fixed: int) -> Callable[[int, int], float]:
+    """Measure a function in a new process for each value of one of its arguments."""
+    return lambda value, repeats: next(iter(in_fresh_process(_call, function, repeats, {**fixed, name: value}).values()))
+
+
+def _call(function: Callable[..., dict[str, float]], repeats: int, arguments: dict[str, int]) -> dict[str, float]:
+    return function(repeats, **arguments)
+
+
+CURVES = (
+    Curve("training step", "scenes in a batch", (16, 32, 64, 128, 256), _over(train, "batch_size")),
+    Curve("training step, 32 scenes", "side of the canvas", (50, 75, 100, 150), _over(train, "side", batch_size=32)),
+    Curve("training step", "steps", (1, 2, 3, 4, 6), _over(train, "max_steps")),
+    Curve("inference", "scenes in a batch", (1, 4, 16, 64, 256, 1024), _over(infer, "batch_size")),
+    Curve("inference", "side of the canvas", (50, 75, 100, 200, 400), _over(infer, "side")),
+    Curve("inference, 200x200", "objects", (1, 2, 4, 8, 16, 32), _over(infer, "objects", side=200, max_steps=64)),
+    Curve("inference, 2 objects", "steps it may take", (3, 6, 12, 24, 48, 96), _over(infer, "max_steps")),
+)
+
+
+def exponent(values: tuple[int, ...], times: list[float]) -> float:
+    """Return the slope of the logarithm of times over that of values."""
+    return float(np.polyfit(np.log(values), np.log(times), 1)[0])
+
+
+def figure(measured: list[list[float]]) -> Figure:
+    """Draw every curve on logarithmic axes."""
+    columns = math.ceil(len(CURVES) / 2)
+    with mpl.rc_context(STYLE):
+        drawing = Figure(figsize=(2.6 * columns, 5))
+        axes = drawing.subplots(2, columns).ravel()
+        for ax in axes[len(CURVES) :]:
+            ax.remove()
+        for ax, curve, times in zip(axes, CURVES, measured, strict=False):
+            ax.loglog(curve.values, times, "o-", color="#007aff")
+            ax.set(title=f"{curve.title}\nexponent {exponent(curve.values, times):.2f}", xlabel=curve.quantity, ylabel="ms")
+            ax.set_xticks(curve.values, map(str, curve.values))
+            ax.minorticks_off()
+        return drawing
+
+
+def main() -> None:
+    settings = cli.parse(Settings, __doc__)
+    measured = []
+    for curve in CURVES:
+        measured.append([curve.measure(value, settings.repeats) for value in curve.values])
+        heads = [f"{curve.title}: {curve.quantity}", *map(str, curve.values), "exponent"]
+        times = [f"{time:.1f}" for time in measured[-1]]
+        print(table(heads, [["ms", *times, f"{exponent(curve.values, measured[-1]):.2f}"]]), end="\n\n", flush=True)
+    figure(measured).savefig(settings.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)
