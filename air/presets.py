@@ -53,7 +53,7 @@ def backgrounds() -> Preset:
     from the first step on, because an object that covers another one costs nothing where they agree. All counts stay equally
     probable until objects have got their shapes, or a second window for the corners of a square becomes a habit; so z_what is
     free at first. The odds of presence fall further than elsewhere, because such a likelihood pays hundreds of nats for the
-    details of an object.
+    details of an object. The controller chooses by its scores alone, as remains of an object may seem to be another one.
     """
     model = AIRConfig(
         composition="over",
@@ -62,6 +62,7 @@ def backgrounds() -> Preset:
         likelihood_std=0.1,
         learn_likelihood_std=True,
         max_steps=4,
+        cell_certainty=0.0,
         decoder_bias=-2.0,
         scale_prior_variance=0.05,
         estimator="enumerated",

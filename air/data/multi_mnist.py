@@ -23,7 +23,8 @@ from air.errors import DataError, UsageError
 from air.support import cli, drawing
 from air.support.files import replacing_folder
 
-_OWN_FILES = re.compile(r"(train|validation|test|count_\d+)\.npz|preview\.png|config\.json")
+_OWN_FILES = re.compile(r"(train|train_\d+|validation|test|count_\d+)\.npz|preview\.png|config\.json")
+_SHARD = re.compile(r"train_(\d+)\.npz")
 
 
 def make_dataset(
@@ -51,12 +52,18 @@ def make_dataset(
     with replacing_folder(output, overwrite, _OWN_FILES, "a data set", wait=wait) as folder:
         digits = objects.load(config, mnist_path)
 
-        def scenes(split: str, count: np.ndarray, stream: int) -> SceneSet:
-            rng, has_segments = np.random.default_rng([config.seed, stream]), split != "train"
+        def scenes(split: str, count: np.ndarray, *stream: int) -> SceneSet:
+            rng, has_segments = np.random.default_rng([config.seed, *stream]), split != "train"
             return generate(config, digits[split], count, rng, progress, has_segments, Backgrounds(config, split))
 
-        train = scenes("train", _even_counts(config.images_per_count * len(config.counts), config, 0), 1)
-        train.save(folder / "train.npz")
+        counts = _even_counts(config.images_per_count * len(config.counts), config, 0)
+        if config.shards == 1:
+            train = scenes("train", counts, 1)
+            train.save(folder / "train.npz")
+        else:
+            for shard, part in enumerate(np.array_split(counts, config.shards)):
+                train = scenes("train", part, 1, shard)
+                train.save(folder / f"train_{shard}.npz")
         scenes("validation", _even_counts(config.validation_size, config, 2), 3).save(folder / "validation.npz")
         scenes("test", _even_counts(config.test_size, config, 4), 5).save(folder / "test.npz")
         for count in range(config.per_count_max_digits + 1 if config.per_count_files else 0):
@@ -70,9 +77,19 @@ def make_dataset(
 
 
 def find_scenes(data: str | os.PathLike[str], split: str) -> Path:
-    """Return the file `split`.npz of a data folder; any other file, or a folder of pictures, is returned unchanged."""
+    """Return the file `split`.npz of a data folder, or its first shard; another file, or a folder of pictures, as it is."""
     data = Path(data)
-    return data / f"{split}.npz" if data.is_dir() and any(data.glob("*.npz")) else data
+    if not data.is_dir() or not any(data.glob("*.npz")):
+        return data
+    shards = find_shards(data) if split == "train" else []
+    return shards[0] if shards else data / f"{split}.npz"
+
+
+def find_shards(data: str | os.PathLike[str]) -> list[Path]:
+    """Return train_0.npz, train_1.npz ... of a data folder; none if it has a train.npz."""
+    data = Path(data)
+    found = {int(match[1]): path for path in data.glob("train_*.npz") if (match := _SHARD.fullmatch(path.name))}
+    return [] if (data / "train.npz").exists() else [found[number] for number in sorted(found)]
 
 
 def ensure(
@@ -97,13 +114,18 @@ def ensure(
 def read(path: str | os.PathLike[str], canvas_size: tuple[int, int]) -> SceneSet:
     """Load scenes as `SceneSet.load` does; raise DataError if that fails or their size is not that of the model's canvas."""
     scenes = SceneSet.load(path)
-    height, width = scenes.canvas_size
-    if scenes.canvas_size != canvas_size:
+    check_canvas(path, scenes.canvas_size, canvas_size)
+    return scenes
+
+
+def check_canvas(path: str | os.PathLike[str], size: tuple[int, ...], canvas_size: tuple[int, int]) -> None:
+    """Raise DataError if the size of the scenes of a file is not that of the model's canvas."""
+    height, width = size
+    if size != canvas_size:
         raise DataError(
             f"{path}: scenes of {height}x{width} pixels do not fit the model's canvas_size of "
             f"{canvas_size[0]}x{canvas_size[1]}; train a model for them with --canvas-size {height} {width}"
         )
-    return scenes
 
 
 def _even_counts(size: int, config: GeneratorConfig, stream: int) -> np.ndarray:

@@ -4,6 +4,7 @@ config = GeneratorConfig(max_digits=3, gap=1)
 config = SCENES["shapes"].replace(images_per_count=1000)
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +41,7 @@ ObjectKind = Literal["digits", "shapes", "letters"]
 BackgroundKind = Literal["plain", "noise", "grid", "gradient", "paper", "photos"]
 RulesName = Literal["own", "pyro", "kosiorek", "borea17"]
 
-_SIZES = ("canvas_size", "min_digits", "max_digits", "images_per_count", "validation_size", "test_size")
+_SIZES = ("canvas_size", "min_digits", "max_digits", "images_per_count", "shards", "validation_size", "test_size")
 _CHANGES = ("width_scale", "height_scale", "rotation", "scale", "thickening", "pen_fraction", "brightness")
 
 
@@ -61,6 +62,8 @@ class GeneratorConfig(Config):
     """Maximum number of digits in a training, validation or test scene."""
     images_per_count: Count = 50000
     """Training scenes for each number of digits, from the minimum to the maximum."""
+    shards: Annotated[int, Field(ge=1, le=10**6)] = 1
+    """Divide the training scenes among so many files, train_0.npz and so on, of which training reads a few at a time."""
     validation_size: Count = 1000
     """Validation scenes, divided evenly among the numbers of digits."""
     test_size: Count = 10000
@@ -132,11 +135,16 @@ class GeneratorConfig(Config):
         if isinstance(self.objects, Path) and (self.pen_fraction or any(self.thickening)):
             raise ValueError("pen_fraction and thickening are not allowed with a folder of objects; pictures have no strokes")
         scene_bytes = self.channels * height * width + 21 * self.max_digits + 1  # image, boxes, labels, indices and count
-        sets = {"images_per_count": len(self.counts), "validation_size": 1, "test_size": 1}
-        for name, scenes in ((name, number * getattr(self, name)) for name, number in sets.items()):
+        sets = {"images_per_count": len(self.counts) / self.shards, "validation_size": 1, "test_size": 1}
+        for name, scenes in ((name, math.ceil(number * getattr(self, name))) for name, number in sets.items()):
             if scenes * scene_bytes > LIMIT:
                 large = f"{scenes} scenes of {height}x{width} pixels take more than {LIMIT >> 30} GiB"
-                raise ValueError(f"{name}: {getattr(self, name)} is not allowed; {large}")
+                divide = "; divide them with --shards" if name == "images_per_count" else ""
+                raise ValueError(f"{name}: {getattr(self, name)} is not allowed; {large}{divide}")
+        if self.shards > 1 and self.per_count_files:
+            raise ValueError("per_count_files is not allowed with shards; it takes all training scenes into memory")
+        if self.shards > self.images_per_count * len(self.counts):
+            raise ValueError(f"shards: {self.shards} is not allowed; each needs a scene")
         return self
 
     @property

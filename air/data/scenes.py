@@ -183,6 +183,21 @@ def read_canvas_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return height, width
 
 
+def read_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Read the number, height and width of the scenes of an .npz or .npy file, and 3 if they are in colour; nothing else.
+
+    Raises:
+        DataError: if that fails.
+    """
+    with _images(Path(path)) as (_, (shape, *_)):
+        shape = shape[:-1] if len(shape) == 4 and shape[-1] == 1 else shape
+        if len(shape) not in (3, 4) or not math.prod(shape):
+            raise DataError(
+                f"{path}: images: shape {shape} is not allowed; it must be [scenes, height, width], or with 3 colours"
+            )
+        return shape
+
+
 def read_first(path: str | os.PathLike[str], number: int) -> np.ndarray:
     """Read the images of the first scenes of an .npz or .npy file, [number, H, W] or [number, H, W, 3] in [0, 1].
 

@@ -56,9 +56,9 @@ class Arguments:
     config: Path_ | None = None
     """JSON file of flags, such as config.json of a run, whose recipe it then is; flags on the command line override it."""
     data: Path_ = Path(own_data.STREAM)
-    """Folder with train.npz and validation.npz, one file of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas
-    size, the channels and, where there is a background, the preset follow from them. By default a stream: scenes are drawn
-    while the model trains, none of them twice."""
+    """Folder with train.npz (or train_0.npz, train_1.npz ..., if they are more than memory holds) and validation.npz, one file
+    of scenes, or a folder of pictures (PNG, JPEG, WebP). The canvas size, the channels and, where there is a background, the
+    preset follow from them. By default a stream: scenes are drawn while the model trains, none of them twice."""
     scenes: SceneName = "default"
     """Scenes of the stream, as of multi_mnist.py; by default those of the preset's name, if there are any."""
     held_out: Path_ | None = None

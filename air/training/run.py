@@ -7,16 +7,17 @@ start(data=SCENES["noise"].replace(gap=1))                          # scenes of 
 resume("mine", 40000)
 """
 
+import contextlib
 import math
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from air import presets
@@ -25,8 +26,9 @@ from air.data import multi_mnist
 from air.data.pipeline import check_batch_size, pipeline
 from air.data.rules import SCENES, GeneratorConfig
 from air.data.scenes import SceneSet
+from air.data.shards import Shards
 from air.data.stream import SceneStream
-from air.errors import DataError, UsageError
+from air.errors import AIRError, DataError, UsageError
 from air.model.air_model import AIRModel
 from air.model.images import as_float
 from air.model.optimisation import LearningRate
@@ -53,13 +55,18 @@ class RunData(NamedTuple):
 
     training: SceneSet  # the first batch of a stream
     held_out: SceneSet | None
-    stream: SceneStream | None = None
+    stream: SceneStream | Shards | None = None
 
     def batches(self, training: TrainingConfig, start_step: int) -> Any:
         """Return a `tf.data.Dataset` of the batches from a step on."""
         if self.stream is not None:
             return self.stream.batches(training.batch_size, start_step)
         return pipeline(self.training, training.batch_size, seed=training.seed, start_step=start_step)
+
+    @property
+    def error(self) -> AIRError | None:
+        """What was wrong with scenes that could not be read while the model trained."""
+        return getattr(self.stream, "error", None)
 
     def checksums(self) -> dict[str, int | None]:
         """Compute the checksums by which a resumed run recognises its scenes, as recorded in config.json."""
@@ -198,6 +205,7 @@ def train(
 
     Raises:
         TrainingError: if the loss is no longer finite; the last checkpoint is kept.
+        DataError: if a shard can't be read; the last checkpoint is kept.
         WorkerLostError: if another worker of a cluster ended; the last checkpoint is kept.
     """
     began, begin = time.perf_counter(), int(model.step.numpy())
@@ -213,7 +221,12 @@ def train(
         compile_model(model, training)
     own = [] if folder is None else _callbacks(folder, model.config, training, data, animate, begin)
     progress = Progress(begin, training.iterations, labelled=data.training.count is not None, hidden=folder is None)
-    with Interruption(model) as interruption, closing(progress), strategies.watched(lambda: _advice(folder)):
+    with (
+        Interruption(model) as interruption,
+        contextlib.closing(progress),
+        strategies.watched(lambda: _advice(folder)),
+        _reading(data, folder),
+    ):
         model.fit(
             strategies.distribute(strategy, data.batches(training, begin)),
             steps_per_epoch=training.iterations - begin,
@@ -224,6 +237,17 @@ def train(
     interrupted = interruption.happened or model.stop_training
     _report(int(model.step.numpy()), training, folder, interrupted, time.perf_counter() - began)
     return not interrupted
+
+
+@contextlib.contextmanager
+def _reading(data: RunData, folder: RunFolder | None) -> Iterator[None]:
+    """Raise what was wrong with scenes that can't be read in place of TensorFlow's error about it."""
+    try:
+        yield
+    except tf.errors.OpError:
+        if data.error is None:
+            raise
+        raise type(data.error)(f"{data.error}{_advice(folder)}") from None
 
 
 def _callbacks(
@@ -279,8 +303,8 @@ def load_data(
     """Load or draw the training scenes and, where there are any, the held-out ones.
 
     Args:
-        data: a folder with train.npz and perhaps validation.npz, one file of scenes, or a folder of pictures; or the rules of
-            scenes to draw while the model trains, by the run's seed.
+        data: a folder with train.npz or shards, see `Shards`, and perhaps validation.npz; one file of scenes; a folder of
+            pictures; or the rules of scenes to draw while the model trains, by the run's seed.
         held_out: a file of other held-out scenes.
         model: whose canvas_size the scenes must have, or DataError is raised.
         training: the run's configuration.
@@ -302,9 +326,15 @@ def load_data(
     path = Path(data)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
+    held_out_set = multi_mnist.read(Path(held_out), canvas_size) if held_out else None
+    if multi_mnist.find_shards(path):
+        shards = Shards(path, training.seed)
+        multi_mnist.check_canvas(shards.files[0], shards.shape[:2], canvas_size)
+        check_batch_size(training.batch_size, len(shards))
+        return RunData(shards.first(training.batch_size), held_out_set, shards)
     train_set = multi_mnist.read(multi_mnist.find_scenes(path, "train"), canvas_size)
     train_set = SceneSet(train_set.images, train_set.count)  # frees the segments, which are as large as the images
-    return RunData(train_set, multi_mnist.read(Path(held_out), canvas_size) if held_out else None)
+    return RunData(train_set, held_out_set)
 
 
 def _check_scenes(record: dict[str, Any], checksums: dict[str, int | None], places: dict[str, Path]) -> None:
