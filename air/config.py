@@ -153,7 +153,7 @@ class AIRConfig(Config):
     cell_units: Width = 64
     """Width of its layer that joins the canvas and what is explained of it."""
     cell_certainty: Annotated[float, Field(ge=0)] = 5.0
-    """What a certain object adds to the score of its cell where the best one is chosen, as no empty cell should be."""
+    """Bonus of a cell, times its probability of an object, where the best cell is chosen: objects go before empty cells."""
 
     lstm_units: Width = 256
     """Units of the controller's LSTM."""
@@ -275,12 +275,7 @@ class AIRConfig(Config):
 
     @classmethod
     def from_dict(cls, fields: Any) -> Self:
-        """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square.
-
-        Older controllers, which were trained to choose by the score alone, still do so.
-        """
-        if isinstance(fields, dict) and fields.get("controller") == "convolutional" and "cell_units" in fields:
-            fields = {"cell_certainty": 0.0, **fields}
+        """Make a configuration as `Config.from_dict` does; raise ConfigError if an older version's windows were not square."""
         if isinstance(fields, dict) and "controller_input" in fields:
             for name in ("canvas_size", "window_size"):
                 if isinstance(fields.get(name), (list, tuple)) and len(set(fields[name])) > 1:
@@ -288,7 +283,13 @@ class AIRConfig(Config):
                         f"{name}: {fields[name]} is not allowed in a file of an older version, whose windows were stretched to "
                         "the proportions of the canvas; train the model again"
                     )
-        return super().from_dict(fields)
+        return super().from_dict(cls.upgrade(fields) if isinstance(fields, dict) else fields)
+
+    @staticmethod
+    def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+        """Add what the fields of an older file lack: controllers that were trained to choose by the score alone still do so."""
+        is_older = fields.get("controller") == "convolutional" and "cell_units" in fields
+        return {"cell_certainty": 0.0, **fields} if is_older else fields
 
     @property
     def takes_any_canvas(self) -> bool:

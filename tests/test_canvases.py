@@ -58,14 +58,17 @@ def test_every_number_is_found_on_every_canvas(size, tiny_cells):
     np.testing.assert_allclose(scenes.objects.sum(axis=1).clip(0, 1), scenes.reconstruction, atol=1e-5)
 
 
+@pytest.mark.parametrize("price", [0.0, 1e5])  # with the second, no object is worth it at a second look
 @pytest.mark.parametrize("looks", [1, 2])
-def test_scenes_that_leave_the_batch_are_found_as_if_they_stayed(looks, make_model):
+def test_scenes_that_leave_the_batch_are_found_as_if_they_stayed(looks, price, make_model, monkeypatch):
     size, counts = (60, 70), [0, 3, 1, 0, 2]
     model = teach_to_count(make_model(controller="convolutional", z_pres_prior_odds=0.1, looks=looks))
+    expensive = model.price()._replace(count=tf.constant(price))
+    monkeypatch.setattr(model, "price", lambda: expensive)
     images = tf.constant(on_canvas(size, *counts))
     stayed, _ = model.explore(images, None, 5)
-    left, scenes = model.explore(images, None, 5, leave=True)
-    np.testing.assert_array_equal(scenes.count, counts)
+    left, scenes = model.explore(images, None, 5, shrink=True)
+    assert scenes.count.numpy().tolist() == ([0] * 5 if price and looks == 2 else counts)
     for name, expected, actual in zip(stayed._fields, stayed, left, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 

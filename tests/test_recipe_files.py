@@ -39,6 +39,14 @@ def test_flags_of_a_file_are_defaults(read) -> None:
     assert read({"preset": "pyro", "training": {"seed": 3}}).training == presets.pyro().training.replace(seed=3)
 
 
+def test_recipes_of_an_older_version_stay_what_they_were(read) -> None:
+    model = presets.default().model
+    fields = model.to_dict()
+    assert read({"command": "python training.py", "model": fields}).model == model
+    del fields["cell_certainty"]
+    assert read({"command": "python training.py", "model": fields}).model == model.replace(cell_certainty=0.0)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,6 +1,7 @@
 """Shards: an epoch shows every scene once, in an order of its own; runs resume exactly, and say what they can't read."""
 
 import itertools
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -59,15 +60,15 @@ def test_orders_differ_and_mix_neighbouring_shards(tmp_path):
     assert np.count_nonzero(np.diff(first)) > 20
 
 
-def test_only_a_few_shards_are_in_memory(tmp_path, monkeypatch):
-    data = Shards(write(tmp_path / "data", [10] * 9))
-    read = []
-    monkeypatch.setattr(SceneSet, "load", lambda path, load=SceneSet.load: read.append(path) or load(path))
-    batches = data._batches(5, 0)
-    for step in range(1, 19):
-        next(batches)
-        assert len(read) <= (step - 1) * 5 // (10 * shards.MIXED) * shards.MIXED + 2 * shards.MIXED
-    assert sorted(read) == data.files
+def test_only_a_few_shards_are_in_memory(tmp_path):
+    size, number = (64, 64), 200
+    data = Shards(write(tmp_path / "data", [number] * 12, size))
+    tracemalloc.start()
+    for _ in itertools.islice(data._batches(7, 0), 2 * 12 * number // 7 - 1):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (2 * shards.MIXED + 2.5) * number * size[0] * size[1]  # two groups, and what reading one takes
 
 
 def test_counts_may_be_unknown(tmp_path):
@@ -95,6 +96,24 @@ def test_shards_that_do_not_fit(tmp_path):
     (folder / "train_2.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"train_2\.npz: "):
         Shards(folder)
+    SceneSet(np.zeros((2, 6, 5), np.uint8)).save(folder / "train_2.npz")
+    with pytest.raises(DataError, match=r"train_2\.npz: has no counts, unlike train_0\.npz"):
+        Shards(folder)
+    (folder / "train_1.npz").unlink()
+    with pytest.raises(DataError, match=r"has no train_1\.npz, but 2 files of that kind"):
+        Shards(folder)
+
+
+def test_any_change_changes_the_checksum(tmp_path):
+    folder = write(tmp_path / "data", [4] * 9)
+    before = Shards(folder).checksum()
+    assert Shards(folder, seed=1).checksum() == before
+    for shard in range(9):
+        scenes = SceneSet.load(folder / f"train_{shard}.npz")
+        SceneSet(scenes.images, scenes.count + 1).save(folder / f"train_{shard}.npz")
+        assert Shards(folder).checksum() != before
+        scenes.save(folder / f"train_{shard}.npz")
+    assert Shards(folder).checksum() == before
 
 
 def test_a_shard_that_breaks_meanwhile(tmp_path):
@@ -118,14 +137,16 @@ def test_a_data_set_is_divided(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"shards": 10, "images_per_count": 2}, "shards: 10 is not allowed; each needs a scene"),
+    ({"shards": 10, "images_per_count": 2}, "shards: 10 is not allowed; there must be a scene for each"),
     ({"shards": 2, "per_count_files": True}, "per_count_files is not allowed with shards"),
-    ({"images_per_count": 3_000_000}, "divide them with --shards"),
+    ({"images_per_count": 3_000_000}, "images_per_count: 3000000 .* take more than 8 GiB; divide them with --shards"),
+    ({"test_size": 10**8}, "test_size: 100000000 .* take more than 8 GiB$"),
 ])  # fmt: skip
-def test_impossible_shards(changes, message):
+def test_impossible_shards(changes, message, tmp_path):
     with pytest.raises(UsageError, match=message):
-        GeneratorConfig(**changes)
-    assert GeneratorConfig(images_per_count=3_000_000, shards=10).shards == 10
+        multi_mnist.make_dataset(tmp_path / "data", GeneratorConfig(**changes))
+    assert not (tmp_path / "data").exists()
+    GeneratorConfig(images_per_count=3_000_000, shards=10).check_sizes()
 
 
 @pytest.mark.slow

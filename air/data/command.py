@@ -7,7 +7,7 @@
     python multi_mnist.py --output photos --background photos --background-blur 1 3 --channels 3
     python multi_mnist.py --output icons --objects my_icons --background plain --channels 3
 
-The files are train.npz, validation.npz, test.npz, preview.png and config.json.
+The files are train.npz (or train_0.npz, train_1.npz ...), validation.npz, test.npz, preview.png and config.json.
 """
 
 import dataclasses

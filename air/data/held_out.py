@@ -54,10 +54,10 @@ def load(path: str | Path, canvas_size: tuple[int, int], scenes: int, reference_
     Test scenes without segments get those that follow from `digits`, if given. DataError is raised if there are no scenes,
     or if their canvas has another size.
     """
-    train = Path(path) / "train.npz"
+    train = multi_mnist.find_scenes(path, "train")
     test = multi_mnist.read(multi_mnist.find_scenes(path, "test"), canvas_size).select(slice(scenes))
     reference = None
-    if reference_scenes and train.exists():
+    if reference_scenes and train != Path(path) and train.exists():
         reference = multi_mnist.read(train, canvas_size).select(slice(reference_scenes))
     return HeldOut(with_segments(test, digits) if digits else test, reference)
 

@@ -24,7 +24,7 @@ from air.support import cli, drawing
 from air.support.files import replacing_folder
 
 _OWN_FILES = re.compile(r"(train|train_\d+|validation|test|count_\d+)\.npz|preview\.png|config\.json")
-_SHARD = re.compile(r"train_(\d+)\.npz")
+_SHARD = re.compile(r"train_(0|[1-9]\d*)\.npz")
 
 
 def make_dataset(
@@ -49,6 +49,7 @@ def make_dataset(
         AIRError: as `replacing_folder`, `mnist.load` and `generate` do.
     """
     config = GeneratorConfig() if config is None else config
+    config.check_sizes()
     with replacing_folder(output, overwrite, _OWN_FILES, "a data set", wait=wait) as folder:
         digits = objects.load(config, mnist_path)
 
@@ -86,10 +87,15 @@ def find_scenes(data: str | os.PathLike[str], split: str) -> Path:
 
 
 def find_shards(data: str | os.PathLike[str]) -> list[Path]:
-    """Return train_0.npz, train_1.npz ... of a data folder; none if it has a train.npz."""
+    """Return train_0.npz, train_1.npz ... of a data folder, none if it has a train.npz; raise DataError if one is missing."""
     data = Path(data)
-    found = {int(match[1]): path for path in data.glob("train_*.npz") if (match := _SHARD.fullmatch(path.name))}
-    return [] if (data / "train.npz").exists() else [found[number] for number in sorted(found)]
+    if (data / "train.npz").exists():
+        return []
+    found = {int(match[1]) for path in data.glob("train_*.npz") if (match := _SHARD.fullmatch(path.name))}
+    for number in range(len(found)):
+        if number not in found:
+            raise DataError(f"{data}: has no train_{number}.npz, but {len(found)} files of that kind")
+    return [data / f"train_{number}.npz" for number in range(len(found))]
 
 
 def ensure(

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from air.config import Config, Count, Seed, Size
 from air.data.scenes import LIMIT
+from air.errors import UsageError
 
 
 def _ordered(values: tuple[float, float]) -> tuple[float, float]:
@@ -63,7 +64,7 @@ class GeneratorConfig(Config):
     images_per_count: Count = 50000
     """Training scenes for each number of digits, from the minimum to the maximum."""
     shards: Annotated[int, Field(ge=1, le=10**6)] = 1
-    """Divide the training scenes among so many files, train_0.npz and so on, of which training reads a few at a time."""
+    """Number of files for the training scenes, train_0.npz, train_1.npz ..., of which training reads a few at a time."""
     validation_size: Count = 1000
     """Validation scenes, divided evenly among the numbers of digits."""
     test_size: Count = 10000
@@ -134,18 +135,22 @@ class GeneratorConfig(Config):
             raise ValueError(f"min_digits: {self.min_digits} is not allowed; it must be at most max_digits, {self.max_digits}")
         if isinstance(self.objects, Path) and (self.pen_fraction or any(self.thickening)):
             raise ValueError("pen_fraction and thickening are not allowed with a folder of objects; pictures have no strokes")
+        return self
+
+    def check_sizes(self) -> None:
+        """Raise UsageError if a file of the data set would be too large, or a shard empty."""
+        height, width = self.canvas_size
         scene_bytes = self.channels * height * width + 21 * self.max_digits + 1  # image, boxes, labels, indices and count
         sets = {"images_per_count": len(self.counts) / self.shards, "validation_size": 1, "test_size": 1}
         for name, scenes in ((name, math.ceil(number * getattr(self, name))) for name, number in sets.items()):
             if scenes * scene_bytes > LIMIT:
                 large = f"{scenes} scenes of {height}x{width} pixels take more than {LIMIT >> 30} GiB"
                 divide = "; divide them with --shards" if name == "images_per_count" else ""
-                raise ValueError(f"{name}: {getattr(self, name)} is not allowed; {large}{divide}")
+                raise UsageError(f"{name}: {getattr(self, name)} is not allowed; {large}{divide}")
         if self.shards > 1 and self.per_count_files:
-            raise ValueError("per_count_files is not allowed with shards; it takes all training scenes into memory")
+            raise UsageError("per_count_files is not allowed with shards; it takes all training scenes into memory")
         if self.shards > self.images_per_count * len(self.counts):
-            raise ValueError(f"shards: {self.shards} is not allowed; each needs a scene")
-        return self
+            raise UsageError(f"shards: {self.shards} is not allowed; there must be a scene for each")
 
     @property
     def counts(self) -> range:

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -121,15 +121,19 @@ class SceneSet:
             raise DataError(f"{path}: can't be written ({error.strerror or error})") from None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "SceneSet":
+    def load(cls, path: str | os.PathLike[str], fields: Sequence[str] = tuple(_FIELDS)) -> "SceneSet":
         """Read an .npz file with at least `images`, an .npy file of images, a picture or a folder of pictures of one size.
+
+        Args:
+            path: where they are.
+            fields: to read besides the images, where there are any.
 
         Raises:
             DataError: if there are no scenes in it.
         """
         if Path(path).is_dir() or pictures.list_pictures(path):
             return cls(pictures.read_pictures(path))
-        found = arrays.read_arrays(path, ["images"], ["version", *(_IN_FILE[name] for name in _FIELDS)], limit=LIMIT)
+        found = arrays.read_arrays(path, ["images"], ["version", *(_IN_FILE[name] for name in fields)], limit=LIMIT)
         version = found.pop("version", np.array(VERSION))
         if version.shape or version != VERSION:
             raise DataError(f"{path}: version: {version!s:.40} is not allowed; only version {VERSION} can be read")

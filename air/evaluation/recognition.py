@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
+from air.data.multi_mnist import find_scenes
 from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
 from air.support import arrays, cli, files
@@ -223,7 +224,7 @@ def main(args: list[str] | None = None) -> None:
     arguments = cli.parse(Arguments, __doc__, args)
     if not 1 <= arguments.per_class <= 1_000_000:
         raise UsageError(f"per_class: {arguments.per_class} is not allowed; it must be from 1 to 1000000")
-    scenes = SceneSet.load(arguments.data / "train.npz" if arguments.data.is_dir() else arguments.data)
+    scenes = SceneSet.load(find_scenes(arguments.data, "train"))
     with cli.quiet_import():
         from air.model import air_model  # noqa: F401
     reference_set = build(checkpoints.load(arguments.model), scenes, arguments.per_class)

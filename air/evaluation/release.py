@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import tyro
 
 from air.config import DEFAULT_DATA
+from air.data.multi_mnist import find_scenes
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.evaluation import attract, recognition
@@ -98,7 +99,7 @@ def release(
         for path in (folder.metrics.path, Path(output) / "README.md"):
             if path.exists():
                 shutil.copyfile(path, target / path.name)
-        recognition.build(model, SceneSet.load(data / "train.npz")).save(target / recognition.REFERENCE_SET)
+        recognition.build(model, SceneSet.load(find_scenes(data, "train"))).save(target / recognition.REFERENCE_SET)
         attract.record_test_scenes(target)
         with tempfile.TemporaryDirectory() as report_folder:
             report = evaluate(target, Path(report_folder), config or EvaluationConfig(figures=False), data=data)

@@ -339,10 +339,11 @@ class Engine:
             reference_set = recognition.ReferenceSet.load(path)
             reference_set.check(programs.model)
             return reference_set
+        from air.data.multi_mnist import find_scenes
         from air.data.scenes import SceneSet
 
         data = pictures.data_path(self.path)
         if data is None:
             raise AIRError(f"there is no {path}; make it with: {recognition.command(self.path)}")
         self.recognition_note = "Learning to recognise digits"
-        return recognition.build(programs.model, SceneSet.load(data / "train.npz" if data.is_dir() else data))
+        return recognition.build(programs.model, SceneSet.load(find_scenes(data, "train")))

@@ -253,13 +253,13 @@ class AIRModel(TrainedModel):
         return scenes._replace(presence=presence.cumulative_product(probability))
 
     def explore(
-        self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, leave: bool = False
+        self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, shrink: bool = False
     ) -> tuple[Found, Scenes]:
         """Find objects with a convolutional controller, and compose scenes from them, see `exploration` and `draw`."""
         network = self._network()
         view = network.view(images, seed)
-        found = explore(network, view, steps, self.price(), self.config.looks, seed, leave)
-        return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=leave)
+        found = explore(network, view, steps, self.price(), self.config.looks, seed, shrink)
+        return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=shrink)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
         """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""

@@ -22,7 +22,7 @@ BLACK = -30.0  # the decoder's output for a pixel that shows nothing
 
 
 class Found(NamedTuple):
-    """What one step finds, or all steps: [batch, steps, ...]; a step that finds nothing repeats the first object."""
+    """What one step finds, or all steps: [batch, steps, ...]; of a step that finds nothing, only the presence has a meaning."""
 
     present: tf.Tensor  # [batch, steps] 1.0 for objects and 0.0; objects come first
     presence: tf.Tensor  # [batch, steps] probability that the step attends to an object
@@ -61,7 +61,7 @@ def explore(
     price: Price,
     looks: int,
     seed: tf.Tensor | None,
-    leave: bool = False,
+    shrink: bool = False,
 ) -> Found:
     """Find the objects of scenes.
 
@@ -72,13 +72,13 @@ def explore(
         price: of an object at the second look; samples don't pay it, as it would distort them.
         looks: 2 to look again.
         seed: [2] integers; None for posterior means and rounded z_pres.
-        leave: let a scene that has stopped leave the batch, so that its work grows with its objects; XLA can't compile this,
-            as it needs to know the size of every batch.
+        shrink: take scenes that have stopped out of the batch, so that a scene's work grows with its objects; XLA can't compile
+            this, as it needs to know the size of every batch.
     """
-    leave = leave and seed is None  # draws depend on the size of a batch
-    rows = _attend(network, view, steps, price.prior, seed, looks, leave)
+    shrink = shrink and seed is None  # draws depend on the size of a batch
+    rows = _attend(network, view, steps, price.prior, seed, looks, shrink)
     number = tf.reduce_sum(tf.cast(rows.found.present, tf.int32), axis=1, keepdims=True)  # of objects at the first look
-    found = _look_again(network, view, rows, number, price, seed, leave) if looks == 2 else rows.found
+    found = _look_again(network, view, rows, number, price, seed, shrink) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
     first = tf.where(tf.range(steps) < number, order, order[:, :1])
     present, presence = (tf.gather(field, order, batch_dims=1) for field in found[:2])
@@ -109,28 +109,29 @@ def _attend(
     prior: Normals,
     seed: tf.Tensor | None,
     looks: int,
-    leave: bool,
+    shrink: bool,
 ) -> _Row:
     """Attend until every scene has stopped; return the rows of all steps."""
     features = network.controller.read(view.objects)
 
     def body(step: tf.Tensor, state: tuple[Any, ...], presence: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         scenes, going, reached, explained = state
-        posterior = network.controller(_of(features, scenes, leave), explained)
+        posterior = network.controller(_of(features, scenes if shrink else None), explained)
         probability = tf.sigmoid(posterior.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
         reached = reached * probability * going
-        presence = _write(presence, step, reached, scenes, going, leave)
+        presence = _write(presence, step, reached, going, scenes if shrink else None)
         going *= tf.cast(probability > threshold, tf.float32)
-        staying = tf.where(going[:, 0] > 0.0)[:, 0] if leave else going
-        scenes, going, reached, explained, posterior = _of((scenes, going, reached, explained, posterior), staying, leave)
+        staying = tf.where(going[:, 0] > 0.0)[:, 0] if shrink else None
+        scenes, going, reached, explained, posterior = _of((scenes, going, reached, explained, posterior), staying)
 
-        seen = _of(view, scenes, leave)
+        chosen = scenes if shrink else None
+        seen = _of(view, chosen)
         attention = network.look(seen.glimpsed, posterior, MEANS if looks == 2 else _seeds(step, seed))
         explained = network.explain(seen, explained, attention)
         scale, shift = (posterior.where[name] for name in ("scale", "shift"))
         row = _Row(_found(going, reached, attention, prior), (scale.loc, scale.scale), (shift.loc, shift.scale))
-        return step + 1, (scenes, going, reached, explained), presence, _write(rows, step, row, scenes, going, leave)
+        return step + 1, (scenes, going, reached, explained), presence, _write(rows, step, row, going, chosen)
 
     batch = tf.shape(view.images)[0]
     everyone = tf.ones([batch, 1])
@@ -153,7 +154,7 @@ def _no_rows(network: InferenceNetwork, batch: tf.Tensor, steps: int | tf.Tensor
     black = fill(BLACK, *network.config.window_size, *network.composition.painted_shape)
     none = fill(0.0)
     found = Found(none, none, tf.concat([one, two], axis=-1), fill(0.0, network.config.z_what_size), black, none)
-    return _Row(found, (one, one), (two, two))
+    return _Row(found, (one, one), (two, fill(1.0, 2)))
 
 
 def _look_again(
@@ -163,7 +164,7 @@ def _look_again(
     number: tf.Tensor,
     price: Price,
     seed: tf.Tensor | None,
-    leave: bool,
+    shrink: bool,
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
     composition, most = network.composition, tf.reduce_max(number)
@@ -173,10 +174,11 @@ def _look_again(
         return transformer.render_sum(windows, found.z_where, transformer.size_of(view.images))
 
     def look(step: tf.Tensor, scenes: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
-        staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if leave else scenes
-        scenes, painted = _of((scenes, painted), staying, leave)
-        row = tf.nest.map_structure(lambda field: tf.gather(_of(field, scenes, leave), [step], axis=1), rows)
-        here = _of(view, scenes, leave)
+        staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if shrink else None
+        scenes, painted = _of((scenes, painted), staying)
+        chosen = scenes if shrink else None
+        row = tf.nest.map_structure(lambda field: tf.gather(_of(field, chosen), [step], axis=1), rows)
+        here = _of(view, chosen)
 
         def log_prob(painted: tf.Tensor) -> tf.Tensor:
             canvas = tf.clip_by_value(composition.flatten(painted, here.picture), 0.0, 1.0)
@@ -196,9 +198,9 @@ def _look_again(
             found = found.keep(kept)
             added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])
         going = tf.cast(tf.gather(number, scenes) > step, tf.float32)
-        return step + 1, scenes, others + added, _write(rows, step, row._replace(found=found), scenes, going, leave)
+        return step + 1, scenes, others + added, _write(rows, step, row._replace(found=found), going, chosen)
 
-    found = Found(*(field[:, : tf.maximum(most, 1)] for field in rows.found)) if leave else rows.found
+    found = Found(*(field[:, : tf.maximum(most, 1)] for field in rows.found)) if shrink else rows.found
     state = tf.constant(0), tf.range(tf.shape(number)[0]), render(found), rows
     return tf.while_loop(lambda step, *_: step < most, look, state)[-1].found
 
@@ -208,16 +210,16 @@ def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior:
     return Found(present, presence, attention.z_where, attention.z_what, attention.window_logits, kl)
 
 
-def _of(tree: Any, scenes: tf.Tensor, leave: bool) -> Any:
-    """Return those of several scenes; all of them if no scene leaves the batch."""
-    return map_tensors(lambda field: tf.gather(field, scenes), tree) if leave else tree
+def _of(tree: Any, scenes: tf.Tensor | None) -> Any:
+    """Gather some scenes from a tree of batched tensors; None for all of them."""
+    return tree if scenes is None else map_tensors(lambda field: tf.gather(field, scenes), tree)
 
 
-def _write(rows: Any, step: tf.Tensor, row: Any, scenes: tf.Tensor, going: tf.Tensor, leave: bool) -> Any:
-    """Replace the row of a step [batch, 1, ...], in the scenes that are going."""
+def _write(rows: Any, step: tf.Tensor, row: Any, going: tf.Tensor, scenes: tf.Tensor | None) -> Any:
+    """Replace the row of a step, [batch, 1, ...], in all scenes that are going, or in those of some scenes that it is of."""
 
     def write(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        if leave:
+        if scenes is not None:
             places = tf.stack([scenes, tf.fill(tf.shape(scenes), step)], axis=1)
             return tf.tensor_scatter_nd_update(old, places, new[:, 0])
         here = (tf.range(tf.shape(old)[1]) == step) & (going > 0.0)

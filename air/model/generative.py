@@ -27,9 +27,8 @@ PROBABILITY_RANGE = (1e-6, 1.0 - 1e-6)  # XLA folds log(1 - r + tiny) to log(1 -
 class Scenes(NamedTuple):
     """A batch of scenes as AIR describes them: B scenes, T steps, canvas H x W, window h x w, Z latent dimensions.
 
-    `infer` returns them as NumPy arrays, `model(images)` as tensors. The objects of a scene are its first `count` steps. The
-    others have rows too: an LSTM looks somewhere at each of them; with a convolutional controller they repeat the first object,
-    or show nothing if there is none. In colour, pictures have a last axis of 3 channels.
+    `infer` returns them as NumPy arrays, `model(images)` as tensors. The objects of a scene are its first `count` steps;
+    the rows of the others have no meaning but their presence. In colour, pictures have a last axis of 3 channels.
     """
 
     count: np.ndarray  # type: ignore[assignment]  # [B] int32, inferred number of objects

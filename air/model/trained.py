@@ -282,7 +282,7 @@ class TrainedModel(TrainableModel):
             return as_scenes(best, transformer.size_of(pictures[0]), self.composition)
         images, seed, *max_steps = arguments
         if name == "explore":
-            return self.explore(images, seed if option else None, *max_steps, leave=True)
+            return self.explore(images, seed if option else None, *max_steps, shrink=True)
         if name == "draw":
             return self.draw(images, seed if option else None, steps)
         if name == "elbo":

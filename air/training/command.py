@@ -115,7 +115,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in content.items():
         if name in ("model", "training") and isinstance(value, dict):
-            fields |= value
+            fields |= AIRConfig.upgrade(value) if name == "model" else value
         elif not is_run:
             fields[name] = value
     names = ((name.replace("-", "_"), value) for name, value in fields.items())

@@ -53,7 +53,7 @@ MAX_STEPS_PER_CALL = 10  # steps that TensorFlow runs before Python looks; more 
 class RunData(NamedTuple):
     """The scenes of a run."""
 
-    training: SceneSet  # the first batch of a stream
+    training: SceneSet  # the first batch of a stream or of shards
     held_out: SceneSet | None
     stream: SceneStream | Shards | None = None
 
@@ -66,12 +66,13 @@ class RunData(NamedTuple):
     @property
     def error(self) -> AIRError | None:
         """What was wrong with scenes that could not be read while the model trained."""
-        return getattr(self.stream, "error", None)
+        return self.stream.error if isinstance(self.stream, Shards) else None
 
     def checksums(self) -> dict[str, int | None]:
         """Compute the checksums by which a resumed run recognises its scenes, as recorded in config.json."""
         held_out = None if self.held_out is None else self.held_out.checksum()
-        return {"training": self.training.checksum(), "held-out": held_out}
+        training = self.stream if isinstance(self.stream, Shards) else self.training
+        return {"training": training.checksum(), "held-out": held_out}
 
 
 def start(
@@ -241,7 +242,7 @@ def train(
 
 @contextlib.contextmanager
 def _reading(data: RunData, folder: RunFolder | None) -> Iterator[None]:
-    """Raise what was wrong with scenes that can't be read in place of TensorFlow's error about it."""
+    """Replace TensorFlow's error about scenes that can't be read by our own."""
     try:
         yield
     except tf.errors.OpError:
