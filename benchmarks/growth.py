@@ -108,6 +108,7 @@ def figure(measured: list[list[float]]) -> Figure:
         for ax, curve, times in zip(axes, CURVES, measured, strict=False):
             ax.loglog(curve.values, times, "o-", color="#007aff")
             ax.set(title=f"{curve.title}\nexponent {exponent(curve.values, times):.2f}", xlabel=curve.quantity, ylabel="ms")
+            ax.set_ylim(min(times) / 1.5, max(1.5 * max(times), 15 * min(times)))  # a decade at least, so that flat looks flat
             ax.set_xticks(curve.values, map(str, curve.values))
             ax.minorticks_off()
         return drawing
