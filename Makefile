@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 
 help:
 	@echo "make train      train AIR with the default recipe"
-	@echo "make test       run the fast tests, some four minutes"
+	@echo "make test       run the fast tests, some six minutes"
 	@echo "make test-slow  run the slow ones: kills, soaks, two workers, whole recipes, the wheel"
 	@echo "make demo       draw digits and watch AIR attend to them"
 	@echo "make embeddings export z_what for TensorBoard's projector"

@@ -8,6 +8,7 @@ An exponent is the slope of a straight line through the logarithms of the times:
 Inference should grow with the objects that are there, not with the steps that it may take.
 """
 
+import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -50,17 +51,17 @@ class Curve(NamedTuple):
     measure: Callable[[int, int], float]  # of a value and the number of repeats: milliseconds
 
 
-def train(repeats: int, batch_size: int = 64, side: int = 50, max_steps: int = 3) -> dict[str, float]:
-    """Time a training step on square canvases."""
+def train(repeats: int, batch_size: int = 64, side: int = 50, max_steps: int = 3) -> float:
+    """Time a training step on square canvases, in milliseconds."""
     recipe = presets.default()
     config = recipe.model.replace(canvas_size=(side, side), max_steps=max_steps)
     training = Training(recipe._replace(model=config), batch_size, 5 * batch_size)
     training.fit(STEPS)
-    return {"step, ms": 1000 / STEPS * statistics.median(training.fit(STEPS) for _ in range(repeats))}
+    return 1000 / STEPS * statistics.median(training.fit(STEPS) for _ in range(repeats))
 
 
-def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 2, max_steps: int = MANY) -> dict[str, float]:
-    """Time inference of a batch of scenes that have the same number of objects."""
+def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 2, max_steps: int = MANY) -> float:
+    """Time inference of a batch of scenes that have the same number of objects, in milliseconds."""
     with cli.quiet_import():
         import air
     model, source = air.load(find_model(DEFAULT_MODEL)), mnist.load()
@@ -69,16 +70,12 @@ def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 
         GeneratorConfig(canvas_size=(side, side)), digits, np.full(batch_size, objects), np.random.default_rng(0)
     ).images
     times = [seconds(lambda: model.infer(images, max_steps=max_steps, batch_size=batch_size)) for _ in range(repeats + 3)]
-    return {"batch, ms": 1000 * statistics.median(times[3:])}
+    return 1000 * statistics.median(times[3:])
 
 
-def _over(function: Callable[..., dict[str, float]], name: str, **fixed: int) -> Callable[[int, int], float]:
+def _over(function: Callable[..., float], name: str, **fixed: int) -> Callable[[int, int], float]:
     """Measure a function in a new process for each value of one of its arguments."""
-    return lambda value, repeats: next(iter(in_fresh_process(_call, function, repeats, {**fixed, name: value}).values()))
-
-
-def _call(function: Callable[..., dict[str, float]], repeats: int, arguments: dict[str, int]) -> dict[str, float]:
-    return function(repeats, **arguments)
+    return lambda value, repeats: in_fresh_process(functools.partial(function, repeats, **fixed, **{name: value}))
 
 
 CURVES = (

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from timeit import timeit
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,7 @@ SCRIPTS = ("training", "evaluation", "embeddings", "demo", "multi_mnist")
 FIRST_ANSWER = "import air, numpy as np; m = air.load({!r}); m.infer(np.zeros((1, *m.config.canvas_size)))"
 seconds = functools.partial(timeit, number=1)  # wall time that a call takes
 Figures = dict[str, float]  # by their name, which ends with the unit
+Result = TypeVar("Result")
 Section = Literal["machine", "steps", "controllers", "inference", "generation", "startup", "demo"]
 CONTROLLERS = ("convolutional", "canvas")  # whose steps are compared
 TURNS = 10  # of each controller
@@ -72,7 +73,7 @@ class Settings(Config):
     """Model for inference, start-up and the demo; see `air.load`."""
 
 
-def in_fresh_process(function: Callable[..., Figures], *arguments: Any) -> Figures:
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in a new process, where nothing is warm and the peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -75,7 +75,7 @@ def test_growth_finds_the_exponent(monkeypatch, capsys, tmp_path):
         "2.00",
     ]
     assert (tmp_path / "growth.png").stat().st_size > 1000
-    assert growth.infer(1, batch_size=2, max_steps=3)["batch, ms"] > 0
+    assert growth._over(growth.infer, "batch_size", max_steps=3)(2, 1) > 0
 
 
 @pytest.mark.slow

@@ -79,6 +79,13 @@ def pipeline(
     dataset = numbers.flat_map(epoch_batches).map(gather, num_parallel_calls=2, deterministic=True)
     if epochs is not None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(epochs * batches - start_step, 0)))
+    return prefetch(dataset, 4)
+
+
+def prefetch(batches: "tf.data.Dataset", number: int) -> "tf.data.Dataset":
+    """Prepare so many batches ahead, and tune nothing: the tuner's thread can delay the end of an iterator by seconds."""
+    import tensorflow as tf
+
     options = tf.data.Options()
-    options.autotune.enabled = False  # nothing to tune, and its thread can delay the end of an iterator by seconds
-    return dataset.prefetch(4).with_options(options)
+    options.autotune.enabled = False
+    return batches.prefetch(number).with_options(options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from air.data.multi_mnist import find_shards
+from air.data.pipeline import prefetch
 from air.data.scenes import SceneSet, read_shape
 from air.errors import AIRError, DataError
 from air.support import arrays
@@ -103,10 +104,7 @@ class Shards:
 
         signature = tf.TensorSpec([size, *self.shape], tf.uint8), tf.TensorSpec([size], tf.int32)
         batches = tf.data.Dataset.from_generator(read, output_signature=signature)
-        options = tf.data.Options()
-        options.autotune.enabled = False  # see `pipeline`
-        batches = batches.map(lambda images, count: (tf.cast(images, tf.float32) / 255.0, count))
-        return batches.prefetch(PREFETCHED).with_options(options)
+        return prefetch(batches.map(lambda images, count: (tf.cast(images, tf.float32) / 255.0, count)), PREFETCHED)
 
     def _batches(self, size: int, step: int) -> Generator[_Scenes, None, None]:
         left = None

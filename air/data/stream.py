@@ -14,6 +14,7 @@ import numpy as np
 from air.data import objects
 from air.data.backgrounds import Backgrounds
 from air.data.generator import generate
+from air.data.pipeline import prefetch
 from air.data.rules import GeneratorConfig
 from air.data.scenes import SceneSet
 
@@ -64,10 +65,7 @@ class SceneStream:
             return tf.cast(images, tf.float32) / 255.0, tf.ensure_shape(count, [size])
 
         steps = tf.data.Dataset.range(start_step, tf.int64.max)
-        options = tf.data.Options()
-        options.autotune.enabled = False  # see `pipeline`
-        batches = steps.map(load, num_parallel_calls=WORKERS, deterministic=True)
-        return batches.prefetch(PREFETCHED).with_options(options)
+        return prefetch(steps.map(load, num_parallel_calls=WORKERS, deterministic=True), PREFETCHED)
 
     def _generate(self, count: Sequence[int] | np.ndarray, rng: np.random.Generator, split: str) -> SceneSet:
         if split not in self._backgrounds:

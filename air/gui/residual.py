@@ -1,4 +1,4 @@
-"""What a scene leaves unexplained of a picture."""
+"""Compute what a scene leaves unexplained of a picture."""
 
 import numpy as np
 

@@ -104,7 +104,7 @@ class Session:
 
     @property
     def title(self) -> str:
-        """What the picture is."""
+        """Say what the picture is."""
         if self.playback is not None:
             return "What is left to explain"
         return self.drawing.title if self.attract is None else TEST_SCENE
@@ -126,7 +126,7 @@ class Session:
 
     @property
     def view(self) -> View:
-        """What the two canvases show."""
+        """Return what the two canvases show."""
         if self.playback is not None:
             return self.playback.view
         seen, last = self.seen, self.last_seen
@@ -148,7 +148,7 @@ class Session:
 
     @property
     def loading(self) -> str | None:
-        """What the engine is loading, and for how long; None if it is not loading."""
+        """Say what the engine is loading, and for how long; None if it is not loading."""
         status = self.engine.status
         return f"{status.text} … {self.now - self.loading_since:.0f} s" if status.state == "loading" else None
 
@@ -241,7 +241,7 @@ class Session:
 
     @property
     def _is_quick(self) -> bool:
-        """Whether to look for objects of the usual size only."""
+        """Return whether to look for objects of the usual size only."""
         return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
 
     def _wants_look(self) -> bool:

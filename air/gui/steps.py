@@ -46,7 +46,7 @@ class StepBar:
         cut(self.rest, "left", edges[-1] + 8 * unit)
 
     def is_button(self, at: tuple[float, float]) -> bool:
-        """Whether a pixel of the window is on the button, or on the bar while nothing is played."""
+        """Return whether a pixel of the window is on the button, or on the bar while nothing is played."""
         return bool(self.button.collidepoint(at) or (self.playback is None and self.rest.collidepoint(at)))
 
     def position_at(self, x: float) -> float:
