@@ -44,8 +44,8 @@ class TrainedModel(TrainableModel):
                 has stopped.
             max_steps: rows T of the result, and the maximum number of objects; that of the configuration when None, or
                 in proportion more on a larger canvas.
-            any_size: also look at enlarged and at smaller versions of the images, and keep the most probable scene of each: for
-                objects of other sizes than in training.
+            any_size: also look at enlarged and at smaller versions of the images, and keep what explains each part of
+                them best: for objects of other sizes than in training.
             sample: draw the latent variables from their posterior instead of taking the means.
             seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
@@ -278,8 +278,7 @@ class TrainedModel(TrainableModel):
     def _compute(self, name: str, steps: int | None, option: Any, *arguments: Any) -> Any:
         if name == "choose":
             pictures, found = arguments
-            best = zooms.most_probable(pictures, found, self.price())
-            return as_scenes(best, transformer.size_of(pictures[0]), self.composition)
+            return as_scenes(zooms.choose(pictures, found), transformer.size_of(pictures[0]), self.composition)
         images, seed, *max_steps = arguments
         if name == "explore":
             return self.explore(images, seed if option else None, *max_steps, shrink=True)

@@ -2,9 +2,12 @@
 
 A view is the picture, shrunk or enlarged; strokes are thickened before they shrink much, as those of a pen are no thicker in
 a large digit than in a small one. Windows are measured in canvas units, which mean the same place in every view, so objects
-of all views can be compared: those whose footprints overlap form a group, and each group takes the objects of a single view.
-Sizes may therefore differ within a scene. The view is the most probable one by its bound on log p(x), less a price for each
-object; how much better than the first view it explains the pixels is measured both as seen in the view and at full size.
+of all views can be compared.
+
+What is found in the picture itself is kept, until another view has a better explanation. Objects of both whose footprints
+overlap form a group, and each group takes the objects of one side; sizes may therefore differ within a scene. A side is judged
+by the ink that it leaves unexplained, as seen in the other view, and by the number of its objects: windows that divide a large
+object explain it nearly as well as one around it does, but one window around two small objects explains neither.
 """
 
 from collections.abc import Sequence
@@ -13,8 +16,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from air.model import transformer
-from air.model.exploration import Found, Price, as_scenes
-from air.model.generative import ADD, LIKELIHOODS
+from air.model.exploration import Found, as_scenes
+from air.model.generative import ADD
 
 
 class View(NamedTuple):
@@ -25,10 +28,9 @@ class View(NamedTuple):
 
 
 VIEWS = (View(1.0), View(1.4), View(0.7), View(0.5, 2), View(0.35, 3))  # the first is the picture itself
-MAX_UNEXPLAINED = 0.475  # of the ink in a window of another view; more in a window that covers two digits
-EXTRA_PRICE = 40.0  # nats an object; or else several windows explain the many pixels of a large digit better than one
-DOUBTFUL = 0.75  # of the ink; a window of the first view that leaves more of it unexplained may be over two small digits
-AT_FULL_SIZE = 0.2  # weight of the comparison at full size, where small pictures look blurred
+FEWER = 0.13  # of the ink: fewer objects are preferred even if they leave that much more of it unexplained
+MORE = 0.3  # of the ink: more objects are preferred only if they leave that much less of it unexplained
+POWER = 1.25  # of differences in brightness: a missing stroke weighs more than the dim edges of many
 FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
 
 
@@ -39,37 +41,41 @@ def look(images: tf.Tensor) -> list[tf.Tensor]:
     return [_seen(images, view.brush, size) for view, size in zip(VIEWS, sizes, strict=True)]
 
 
-def most_probable(pictures: Sequence[tf.Tensor], found: Sequence[Found], price: Price) -> Found:
+def choose(pictures: Sequence[tf.Tensor], found: Sequence[Found]) -> Found:
     """Choose a view for each group of objects.
 
     Args:
         pictures: see `look`, of grey objects that add up on black.
-        found: the objects found in each of them; those that explain their windows badly don't count.
-        price: of an object, to which EXTRA_PRICE is added.
+        found: the objects found in each of them.
 
     Returns:
         As many steps as each view has.
     """
-    size, steps = transformer.size_of(pictures[0]), transformer.size_of(found[0].z_what)[0]
-    unexplained = [_unexplained(*each) for each in zip(pictures, found, strict=True)]
-    well = [tf.cast(fraction <= MAX_UNEXPLAINED, tf.float32) for fraction in unexplained]
-    found = [found[0], *(each.keep(kept) for each, kept in zip(found[1:], well[1:], strict=True))]
-    every = Found(*(tf.concat(field, axis=1) for field in zip(*found, strict=True)))
-    group = _groups(every, size)  # [batch, views * steps]
-    cost = every.present * (every.kl + price.count + EXTRA_PRICE)
-    worth = _sum_by_group(-cost, group, steps) + _gains(pictures, found, every, group, price)  # [batch, views, groups]
-    count = _sum_by_group(every.present, group, steps)
-    doubtful = found[0].present * tf.cast(unexplained[0] > DOUBTFUL, tf.float32)
-    doubtful = _sum_by_group(tf.pad(doubtful, [[0, 0], [0, (len(VIEWS) - 1) * steps]]), group, steps)[:, :1]
-    # A further object in place of a doubtful one doesn't pay it.
-    worth += EXTRA_PRICE * tf.minimum(tf.nn.relu(count - count[:, :1]), doubtful)
-    # The extra price decides between objects, not between an object and nothing.
-    worth = tf.where(count > 0.0, worth, -float("inf"))
-    best = tf.gather(tf.argmax(worth, axis=1, output_type=tf.int32), group, batch_dims=1)
-    view = tf.repeat(tf.range(len(VIEWS)), steps)
-    every = every.keep(tf.cast(best == view, tf.float32))
-    order = tf.argsort(-every.present, axis=1, stable=True)[:, :steps]
-    return Found(*(tf.gather(field, order, batch_dims=1) for field in every))
+    best = found[0]
+    for picture, others, view in zip(pictures[1:], found[1:], VIEWS[1:], strict=True):
+        best = _better(best, others, picture, view, transformer.size_of(pictures[0]))
+    return best
+
+
+def _better(best: Found, others: Found, picture: tf.Tensor, view: View, canvas_size: transformer.Size) -> Found:
+    """Replace groups of objects by the others that are found in a view, where these explain its picture better."""
+    steps, size = transformer.size_of(best.z_what)[0], transformer.size_of(picture)
+    former = _seen(as_scenes(best, canvas_size, ADD).reconstruction, view.brush, size)
+    more_rest = _rest(picture, as_scenes(others, size, ADD).reconstruction) - _rest(picture, former)
+    both = Found(*(tf.concat(fields, axis=1) for fields in zip(best, others, strict=True)))
+    group = _groups(both, canvas_size)  # [batch, 2 * steps]
+    label = _label(both, group, canvas_size, size)
+    ink, more_rest = (_sum_by_label(values, label, 2 * steps) for values in (_rest(picture, 0.0), more_rest))
+
+    in_others = tf.cast(tf.range(2 * steps) >= steps, tf.float32)
+    more = both.present * (2.0 * in_others - 1.0)
+    more = tf.reduce_sum(more[:, :, None] * tf.one_hot(group, 2 * steps), axis=1)  # objects: [batch, groups]
+    allowed = tf.where(more < 0.0, FEWER, tf.where(more > 0.0, -MORE, 0.0))
+    replaced = tf.cast(more_rest < allowed * ink, tf.float32)
+    replaced = tf.gather(replaced, group, batch_dims=1)
+    both = both.keep(replaced * in_others + (1.0 - replaced) * (1.0 - in_others))
+    order = tf.argsort(-both.present, axis=1, stable=True)[:, :steps]
+    return Found(*(tf.gather(field, order, batch_dims=1) for field in both))
 
 
 def _seen(images: tf.Tensor, brush: int, size: transformer.Size) -> tf.Tensor:
@@ -79,12 +85,9 @@ def _seen(images: tf.Tensor, brush: int, size: transformer.Size) -> tf.Tensor:
     return tf.clip_by_value(transformer.resize(images, size), 0.0, 1.0)
 
 
-def _unexplained(picture: tf.Tensor, found: Found) -> tf.Tensor:
-    """Compute the fraction of the ink in each window that no object explains: [batch, steps]."""
-    rest = tf.abs(picture - as_scenes(found, transformer.size_of(picture), ADD).reconstruction)
-    window_size = found.window_logits.shape[-2:]
-    ink, rest = (tf.reduce_sum(transformer.crop(x, found.z_where, window_size), axis=(2, 3)) for x in (picture, rest))
-    return rest / tf.maximum(ink, 1e-3)
+def _rest(picture: tf.Tensor, reconstruction: tf.Tensor | float) -> tf.Tensor:
+    """Compute how much of each pixel's ink a reconstruction leaves unexplained."""
+    return tf.abs(picture - reconstruction) ** POWER
 
 
 def _footprints(found: Found, canvas_size: transformer.Size) -> tuple[tf.Tensor, tf.Tensor]:
@@ -108,36 +111,6 @@ def _groups(found: Found, canvas_size: transformer.Size) -> tf.Tensor:
     return tf.while_loop(
         lambda before, group: tf.reduce_any(group < before), lambda _, group: (group, first(group)), (start, first(start))
     )[1]
-
-
-def _sum_by_group(values: tf.Tensor, group: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
-    """Sum values of objects [batch, views * steps] over the objects of a view and group: [batch, views, views * steps]."""
-    groups = len(VIEWS) * steps
-    return tf.reduce_sum(tf.reshape(values[..., None] * tf.one_hot(group, groups), [-1, len(VIEWS), steps, groups]), axis=2)
-
-
-def _gains(pictures: Sequence[tf.Tensor], found: Sequence[Found], every: Found, group: tf.Tensor, price: Price) -> tf.Tensor:
-    """Compute by how much each view explains the pixels of each group better than the first: [batch, views, groups] nats."""
-
-    def log_prob(seen: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:  # of each pixel
-        return LIKELIHOODS[price.likelihood](seen[..., None, None], canvas[..., None, None], price.std)
-
-    images, size = pictures[0], transformer.size_of(pictures[0])
-    groups = tf.shape(group)[1]
-    first = as_scenes(found[0], size, ADD).reconstruction
-    gains = [tf.zeros_like(group, tf.float32)]
-    for picture, each, view in zip(pictures[1:], found[1:], VIEWS[1:], strict=True):
-        ways = [(1.0, images, first)]  # an enlarged picture shows nothing more
-        if view.zoom < 1.0:
-            in_view = (1.0 - AT_FULL_SIZE) / view.zoom**2, picture, _seen(first, view.brush, transformer.size_of(picture))
-            ways = [in_view, (AT_FULL_SIZE, images, first)]
-        gain = 0.0
-        for weight, seen, former in ways:
-            seen_size = transformer.size_of(seen)
-            better = log_prob(seen, as_scenes(each, seen_size, ADD).reconstruction) - log_prob(seen, former)
-            gain += weight * _sum_by_label(better, _label(every, group, size, seen_size), groups)
-        gains.append(gain)
-    return tf.stack(gains, axis=1)
 
 
 def _label(found: Found, group: tf.Tensor, canvas_size: transformer.Size, size: transformer.Size) -> tf.Tensor:
