@@ -227,7 +227,7 @@ def test_a_short_run_in_a_thread(squares: Path, tmp_path: Path, monkeypatch, cap
     assert re.fullmatch(r"Trained 3 steps in 00:\d\d; it counts [\d.]+% of the held-out scenes correctly\.", out[1])
     assert out[2:] == [
         f"Evaluate it:   python evaluation.py '{path}'",
-        f"Draw digits:   python demo.py --model '{path}'",
+        f"Watch it look: python demo.py --model '{path}'",
         f"Export z_what: python embeddings.py --run '{path}'",
     ]
 

@@ -375,5 +375,5 @@ def _report(step: int, training: TrainingConfig, folder: RunFolder | None, inter
     if interrupted:
         print(f"Continue with: {cli.command('training', '--resume', folder.path)}")
     print(f"Evaluate it:   {cli.command('evaluation', folder.path)}")
-    print(f"Draw digits:   {cli.command('demo', '--model', folder.path)}")
+    print(f"Watch it look: {cli.command('demo', '--model', folder.path)}")
     print(f"Export z_what: {cli.command('embeddings', '--run', folder.path)}", flush=True)
