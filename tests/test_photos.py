@@ -152,7 +152,7 @@ def test_a_photo_of_each_paper_has_as_many_marks_as_digits(tmp_path, paper):
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "model" / "air.keras").is_file(), reason="there are no weights in model/")
 def test_digits_in_photos_are_counted(tmp_path):
-    taken = photographs(12, seed=0)
+    taken = photographs(8, seed=0)
     scenes, refused = [], Counter()
     for i, photo in enumerate(taken):
         try:
