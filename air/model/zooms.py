@@ -51,9 +51,9 @@ def choose(pictures: Sequence[tf.Tensor], found: Sequence[Found]) -> Found:
     Returns:
         As many steps as each view has.
     """
-    best = found[0]
+    best, canvas_size = found[0], transformer.size_of(pictures[0])
     for picture, others, view in zip(pictures[1:], found[1:], VIEWS[1:], strict=True):
-        best = _better(best, others, picture, view, transformer.size_of(pictures[0]))
+        best = _better(best, others, picture, view, canvas_size)
     return best
 
 
@@ -67,13 +67,11 @@ def _better(best: Found, others: Found, picture: tf.Tensor, view: View, canvas_s
     label = _label(both, group, canvas_size, size)
     ink, more_rest = (_sum_by_label(values, label, 2 * steps) for values in (_rest(picture, 0.0), more_rest))
 
-    in_others = tf.cast(tf.range(2 * steps) >= steps, tf.float32)
-    more = both.present * (2.0 * in_others - 1.0)
-    more = tf.reduce_sum(more[:, :, None] * tf.one_hot(group, 2 * steps), axis=1)  # objects: [batch, groups]
-    allowed = tf.where(more < 0.0, FEWER, tf.where(more > 0.0, -MORE, 0.0))
-    replaced = tf.cast(more_rest < allowed * ink, tf.float32)
-    replaced = tf.gather(replaced, group, batch_dims=1)
-    both = both.keep(replaced * in_others + (1.0 - replaced) * (1.0 - in_others))
+    in_others = tf.range(2 * steps) >= steps
+    more = tf.where(in_others, both.present, -both.present)
+    more = _sum_by_label(more[:, None], group[:, None], 2 * steps)  # objects: [batch, groups]
+    replaced = more_rest < tf.where(more < 0.0, FEWER, tf.where(more > 0.0, -MORE, 0.0)) * ink
+    both = both.keep(tf.cast(tf.gather(replaced, group, batch_dims=1) == in_others, tf.float32))
     order = tf.argsort(-both.present, axis=1, stable=True)[:, :steps]
     return Found(*(tf.gather(field, order, batch_dims=1) for field in both))
 
