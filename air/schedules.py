@@ -107,12 +107,12 @@ class Schedule:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the length of the change is still to be set by `over`."""
+        """Return whether the length of the change is still to be set by `over`."""
         return self.steps is None and "steps" in _FIELDS[self.kind]
 
     @property
     def is_zero(self) -> bool:
-        """Whether the value is 0 at every step."""
+        """Return whether the value is 0 at every step."""
         return self.kind == "constant" and self.initial == 0.0
 
     def over(self, steps: int) -> "Schedule":

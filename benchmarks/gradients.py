@@ -28,7 +28,7 @@ FOLLOWED = 100  # batches, after which the running average of the learning signa
 
 
 class Settings(Config):
-    """How long to train and how much to measure."""
+    """Choose how long to train and how much to measure."""
 
     steps: Count = 300
     """Training steps before the measurement."""
@@ -37,7 +37,7 @@ class Settings(Config):
 
 
 class Errors(NamedTuple):
-    """How far an estimator's gradient is from the exact one."""
+    """Hold how far an estimator's gradient is from the exact one."""
 
     variance: float  # summed over all weights
     bias: float  # relative to the length of the exact gradient

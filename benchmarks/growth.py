@@ -34,7 +34,7 @@ MANY = 12  # steps that inference may take unless stated otherwise
 
 
 class Settings(Config):
-    """What to measure."""
+    """Choose what to measure."""
 
     repeats: Count = 5
     """Times that each point is measured; the median counts."""

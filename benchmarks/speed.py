@@ -57,7 +57,7 @@ TURNS = 10  # of each controller
 
 
 class Settings(Config):
-    """What to measure."""
+    """Choose what to measure."""
 
     only: tuple[Section, ...] = typing.get_args(Section)
     """Measurements to take; steps need the machine's too."""

@@ -129,7 +129,7 @@ def cut(area: Rect, side: str, length: float) -> Rect:
 
 
 class _Place(NamedTuple):
-    """Where the canvases and what belongs to them stand; `block` is around all of it."""
+    """Hold where the canvases and what belongs to them stand; `block` is around all of it."""
 
     drawn: Rect
     reconstructed: Rect

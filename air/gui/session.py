@@ -154,7 +154,7 @@ class Session:
 
     @property
     def lost(self) -> str | None:
-        """Why the model no longer answers; None if it does."""
+        """Say why the model no longer answers; None if it does."""
         if self.engine.status.state == "failed":
             return self.engine.status.text
         busy_since = self.engine.busy_since

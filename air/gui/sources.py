@@ -1,4 +1,4 @@
-"""Where pictures come from besides the pen: a file dialog of the system, and the clipboard."""
+"""Take pictures from elsewhere than the pen: a file dialog of the system, and the clipboard."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What lies behind the objects of a scene, painted from few latent variables, so that it can't show the objects.
+"""Paint what lies behind the objects of a scene from few latent variables, so that it can't show the objects.
 
     z_background ~ Normal(0, 1)
     "constant"   one colour, uniform in [0, 1]: the quantile that each latent has

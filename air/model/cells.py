@@ -25,7 +25,7 @@ MAX_SHIFT = 0.999  # canvas units; atanh(1) is infinite
 
 
 class Explained(NamedTuple):
-    """What the steps so far explain of a batch of canvases: all that one step passes on to the next."""
+    """Hold what the steps so far explain of a batch of canvases: all that one step passes on to the next."""
 
     residual: tf.Tensor  # [batch, H, W] the canvas minus all objects so far, at least 0
     coverage: tf.Tensor  # [batch, H, W] in [0, 1], 1 within an attention window

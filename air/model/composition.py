@@ -1,4 +1,4 @@
-"""How the objects of a scene become one canvas: they add up, or nearer ones cover what lies behind them.
+"""Compose a canvas from the objects of a scene: they add up, or nearer ones cover what lies behind them.
 
     "add"   canvas = background + sum_t colour_t
     "over"  canvas = T background + (1 - T) sum_t w_t colour_t / sum_t w_t

@@ -22,7 +22,7 @@ BLACK = -30.0  # the decoder's output for a pixel that shows nothing
 
 
 class Found(NamedTuple):
-    """What one step finds, or all steps: [batch, steps, ...]; of a step that finds nothing, only the presence has a meaning."""
+    """Hold what steps find: [batch, steps, ...]; of a step that finds nothing, only the presence has a meaning."""
 
     present: tf.Tensor  # [batch, steps] 1.0 for objects and 0.0; objects come first
     presence: tf.Tensor  # [batch, steps] probability that the step attends to an object
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 class Price(NamedTuple):
-    """What an object must add to the log-likelihood, in nats: its KL, and a constant for the count."""
+    """State what an object must add to the log-likelihood, in nats: its KL, and a constant for the count."""
 
     prior: Normals  # p(z) of an object
     count: tf.Tensor  # scalar

@@ -51,7 +51,7 @@ class Attention(NamedTuple):
 
 
 class View(NamedTuple):
-    """What there is to see of a batch of scenes."""
+    """Hold what there is to see of a batch of scenes."""
 
     images: tf.Tensor  # [batch, H, W] or [batch, H, W, C]
     background: Background | None  # None for black

@@ -182,7 +182,7 @@ class Controller(keras.layers.Layer):
 
 
 class Correction(NamedTuple):
-    """What the refiner adds to the posterior of z_where at every step."""
+    """Hold what the refiner adds to the posterior of z_where at every step."""
 
     scale: tf.Tensor  # [batch, steps, 1] to the mean of the unbounded scale
     shift: tf.Tensor  # [batch, steps, 2] to the mean of the unbounded shift, window units

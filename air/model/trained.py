@@ -1,4 +1,4 @@
-"""What a trained model is asked, with NumPy arrays in and out, in batches: infer, generate, bound."""
+"""Ask a trained model, with NumPy arrays in and out, in batches: infer, generate, bound."""
 
 import functools
 import math

@@ -65,7 +65,7 @@ class RunData(NamedTuple):
 
     @property
     def error(self) -> AIRError | None:
-        """What was wrong with scenes that could not be read while the model trained."""
+        """Return what was wrong with scenes that could not be read while the model trained; None if nothing was."""
         return self.stream.error if isinstance(self.stream, Shards) else None
 
     def checksums(self) -> dict[str, int | None]:
