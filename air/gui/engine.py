@@ -7,6 +7,7 @@ import collections
 import contextlib
 import gc
 import math
+import os
 import sys
 import threading
 import time
@@ -238,6 +239,9 @@ class Engine:
         self._load_requested, self.reference_set, self.effects = False, None, None
         if self._extras.is_alive():
             self._extras.join()
+        # TensorFlow's oneDNN compiles and keeps a kernel for every new number of objects and windows: an hour of random input
+        # took 200 MB. For one picture at a time, it is also slower.
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         with cli.quiet_import():
             from air.gui.programs import Programs
         self._set_status("loading", "Loading the model", (0.6, 0.7))

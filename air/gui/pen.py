@@ -35,6 +35,9 @@ class _State(NamedTuple):
     image: np.ndarray
     title: str
 
+    def size(self) -> int:
+        return len(self.surface) + self.image.nbytes
+
 
 class Drawing:
     """A picture made of strokes, each of which can be undone.
@@ -146,7 +149,7 @@ class Drawing:
 
     def _remember(self) -> None:
         self._done.append(self._state())
-        while len(self._done) > MIN_HISTORY and sum(len(state.surface) for state in self._done) > HISTORY_BYTES:
+        while len(self._done) > MIN_HISTORY and sum(map(_State.size, self._done)) > HISTORY_BYTES:
             del self._done[0]
         self._undone.clear()
 
