@@ -71,7 +71,7 @@ def test_values_are_those_of_the_formula(schedule, steps):
     around = np.array([[expected(schedule, step + d) for d in (-0.125, 0.125)] for step in steps])
     around = around.clip(-3.4e38, 3.4e38)
     scale = max(abs(schedule.initial), abs(schedule.final or 0.0))
-    tiny = 1e-37 * max(1.0, abs(schedule.initial))  # a power below float32's normal numbers is 0 before the initial value scales it
+    tiny = 1e-37 * max(1.0, abs(schedule.initial))  # float32 powers below it are 0 before they are scaled
     slack = tiny + 2e-5 * np.abs(around).max(axis=1) + 1e-6 * (scale if schedule.final is not None else 0.0)
     if schedule.kind == "exponential":  # exp() multiplies the float32 error of its argument
         slack *= 1 + np.abs(np.log(schedule.factor)) * np.maximum(np.array(steps) - schedule.start, 0) / schedule.every
