@@ -288,8 +288,9 @@ class AIRConfig(Config):
     @staticmethod
     def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
         """Add what the fields of an older file lack: controllers that were trained to choose by the score alone still do so."""
-        is_older = fields.get("controller") == "convolutional" and "cell_units" in fields
-        return {"cell_certainty": 0.0, **fields} if is_older else fields
+        is_file = fields.keys() >= {"canvas_size", "cell_filters", "cell_size", "cell_units"}  # a few that nobody sets together
+        is_convolutional = fields.get("controller") == "convolutional"
+        return {"cell_certainty": 0.0, **fields} if is_file and is_convolutional else fields
 
     @property
     def takes_any_canvas(self) -> bool:

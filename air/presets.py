@@ -50,10 +50,11 @@ def backgrounds() -> Preset:
 
     Objects cover a learned background. The likelihood is a Normal whose standard deviation is learned, so a window that paints
     noise gains nothing. The count is enumerated, as in `default("enumerated")`: relaxed, all windows would share each object
-    from the first step on, because an object that covers another one costs nothing where they agree. All counts stay equally
-    probable until objects have got their shapes, or a second window for the corners of a square becomes a habit; so z_what is
-    free at first. The odds of presence fall further than elsewhere, because such a likelihood pays hundreds of nats for the
-    details of an object. The controller chooses by its scores alone, as remains of an object may seem to be another one.
+    from the first step on, because an object that covers another one costs nothing where they agree. Every step is as likely
+    as not to find an object until objects have got their shapes, or a second window for the corners of a square becomes a
+    habit; so z_what is free at first. The odds of presence fall further than elsewhere, because such a likelihood pays
+    hundreds of nats for the details of an object. The controller chooses by its scores alone, as remains of an object may seem
+    to be another one.
     """
     model = AIRConfig(
         composition="over",

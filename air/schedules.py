@@ -12,6 +12,7 @@ Every kind but the constant one accepts a delay: `start=1000` holds the initial 
 
 import dataclasses
 import math
+import numbers
 import re
 from typing import Any
 
@@ -74,7 +75,7 @@ class Schedule:
         """Read a schedule from a number or its text form, or return it unchanged; raise ValueError for anything else."""
         if isinstance(value, cls):
             return value
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):
             raise ValueError(f"{value!r:.80} is neither a number nor a schedule")
         text = str(value).strip()
         call = re.fullmatch(r"(\w+)\((.*)\)", text)
@@ -82,7 +83,7 @@ class Schedule:
         if call:
             kind, pairs = call[1], [argument.rpartition("=")[::2] for argument in call[2].split(",")]
         try:
-            numbers = [float(number) for _, number in pairs]
+            values = [float(number) for _, number in pairs]
         except ValueError:
             raise ValueError(
                 f"{text!r:.80} is neither a number nor a schedule such as linear(1, 0.1, steps=2000), "
@@ -96,7 +97,7 @@ class Schedule:
             raise ValueError(f"{text!r:.80} has the wrong arguments; {kind} takes ({', '.join(allowed)})")
         if "initial" not in names:
             raise ValueError(f"{text!r:.80} lacks its initial value")
-        return cls(kind, **dict(zip(names, numbers, strict=True)))
+        return cls(kind, **dict(zip(names, values, strict=True)))
 
     def __str__(self) -> str:
         if self.kind == "constant":

@@ -94,6 +94,13 @@ def test_elbo_is_computed_in_batches(tiny_model, images, floats, monkeypatch):
     np.testing.assert_allclose(elbo.log_q, log_q, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [np.int64, lambda images: images[..., None], lambda images: images / 255, list])
+def test_bounds_understand_every_form_of_image(change, tiny_model, images):
+    for way in (tiny_model.elbo, lambda images: tiny_model.importance_samples(images, 2)):
+        for expected, field in zip(way(images), way(change(images)), strict=True):
+            np.testing.assert_allclose(field, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def samples(tiny_model, images):
     return tiny_model.importance_samples(np.repeat(images[1:5], 16, axis=0), 64, seed=5)

@@ -157,6 +157,14 @@ def test_impossible_numbers_of_steps_are_refused(max_steps, tiny_cells, tiny_ima
             way(tiny_images, max_steps=max_steps)
 
 
+def test_a_number_of_steps_may_be_of_any_integer_type(tiny_cells, tiny_images):
+    for max_steps in (np.uint8(2), np.int64(2)):
+        assert tiny_cells.infer(tiny_images, max_steps=max_steps).presence.shape == (8, 2)
+        assert tiny_cells.elbo(tiny_images, max_steps=max_steps).log_q.shape == (8, 3)
+    with pytest.raises(TypeError):
+        tiny_cells.infer(tiny_images, max_steps=2.5)
+
+
 LSTM = {
     "images: shape (1, 21, 24) is not allowed; it must be [batch, 20, 24]": {"images": np.zeros((1, 21, 24))},
     "max_steps: 4 is not allowed; this model's LSTM takes 3 steps": {"max_steps": 4},

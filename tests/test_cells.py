@@ -36,7 +36,7 @@ def controller():
 def take_step(controller, canvas, residual=None, coverage=None):
     """Take a step on one canvas, at the beginning unless something is explained already."""
     canvas = tf.constant(canvas[None], tf.float32)
-    explained = Explained.nothing(canvas)
+    explained = Explained(canvas, tf.zeros_like(canvas))
     if residual is not None:
         explained = Explained(tf.constant(residual[None], tf.float32), tf.constant(coverage[None], tf.float32))
     return controller(controller.read(canvas), explained)
@@ -250,7 +250,7 @@ def test_what_is_explained():
     """The residual is never negative, the coverage never above 1, and no gradient passes."""
     canvas, windows = (np.random.default_rng(0).random((2, *size), np.float32) for size in ((20, 24), (1, 8, 6)))
     places = np.array([[[[0.4, -0.2, 0.1]], [[0.3, 0.5, -0.5]]], [[[0.5, 0.1, 0.3]], [[0.4, -0.6, 0.2]]]], np.float32)
-    explained = Explained.nothing(tf.constant(canvas))
+    explained = Explained(tf.constant(canvas), tf.zeros_like(canvas))
     np.testing.assert_array_equal(explained.residual, canvas)
     assert not np.any(explained.coverage)
     residual, coverage, windows = canvas, 0, tf.constant(windows)

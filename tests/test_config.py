@@ -176,6 +176,8 @@ def test_controllers_of_an_older_version_choose_by_the_score_alone():
     assert AIRConfig.from_dict(fields) == AIRConfig(cell_certainty=0.0)
     fields["controller"] = "canvas"
     assert AIRConfig.from_dict(fields) == AIRConfig(controller="canvas")  # an LSTM, which has none
+    written_by_hand = {"controller": "convolutional", "cell_units": 64}
+    assert AIRConfig.from_dict(written_by_hand) == AIRConfig(**written_by_hand)
 
 
 def test_files_of_an_older_version_have_an_lstm():

@@ -1,5 +1,6 @@
 """What people who know Keras do: every way in takes the same images, and what makes no sense is refused in one line."""
 
+import re
 import subprocess
 import sys
 
@@ -118,6 +119,9 @@ def test_dictionaries_are_taken(model, tiny_images):
     assert model.evaluate({"images": tiny_images, "count": COUNTS}, verbose=0) == expected
     data = tf.data.Dataset.from_tensor_slices({"images": tiny_images, "counts": COUNTS}).batch(8)
     assert model.evaluate(data, verbose=0) == expected
+    scenes = model.infer(tiny_images)
+    for pictures in (data, {"images": tiny_images}):
+        np.testing.assert_allclose(model.predict(pictures, verbose=0).presence, scenes.presence, atol=1e-5)
     with pytest.raises(DataError, match="images: missing from the data, which has pictures"):
         model.fit({"pictures": tiny_images}, verbose=0)
 
@@ -140,6 +144,23 @@ def test_sample_weights_weigh_scenes(make_model, tiny_images):
     weighted.compile(**STEPWISE)
     history = weighted.fit(tiny_images, COUNTS, sample_weight=twice, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+def test_evaluate_weighs_the_loss_as_keras_does(model, tiny_images):
+    def evaluate(weights):
+        return model.evaluate(tiny_images, COUNTS, batch_size=8, sample_weight=np.float32(weights), verbose=0)
+
+    first, second = evaluate([1] * 4 + [0] * 4), evaluate([0] * 4 + [1] * 4)
+    loss, accuracy, reconstruction = evaluate([1] * 8)
+    assert first[0] + second[0] == pytest.approx(loss, rel=1e-5)
+    assert 0 < first[0] < loss
+    assert first[1:] == second[1:] == [accuracy, reconstruction]
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, "linear(1, 0, steps=10)"])
+def test_a_gradient_norm_of_zero_is_refused(clip_norm, model):
+    with pytest.raises(ValueError, match=f"^clip_norm: {re.escape(str(clip_norm))} is not allowed; it must stay above 0"):
+        model.compile(clip_norm=clip_norm)
 
 
 @pytest.mark.slow

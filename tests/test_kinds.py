@@ -164,6 +164,21 @@ def test_pictures_of_a_folder_as_objects(tmp_path):
         objects.load(config)
 
 
+def test_turned_pictures_stay_within_the_range_of_bytes(tmp_path):
+    y, x = np.mgrid[:24, :24] - 11.5
+    coin = np.full((24, 24, 4), 255, np.uint8)
+    coin[..., 3] = np.rint(255 * np.clip(10 - np.hypot(x, y), 0, 1))
+    coin[np.hypot(x, y) > 7, :3] = 128
+    Image.fromarray(coin).save(tmp_path / "coin.png")
+    config = GeneratorConfig(
+        objects=tmp_path, background=("plain",), background_intensity=(1, 1), contrast=0, rotation=(0, 360)
+    )
+    painted = scenes_of(config, [1] * 20).images
+    assert painted.min() > 60
+    assert painted.max() == 255
+    np.testing.assert_array_equal(scenes_of(config.replace(dark_fraction=1), [1] * 20).images.max(), 255 - painted.min())
+
+
 def test_photos_are_held_out(tmp_path):
     for number in range(11):
         Image.new("L", (8, 8), 20 * number + 20).save(tmp_path / f"{number:02}.png")

@@ -52,6 +52,13 @@ def test_configuration_round_trip(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(("channels", "covers"), [(1, False), (3, False), (1, True), (3, True)])
+def test_the_decoder_knows_its_output_shape(channels, covers):
+    decoder = GlimpseDecoder((8, 6), units=(5,), channels=channels, covers=covers)
+    decoder.build((None, 2, 4))
+    assert decoder.compute_output_shape((7, 2, 4)) == decoder(tf.zeros([7, 2, 4])).shape
+
+
 @EACH
 def test_every_weight_is_built_and_trained(name):
     layer, inputs, _ = LAYERS[name]

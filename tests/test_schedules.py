@@ -53,7 +53,7 @@ def test_the_text_form_is_read_back_exactly(schedule):
 
 def test_forms_of_the_documentation():
     assert Schedule.parse("0.5") == Schedule.parse(0.5) == Schedule("constant", 0.5)
-    assert Schedule.parse(3) == Schedule("constant", 3.0)
+    assert Schedule.parse(3) == Schedule.parse(np.int64(3)) == Schedule.parse(np.float32(3)) == Schedule("constant", 3.0)
     assert Schedule.parse("linear(1, 0.1, steps=2000)") == Schedule("linear", 1.0, 0.1, steps=2000.0)
     assert Schedule.parse(" cosine(2e-3, 1e-4, 8000) ") == Schedule("cosine", 2e-3, 1e-4, steps=8000.0)
     exponential = Schedule.parse("exponential(1e4, factor=0.1, every=3000, limit=1e-9, start=5)")

@@ -64,6 +64,7 @@ class Painter:
                 ink = used[-1] * opacity
             canvas[region] = canvas[region] * (1 - opacity) + ink
             segments[region][is_solid(placed.part.opacity)] = slot + 1
+        canvas = canvas.clip(0, 1)  # as turning an object, by bicubic interpolation, may make its colours brighter than opaque
         if self.config.dark_fraction and self.rng.random() < self.config.dark_fraction:
             canvas = 1 - canvas
         return np.rint(255 * canvas).astype(np.uint8), segments

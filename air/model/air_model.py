@@ -141,7 +141,8 @@ class AIRModel(TrainedModel):
         """
         with tf.GradientTape() as tape:
             losses, estimate, attention = self.objective(images, self._seed(self.step))
-            loss = tf.reduce_mean(losses.total if weight is None else losses.total * weight)
+            losses = losses.weighted(weight)
+            loss = tf.reduce_mean(losses.total)
         sources = [[variable.value for variable in learners] for learners in self.learners()]
         # Zero: a refiner that is not asked yet is connected to nothing.
         gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -160,8 +161,9 @@ class AIRModel(TrainedModel):
         return self.differentiate(images, weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, true_count, _ = unpack(data, self.config.image_shape)
+        images, true_count, weight = unpack(data, self.config.image_shape)
         losses, _, attention = self.objective(images, self._seed(-1), training=False)
+        losses = losses.weighted(weight)
         self._record(losses, self._presence(images), attention.z_where, true_count, Clipped([], tf.zeros([]), tf.zeros([])))
         return self.logs()
 
@@ -218,9 +220,11 @@ class AIRModel(TrainedModel):
         """Infer scenes deterministically: posterior means, rounded z_pres.
 
         Args:
-            images: [batch, canvas_height, canvas_width], integers from 0 to 255 or floats in [0, 1].
+            images: [batch, canvas_height, canvas_width], integers from 0 to 255 or floats in [0, 1]; or a dictionary with them
+                as "images", as `fit` takes.
             training: ignored; training draws its own samples.
         """
+        images = images["images"] if isinstance(images, dict) else images
         if tf.executing_eagerly():
             images = tf.constant(check_images(images, self.config))
         return self.draw(images, None)
@@ -262,7 +266,7 @@ class AIRModel(TrainedModel):
         return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=shrink)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
-        """Infer the number of objects alone, [batch] int32, with glimpses only where the controller needs them."""
+        """Infer the number of objects alone, [batch] int32."""
         return tf.cast(tf.reduce_sum(presence.discrete(self._presence(images)), axis=1), tf.int32)
 
     def _presence(self, images: tf.Tensor) -> tf.Tensor:

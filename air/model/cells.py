@@ -31,10 +31,6 @@ class Explained(NamedTuple):
     coverage: tf.Tensor  # [batch, H, W] in [0, 1], 1 within an attention window
     painted: tf.Tensor | tuple[()] = ()  # [batch, H, W, ...] what objects painted so far, where the residual doesn't tell
 
-    @classmethod
-    def nothing(cls, canvas: tf.Tensor) -> "Explained":
-        return cls(canvas, tf.zeros_like(canvas))
-
     def by(self, decoded_windows: tf.Tensor, z_where: tf.Tensor) -> "Explained":
         """Add the objects of another step, decoded_windows [batch, 1, h, w]; no gradient passes."""
         size = transformer.size_of(self.residual)

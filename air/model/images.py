@@ -52,11 +52,15 @@ def unpack(data: Any, shape: tuple[int, ...]) -> Batch:
 
 
 def check_images(images: Any, config: AIRConfig) -> np.ndarray:
-    """Check images and convert them to a float32 array [batch, height, width] in [0, 1].
+    """Check images and convert them to a float32 array in [0, 1].
 
     Args:
-        images: [batch, height, width], or the same with a channel axis of 1: integers from 0 to 255, or floats in [0, 1].
+        images: [batch, height, width], perhaps with a channel axis of 1, or [batch, height, width, 3] for a model of colour
+            scenes: integers from 0 to 255, or floats in [0, 1].
         config: the model's, which decides which canvases it takes.
+
+    Returns:
+        [batch, height, width] or [batch, height, width, 3].
 
     Raises:
         DataError: unless they are such images.
@@ -65,7 +69,7 @@ def check_images(images: Any, config: AIRConfig) -> np.ndarray:
 
 
 def _checked(images: Any, config: AIRConfig, any_canvas: bool) -> np.ndarray:
-    """Return images as an array [batch, height, width] of their own type, or raise DataError, see `check_images`."""
+    """Return images as an array of their own type, without a channel axis of 1, or raise DataError, see `check_images`."""
     height, width = config.smallest_canvas if any_canvas else config.canvas_size
     channels = [] if config.channels == 1 else [config.channels]
     allowed = f"{['batch', height, width, *channels]}".replace("'", "") + (

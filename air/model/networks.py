@@ -296,7 +296,8 @@ class GlimpseDecoder(keras.layers.Layer):
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:2], *self.window_size)
+        painted = [self.channels + 2] if self.covers else [self.channels] if self.channels > 1 else []
+        return (*input_shape[:2], *self.window_size, *painted)
 
     def call(self, z_what: tf.Tensor) -> tf.Tensor:
         """Decode z_what [batch, steps, z_what_size] to logits of pixels, [batch, steps, height, width].
@@ -307,8 +308,7 @@ class GlimpseDecoder(keras.layers.Layer):
         hidden = run(self.hidden, tf.reshape(z_what, [-1, size]))
         logits = self.logits(hidden)
         if not self.covers:
-            channels = [self.channels] if self.channels > 1 else []
-            return tf.reshape(logits, [-1, steps, *self.window_size, *channels])
+            return tf.reshape(logits, [-1, *self.compute_output_shape((None, steps))[1:]])
         shape = [-1, steps, *self.window_size]
         colour, opacity = tf.reshape(self.colour(hidden), [*shape, self.channels]), tf.reshape(logits, [*shape, 1])
         nearness = tf.reshape(self.nearness(hidden), [-1, steps, 1, 1, 1])

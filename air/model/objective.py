@@ -28,6 +28,10 @@ class Losses(NamedTuple):
     shift_kl: tf.Tensor  # [batch, steps]
     z_what_kl: tf.Tensor  # [batch, steps]
 
+    def weighted(self, weight: tf.Tensor | None) -> "Losses":
+        """Multiply the total by the weight of each scene, [batch], as Keras does; None for 1."""
+        return self if weight is None else self._replace(total=self.total * weight)
+
 
 def negative_elbo(
     config: AIRConfig,

@@ -88,12 +88,14 @@ class TrainableModel(replicas.ReplicatedModel):
             **kwargs: rejected, even those that Keras accepts.
 
         Raises:
-            ValueError: for a loss, metrics or any other Keras argument that does not apply here.
+            ValueError: for a loss, metrics or any other Keras argument that does not apply here, or a `clip_norm` of 0.
         """
         for name, value in kwargs.items():
             if value is not None:
                 raise ValueError(f"{name}: not allowed; the loss is the negative ELBO, and the metrics are the model's own")
         self.clip_norm = None if clip_norm is None else Schedule.parse(clip_norm)
+        if self.clip_norm is not None and self.clip_norm.range[0] <= 0:
+            raise ValueError(f"clip_norm: {clip_norm} is not allowed; it must stay above 0, or be None for no clipping")
         optimizer = keras.optimizers.Adam(as_learning_rate(learning_rate)) if optimizer is None else optimizer
         if self.estimator.trainable_variables:
             # A schedule, even of one value: Keras makes a variable for a number only, and an optimiser can't restore the state

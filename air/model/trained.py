@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -175,11 +176,12 @@ class TrainedModel(TrainableModel):
         """Compute the parts of the ELBO of scenes: exact over the count, one sample of z_where and z_what.
 
         Args:
-            images: [N, canvas_height, canvas_width], uint8 or float in [0, 1].
+            images: see `infer`.
             seed: of the samples.
             progress: called repeatedly with the number of scenes done since the last call.
             max_steps: number of steps T, see `infer`.
         """
+        images = check_images(images, self.config)
         steps = self._steps(max_steps, images.shape[1:3])
         program = self._program("elbo", images.shape[1:3], steps)
         return self._in_batches(program, images, self._batch(ELBO_BATCH, images.shape[1:3], steps), seed, progress, pad=True)
@@ -193,6 +195,7 @@ class TrainedModel(TrainableModel):
         max_steps: int | None = None,
     ) -> bounds.ImportanceSamples:
         """Draw the latent variables of each scene several times and weigh the samples, see `elbo` and `bounds`."""
+        images = check_images(images, self.config)
         steps = self._steps(max_steps, images.shape[1:3])
         program = self._program("importance", images.shape[1:3], steps, samples)
         size = max(self._batch(SAMPLES_BATCH, images.shape[1:3], steps) // samples, 1)
@@ -218,7 +221,7 @@ class TrainedModel(TrainableModel):
             raise ValueError(f"max_steps: {max_steps} is not allowed; this model's LSTM takes {self.config.max_steps} steps")
         if not 1 <= max_steps <= MAX_STEPS:
             raise ValueError(f"max_steps: {max_steps} is not allowed; it must be from 1 to {MAX_STEPS}")
-        return max_steps
+        return operator.index(max_steps)  # of any integer type of NumPy's
 
     def _batch(self, size: int, canvas_size: tuple[int, int], steps: int = 1) -> int:
         """Return how many scenes of a canvas take as much memory as `size` training scenes do."""
@@ -244,7 +247,7 @@ class TrainedModel(TrainableModel):
         def part(which: slice) -> Any:
             batch = images[which]
             padded = np.zeros((size if pad else max(len(batch), 1), *images.shape[1:]), np.float32)
-            padded[: len(batch)] = batch / np.float32(255) if batch.dtype == np.uint8 else batch
+            padded[: len(batch)] = batch
             fields = program(tf.constant(padded), tf.constant([seed, which.start], tf.int32))
             return type(fields)(*(field.numpy()[: len(batch)] for field in fields))
 
