@@ -7,8 +7,9 @@
 Scenes and runs are in reproduction/; the columns of the runs' metrics.csv that the page needs are in docs/reproduction/.
 """
 
+import dataclasses
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -119,17 +120,22 @@ def figure() -> Figure:
         return drawing
 
 
-def reproduce(preset: SystemName | None = None, /, *, seeds: int | None = None, out: Path = Path("reproduction")) -> None:
-    """Train a system's runs, and bring the page up to date, also if they are interrupted.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    preset: Annotated[tyro.conf.Positional[SystemName | None], tyro.conf.arg(metavar="PRESET")] = None
+    """The system; without one, only the page is brought up to date."""
+    seeds: int | None = None
+    """Number of runs, with the seeds 0, 1 ...; the system's own by default."""
+    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("reproduction")
+    """Folder for scenes and runs."""
 
-    Args:
-        preset: the system; without one, only the page is brought up to date.
-        seeds: number of runs, with the seeds 0, 1 ...; the system's own by default.
-        out: folder for scenes and runs.
-    """
+
+def reproduce(arguments: Arguments) -> None:
+    """Train a system's runs, and bring the page up to date, also if they are interrupted."""
+    preset, out = arguments.preset, arguments.out
     try:
         if preset is not None:
-            train(preset, SYSTEMS[preset].seeds if seeds is None else seeds, out)
+            train(preset, SYSTEMS[preset].seeds if arguments.seeds is None else arguments.seeds, out)
     finally:
         if preset is not None:
             store(preset, out)
@@ -139,4 +145,4 @@ def reproduce(preset: SystemName | None = None, /, *, seeds: int | None = None, 
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(reproduce))
+    cli.run(lambda: reproduce(cli.parse(Arguments, __doc__)))

@@ -122,6 +122,8 @@ def test_isolate_keeps_one_digit_in_place():
     assert set(np.unique(first)) == {0, 200}
     assert set(np.unique(second)) == {0, 201}
     np.testing.assert_array_equal(np.maximum(first, second), scenes.images[two])
+    coloured = objects.isolate(scenes.in_colour(), np.array([two]), np.array([0]))
+    np.testing.assert_array_equal(coloured[0], np.repeat(first[..., None], 3, axis=-1))
 
 
 # Projections and plots

@@ -52,6 +52,16 @@ def test_all_figures_of_a_model(tiny_model, make_model, images, scenes, none, tm
         assert rgb(figure, tmp_path).min() < 60
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_traversals_of_objects_that_cover_show_their_colours(channels, make_model, tiny_images):
+    model = make_model(controller="convolutional", composition="over", channels=channels)
+    images = tiny_images if channels == 1 else np.repeat(tiny_images[..., None], 3, axis=-1)
+    figure = figures.traversals(model, measures.observe(model, np.rint(255 * images).astype(np.uint8)))
+    shown = [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
+    assert {picture.shape[:2] for picture in shown} == {model.config.window_size}
+    assert np.max(shown) < 0.5  # an untrained decoder's objects are nearly transparent
+
+
 def test_steps_have_their_colours(tiny_model, images, tmp_path):
     found = measures.observe(tiny_model, images)
     picture = rgb(figures.strips(tiny_model, images, found), tmp_path).reshape(-1, 3)

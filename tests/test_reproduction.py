@@ -77,7 +77,7 @@ def test_runs_are_resumed_and_shown(tmp_path, monkeypatch):
         recipe = Preset(model.replace(**TINY), training.replace(iterations=iterations, batch_size=2, xla=False))
         with monkeypatch.context() as patch:
             patch.setattr(presets, "recipe", lambda name, estimator=None: recipe)
-            reproduce.reproduce("borea17", seeds=seeds, out=out)
+            reproduce.reproduce(reproduce.Arguments("borea17", seeds, out))
         return [run[:, 1].tolist() for run in reproduce.read("borea17")]
 
     assert call(2, 1) == [[2]]

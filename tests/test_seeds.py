@@ -175,6 +175,24 @@ def test_runs_of_another_recipe_are_refused(out, data, estimators, changes):
         seeds.report(out, STUDY.replace(estimators=estimators), data, recipe(**{"iterations": 100, **changes}))
 
 
+def test_flags_do_not_depend_on_the_data(tmp_path, monkeypatch):
+    from air.training.command import read_arguments
+
+    noisy = np.random.default_rng(0).integers(0, 256, (4, 30, 30, 3), np.uint8)
+    SceneSet(noisy).save(tmp_path / "train.npz")
+    run = recipe()
+    monkeypatch.setattr(sys, "argv", ["training.py", "--data", str(tmp_path), *seeds.flags(run)])
+    parsed = read_arguments()
+    assert (parsed.model, parsed.training) == run
+
+
+def test_runs_on_other_scenes_are_refused(out, data, calls):
+    run_folder.RunFolder(out / "seed_1").update(scenes={"held-out": 1})
+    with pytest.raises(DataError, match=r"seed_1: was trained with other held-out scenes than .*test\.npz"):
+        seeds.report(out, STUDY, data, recipe(iterations=100))
+    assert not calls
+
+
 def test_runs_are_resumed_for_more_iterations(out, data, calls, monkeypatch):
     monkeypatch.setattr(seeds.Scorer, "score", lambda scorer, folder: {})  # these checkpoints are empty
     for seed in range(3):

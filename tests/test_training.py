@@ -330,6 +330,7 @@ def test_resume_with_other_scenes_is_refused(squares: Path, copied: Path, tmp_pa
         (["--preset", "original"], "leave out --preset, --config and --mnist"),
         (["--mnist", "digits.npz"], "leave out --preset, --config and --mnist"),
         (["--scenes", "noise"], "leave out --scenes"),
+        (["--crop"], "leave out --crop, --resize and, if it drew them, --data"),
         (["--run", "other"], "leave out --run and --overwrite"),
         (["--lstm-units", "17"], "lstm_units: 17 is not allowed with --resume; the run has 16"),
         (["--iterations", "39"], "iterations: 39 is not allowed with --resume; it must be at least the run's 40"),

@@ -79,5 +79,6 @@ def match(inferred: Inferred, scenes: SceneSet, distance: float) -> np.ndarray:
 
 
 def isolate(scenes: SceneSet, scene: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Erase all but one true object: of scenes [K] with segments, keep objects `truth` [K]; returns [K, H, W] uint8."""
-    return np.where(scenes.segments[scene] == truth[:, None, None] + 1, scenes.images[scene], np.uint8(0))
+    """Erase all but one true object: of scenes [K] with segments, keep objects `truth` [K]; returns their images."""
+    images, is_kept = scenes.images[scene], scenes.segments[scene] == truth[:, None, None] + 1
+    return np.where(is_kept if images.ndim == 3 else is_kept[..., None], images, np.uint8(0))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from air.config import DEFAULT_DATA
 from air.data import held_out, mnist, multi_mnist
-from air.data.scenes import SceneSet
+from air.data.scenes import SceneSet, read_canvas_size
 from air.errors import DataError, UsageError
 from air.evaluation import measures, probes, recognition, report
 from air.evaluation.config import EvaluationConfig
@@ -40,7 +40,8 @@ def evaluate(
     model = checkpoints.load(path)
     multi_mnist.ensure(data, model.config.canvas_size, mnist_path)
     digits = mnist.load(mnist_path)
-    size = _canvas_size(data) if model.config.takes_any_canvas else model.config.canvas_size
+    any_canvas = model.config.takes_any_canvas
+    size = read_canvas_size(multi_mnist.find_scenes(data, "test")) if any_canvas else model.config.canvas_size
     test, training = held_out.load(data, size, config.scenes, config.reference_scenes, digits)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -56,6 +57,8 @@ def evaluate(
     if config.pyro_scenes:
         result["pyro"] = evaluator.pyro(digits)
     result["versions"] = run_folder.versions()
+    result["seconds"] = time.perf_counter() - began
+    report.write(out, result)  # also before the figures, so that no failure of theirs costs the numbers
     if config.figures:
         with stage("Figures", 0):
             rows = run_folder.MetricsFile(path / "metrics.csv").rows() if path.is_dir() else []
@@ -142,11 +145,6 @@ def _varies_in_size(kind: held_out.SceneKind) -> bool:
     """Return True if objects are larger or smaller than in training."""
     changed = kind.rules if isinstance(kind, held_out.Generated) else {}
     return isinstance(kind, held_out.Drawn) or any("scale" in rule for rule in changed)
-
-
-def _canvas_size(data: Path) -> tuple[int, int]:
-    """Return the height and width of the test scenes, in pixels."""
-    return SceneSet.load(multi_mnist.find_scenes(data, "test")).canvas_size
 
 
 def _reference_objects(model: AIRModel, scenes: SceneSet | None) -> probes.Objects | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from air.data.multi_mnist import find_scenes
+from air.data.multi_mnist import ensure, find_scenes
 from air.data.scenes import SceneSet
 from air.errors import DataError, UsageError
 from air.support import arrays, cli, files
@@ -215,7 +215,7 @@ class Arguments:
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")] = Path("model")
     """Folder with air.keras, a run folder or a .keras file; reference_set.npz is written beside it."""
     data: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("multi_mnist")
-    """Folder with train.npz, or one file of labelled scenes of training digits."""
+    """Folder with train.npz, or one file of labelled scenes of training digits; multi_mnist is made if it is missing."""
     per_class: int = PER_CLASS
     """Objects of each class."""
 
@@ -224,10 +224,11 @@ def main(args: list[str] | None = None) -> None:
     arguments = cli.parse(Arguments, __doc__, args)
     if not 1 <= arguments.per_class <= 1_000_000:
         raise UsageError(f"per_class: {arguments.per_class} is not allowed; it must be from 1 to 1000000")
-    scenes = SceneSet.load(find_scenes(arguments.data, "train"))
     with cli.quiet_import():
         from air.model import air_model  # noqa: F401
-    reference_set = build(checkpoints.load(arguments.model), scenes, arguments.per_class)
+    model = checkpoints.load(arguments.model)
+    ensure(arguments.data, model.config.canvas_size)
+    reference_set = build(model, SceneSet.load(find_scenes(arguments.data, "train")), arguments.per_class)
     path = reference_set_path(arguments.model).with_name(REFERENCE_SET)
     reference_set.save(path)
     classes = len(np.unique(reference_set.labels))

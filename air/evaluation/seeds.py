@@ -4,6 +4,7 @@ Each run is a process of `air.training.command`, one after another, so that runs
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def report(
     more_digits = make_more_digits(config, recipe.model, mnist_path)
     multi_mnist.ensure(scored, recipe.model.canvas_size, mnist_path)
     scorer = Scorer(config, recipe.model, scored / "test.npz", more_digits)
+    for folder in runs:
+        scorer.check(folder)
     source: list[Any] = ["--data", data] if data else ["--mnist", mnist_path] if mnist_path else []
     source += ["--held-out", scored / "test.npz"]
     failed = [folder for folder, run in runs.items() if not train(folder, run, source)]
@@ -114,12 +117,15 @@ def train(folder: Path, run: Preset, source: list[Any]) -> bool:
         words = ["--resume", folder, "--iterations", training.iterations]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where `air` is found
     with subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, env=environment) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             status = process.wait()
         except KeyboardInterrupt:  # the run gets it too, and saves a checkpoint
             process.wait()
             raise
-    if status == INTERRUPTED:
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if status in (INTERRUPTED, -signal.SIGTERM):
         raise KeyboardInterrupt
     if status:
         print(f"{title}: failed; the report shows how far it got", file=sys.stderr)
@@ -134,8 +140,13 @@ def differences(recipe: Preset, other: Preset) -> dict[str, Any]:
 
 def flags(recipe: Preset) -> list[str]:
     """Return the flags of a training run for a recipe."""
-    words = ["--estimator", recipe.model.estimator]
-    for name, value in differences(recipe, presets.default(recipe.model.estimator)).items():
+    model = recipe.model
+    # Those that would else follow from how the data look, see `own_data`, are stated always.
+    words = ["--preset", "default", "--estimator", model.estimator, "--channels", str(model.channels)]
+    words += ["--canvas-size", *map(str, model.canvas_size)]
+    for name, value in differences(recipe, presets.default(model.estimator)).items():
+        if name in ("channels", "canvas_size"):
+            continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -174,9 +185,17 @@ class Scorer:
         self.config = config
         self.more_digits = more_digits  # by field of `Result`
         self.models: dict[str, AIRModel] = {}  # by estimator
-        self.test = multi_mnist.read(path, model.canvas_size)
+        self.path, self.test = path, multi_mnist.read(path, model.canvas_size)
+        self.checksum = self.test.checksum()
         if self.test.count is None:
             raise DataError(f"{path}: has no counts; runs are scored by them")
+
+    def check(self, folder: Path) -> None:
+        """Raise DataError if a folder has a run that was scored on other scenes while it trained."""
+        if (folder / "config.json").exists():
+            scenes = RunFolder(folder).read().fields.get("scenes", {})  # runs of older versions have none
+            if scenes.get("held-out", self.checksum) != self.checksum:
+                raise DataError(f"{folder}: was trained with other held-out scenes than {self.path}; choose another --out")
 
     def score(self, folder: Path) -> dict[str, float]:
         """Return `final`, the count accuracy on all test scenes, and the scores that were asked for.

@@ -8,6 +8,7 @@ from air.config import AIRConfig
 from air.gui.engine import Engine, Seen
 from air.gui.objects import Objects
 from air.gui.pen import Point
+from air.gui.residual import in_grey
 
 if TYPE_CHECKING:  # the window opens before TensorFlow is loaded
     from air.model import Scenes
@@ -96,7 +97,7 @@ class Editor:
         if seen is None or self._changed is None:
             return np.zeros(canvas_size, np.float32)
         is_changed = self._changed.is_changed
-        return np.minimum(seen.objects[: len(is_changed)][is_changed].sum(axis=0), 1)
+        return np.minimum(in_grey(seen.objects[: len(is_changed)][is_changed].sum(axis=0)), 1)
 
     def forget(self) -> None:
         """Forget the picture and its objects."""
@@ -108,10 +109,12 @@ class Editor:
     def select(self, index: int | None) -> None:
         """Select an object; selecting it again deselects it."""
         number = 0 if self.objects is None else self.objects.number
+        self._grip = None
         self.selected = index if index is not None and index < number and index != self.selected else None
 
     def cycle_object(self, by: int) -> None:
         choices = [None, *range(0 if self.objects is None else self.objects.number)]
+        self._grip = None
         self.selected = choices[(choices.index(self.selected) + by) % len(choices)]
 
     def cycle_dimension(self, by: int) -> None:
@@ -124,6 +127,7 @@ class Editor:
         index, objects = self.selected, self.objects
         if index is None:
             return
+        self._grip = None  # which has the objects from before
         if name == "copy object":
             self.change(objects.with_copy(index, self._canvas_size))
             self.selected = objects.number

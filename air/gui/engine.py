@@ -236,9 +236,10 @@ class Engine:
 
     def _load(self) -> None:
         """Load the model, into the compiled programs of an earlier load if possible."""
-        self._load_requested, self.reference_set, self.effects = False, None, None
+        self._load_requested = False
         if self._extras.is_alive():
             self._extras.join()
+        self.reference_set = self.effects = None
         # TensorFlow's oneDNN compiles and keeps a kernel for every new number of objects and windows: an hour of random input
         # took 200 MB. For one picture at a time, it is also slower.
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

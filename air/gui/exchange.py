@@ -36,6 +36,7 @@ class Exchange:
         self._recorder = sharing.Recorder()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "exchange")
         self._task: concurrent.futures.Future[Outcome] | None = None
+        self._dialog = sources.Dialog()
 
     @property
     def is_busy(self) -> bool:
@@ -51,12 +52,16 @@ class Exchange:
             picture, title, message = task.result()
         except (AIRError, OSError) as error:
             return self.session.say(str(error), is_error=True)
+        if picture is not None and picture.shape != self.session.canvas_size:
+            return self.session.say("The canvas changed while the picture was read; open it again", is_error=True)
         if picture is not None:
             self.session.show(picture, title)
         if message:
             self.session.say(message)
 
     def close(self) -> None:
+        """Close the file dialog, if it is open, and leave out what waits."""
+        self._dialog.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def perform(self, name: str) -> bool:
@@ -85,7 +90,7 @@ class Exchange:
             return
 
         def run() -> Outcome:
-            path = sources.ask(command)
+            path = self._dialog.ask(command)
             return Outcome() if path is None else self._read(path)
 
         self._start(run)

@@ -219,7 +219,7 @@ def _card(painter: Painter, rect: pygame.Rect, session: Session, step: int) -> N
         side = min(side, inner.width - painter.px(13) - painter.measure("object 100%", "small")[0])
     if side < 8:
         return
-    height, width = seen.scene.decoded_windows.shape[1:]
+    height, width = seen.scene.decoded_windows.shape[1:3]
     picture = pygame.Rect(inner.topleft, (round(side * width / max(height, width)), round(side * height / max(height, width))))
     picture.centery = inner.centery
     painter.picture(seen.scene.decoded_windows[step], picture, not session.pixels_visible)

@@ -113,7 +113,7 @@ class Playback:
         scene, others = self.seen.scene, self.seen.objects[: self.count].sum(axis=0) - self.seen.objects[self.step]
         canvas = residual(self.seen.image, others if self._looks == 2 else np.zeros_like(others))
         x, y, width, height = scene.attention_boxes[self.step].tolist()
-        rows, columns = scene.decoded_windows.shape[-2:]
+        rows, columns = scene.decoded_windows.shape[1:3]
         transform = (width / columns, 0, x, 0, height / rows, y)
         cropped = Image.fromarray(canvas).transform(
             (columns, rows), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR

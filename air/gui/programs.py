@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from air.gui.residual import in_grey
 from air.model import AIRModel, Scenes, transformer
 from air.model.generative import cross_entropy
 
@@ -114,9 +115,9 @@ class Programs:
         """
         for attempt in range(tries):
             images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
-            if scenes.count[0] and np.minimum(kept, images[0]).sum() <= MAX_HIDDEN * kept.sum():
+            grey = in_grey(images[0])
+            if scenes.count[0] and np.minimum(kept, grey).sum() <= MAX_HIDDEN * kept.sum():
                 break
-        grey = images[0] if images.ndim == 3 else images[0].mean(axis=-1)
         return np.rint(255 * np.minimum(kept + grey, 1)).astype(np.uint8)
 
     def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:

@@ -7,9 +7,14 @@ BLUR = 1.5  # pixels
 RANGE = (0.2, 0.4)  # blurred residual at which the tint begins and is full
 
 
+def in_grey(picture: np.ndarray) -> np.ndarray:
+    """Average the channels of a picture [H, W, 3] by a model of colour scenes; return a grey one [H, W] as it is."""
+    return picture if picture.ndim == 2 else picture.mean(axis=-1)
+
+
 def residual(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Subtract a reconstruction [H, W] in [0, 1] from an image [H, W] uint8: the ink that is left, in [0, 1]."""
-    return np.maximum(np.float32(image) / 255 - reconstruction, 0)
+    """Subtract a reconstruction in [0, 1] from an image [H, W] uint8: the ink that is left, [H, W] in [0, 1]."""
+    return np.maximum(np.float32(image) / 255 - in_grey(reconstruction), 0)
 
 
 def unexplained(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
@@ -17,10 +22,10 @@ def unexplained(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
 
     Args:
         image: [H, W] uint8.
-        reconstruction: [H, W] in [0, 1].
+        reconstruction: [H, W] in [0, 1], or [H, W, 3].
     """
     from scipy.ndimage import gaussian_filter, maximum_filter  # here, because the window should open first
 
-    left = gaussian_filter(residual(image, maximum_filter(reconstruction, TOLERANCE)), BLUR)
+    left = gaussian_filter(residual(image, maximum_filter(in_grey(reconstruction), TOLERANCE)), BLUR)
     low, high = RANGE
     return np.float32(image) / 255 * np.clip((left - low) / (high - low), 0, 1)

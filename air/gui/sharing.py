@@ -62,6 +62,8 @@ class Recorder:
 def save_recording(path: Path, views: Sequence[tuple[View, int]], colours: Sequence[RGB]) -> None:
     """Save views, each with its milliseconds, as a .gif file that repeats; raise OSError if it can't be written."""
     frames = drawing.in_palette((draw(view, colours, RECORDING_SIDE) for view, _ in views), colours, GREYS)
+    width, height = (max(sides) for sides in zip(*(frame.size for frame in frames), strict=True))
+    frames = [frame.crop((0, 0, width, height)) for frame in frames]  # what lies outside becomes background
     options: dict[str, Any] = {
         "save_all": True,
         "append_images": frames[1:],

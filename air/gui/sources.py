@@ -36,11 +36,21 @@ def find_dialog() -> list[str] | None:
     return next((command for command in DIALOGS.get(sys.platform, ()) if shutil.which(command[0])), None)
 
 
-def ask(command: list[str]) -> Path | None:
-    """Run the command of a file dialog and return the chosen path; None if it was cancelled."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", check=False)
-    path = done.stdout.strip("\r\n")
-    return Path(path) if path else None
+class Dialog:
+    """A file dialog, which another thread may close."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, command: list[str]) -> Path | None:
+        """Run the command of a dialog and return the chosen path; None if it was cancelled or closed."""
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+        path = self._process.communicate()[0].strip("\r\n")
+        return Path(path) if path else None
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
 
 
 def complete(typed: str) -> str:

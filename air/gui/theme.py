@@ -33,7 +33,6 @@ PALETTES: dict[str, tuple[RGB, ...]] = {
     "safe": ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178)),
 }
 """Colours of the steps, repeated when there are more steps."""
-PALETTE_LABELS = {"rgb": "Red, green, blue", "safe": "Colour-blind safe"}
 
 
 def step_colour(palette: str, step: int) -> RGB:
@@ -70,12 +69,6 @@ def icon(size: int = 64) -> pygame.Surface:
         frame = pygame.Rect(round(left * unit), round(top * unit), round(7 * unit), round(8 * unit))
         pygame.draw.rect(surface, colour, frame, max(1, round(0.8 * unit)))
     return surface
-
-
-def mix(a: RGB, b: RGB, fraction: float) -> RGB:
-    """Blend two colours; `fraction` is the weight of b."""
-    red, green, blue = (round(x + (y - x) * fraction) for x, y in zip(a, b, strict=True))
-    return red, green, blue
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@
     python training.py --resume air_results
     python training.py --data photos --crop --canvas-size 64 64    # patches of a folder of pictures
     python training.py --scenes noise                    # other scenes; multi_mnist.py has them all
-    TF_CONFIG=... python training.py --strategy multiworker   # on every host, see README.md
+    TF_CONFIG=... python training.py --strategy multiworker   # on every host, see docs/training.md
 
 Draws its scenes while it trains, unless --data names some. Watch the run with: tensorboard --logdir air_results
 """
@@ -150,6 +150,8 @@ def _refuse_changes(run: Arguments, arguments: Arguments) -> None:
         raise UsageError("--resume uses the run's own recipe and scenes; leave out --preset, --config and --mnist")
     if cli.peek("--scenes") is not None:
         raise UsageError("--resume continues on the run's own scenes; leave out --scenes")
+    if arguments.pictures != run.pictures or (str(run.data) == own_data.STREAM and arguments.data != run.data):
+        raise UsageError("--resume continues on the run's own scenes; leave out --crop, --resize and, if it drew them, --data")
     for asked, own in ((arguments.model, run.model), (arguments.training, run.training)):
         for field in type(own).model_fields:
             value, before = getattr(asked, field), getattr(own, field)

@@ -73,10 +73,10 @@ class Validation(PictureCallback):
             self.compiling += time.perf_counter() - self.resumed
             self.compiled = True
         self.loss = float(logs["loss"])
-        self.draw_if_due(step)
         if step == self.training.iterations or step % self.training.validate_every == 0:
             scores = self._score(step)
             logs.update({f"val_{name.removesuffix('/all')}": value for name, value in scores.items() if name.endswith("/all")})
+        self.draw_if_due(step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.step != self.scored:

@@ -54,7 +54,7 @@ def test_pictures_are_opened_by_their_path_without_a_file_dialog(app, tmp_path, 
     key(app, "Escape")
     assert app.exchange.prompt is None
     monkeypatch.setattr("air.gui.sources.find_dialog", lambda: ["dialog"])
-    monkeypatch.setattr("air.gui.sources.ask", lambda command: tmp_path / "missing.png")
+    monkeypatch.setattr("air.gui.sources.Dialog.ask", lambda dialog, command: tmp_path / "missing.png")
     click(app, "open")
     assert "missing.png" in app.session.message.text
 
@@ -86,3 +86,14 @@ def test_dropped_files(app, tmp_path):
     app.clock.now += 4.0
     app.frame()
     assert app.session.message is None
+
+
+@pytest.mark.usefixtures("plain_files")
+def test_a_picture_for_another_canvas_is_refused(app, tmp_path, monkeypatch):
+    Image.fromarray(np.full((20, 24), 99, np.uint8)).save(tmp_path / "a.png")
+    size = app.session.canvas_size
+    monkeypatch.setattr("air.gui.pictures.open_picture", lambda path, canvas_size: np.zeros((9, 9), np.uint8))
+    post(pygame.DROPFILE, file=str(tmp_path / "a.png"))
+    settle(app)
+    assert app.session.message.text == "The canvas changed while the picture was read; open it again"
+    assert app.session.drawing.image.shape == size

@@ -1,6 +1,8 @@
 """Pictures and GIFs of the canvases; pictures from files, dialogs and the clipboard."""
 
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from air.errors import DataError
 from air.gui import sharing, sources, theme
 from air.gui.playback import View
 from air.gui.sharing import INTERVAL, PAUSE, SECONDS, Recorder
+from air.support.drawing import BACKGROUND
 
 RED, GREEN, *_ = COLOURS = theme.PALETTES["rgb"]
 
@@ -61,6 +64,23 @@ def test_a_recording_has_a_limit_and_keeps_the_newest(tmp_path):
         sharing.save_recording(tmp_path / "missing" / "a.gif", recorder.views, COLOURS)
 
 
+def test_canvases_of_several_sizes_are_recorded_whole(tmp_path):
+    small, large = (View(np.zeros((size, size)), np.ones((size, size))) for size in (20, 30))
+    views = [(small._replace(reconstruction=None), 100), (small, 100), (large, 100)]
+    sharing.save_recording(tmp_path / "a.gif", views, COLOURS)
+    drawn = [sharing.draw(view, COLOURS, sharing.RECORDING_SIDE) for view, _ in views]
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3
+        for frame, picture in enumerate(drawn):
+            gif.seek(frame)
+            assert gif.size == tuple(np.max([picture.size for picture in drawn], axis=0))
+            shown = np.asarray(gif.convert("RGB")).astype(int)
+            height, width = picture.height, picture.width
+            assert np.abs(shown[:height, :width] - np.asarray(picture)).max() <= 4
+            assert (shown[height:] == BACKGROUND).all()
+            assert (shown[:, width:] == BACKGROUND).all()
+
+
 def test_a_file_dialog(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
@@ -70,7 +90,19 @@ def test_a_file_dialog(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
         command = sources.find_dialog()
         assert command[0] == name
-        assert str(sources.ask(command)) == ("/a b/ü.png" if name == "zenity" else "None")
+        assert str(sources.Dialog().ask(command)) == ("/a b/ü.png" if name == "zenity" else "None")
+
+
+def test_a_file_dialog_is_closed_with_the_window():
+    dialog, answers = sources.Dialog(), []
+    dialog.close()
+    thread = threading.Thread(target=lambda: answers.append(dialog.ask(["sleep", "60"])))
+    thread.start()
+    while dialog._process is None:
+        time.sleep(0.01)
+    dialog.close()
+    thread.join(10)
+    assert answers == [None]
 
 
 def test_paths_are_completed(tmp_path):

@@ -255,7 +255,13 @@ def test_objects_can_be_moved_resized_copied_and_deleted(app):
     assert editor.selected == count
     click_in(app, "delete object")
     assert app.session.seen.scene.count == count
-    for _ in range(4):
+    post(pygame.MOUSEBUTTONDOWN, button=1, pos=on_canvas(app, *(resized[:2] + resized[2:] / 2).tolist()))
+    key(app, "Ctrl+C")  # while an object is dragged
+    post(pygame.MOUSEMOTION, pos=on_canvas(app, 9, 9), rel=(0, 0), buttons=(1, 0, 0))
+    post(pygame.MOUSEBUTTONUP, button=1, pos=on_canvas(app, 9, 9))
+    settle(app)
+    assert app.session.seen.scene.count == count + 1
+    for _ in range(5):
         key(app, "Z")
     assert not app.session.seen.edited
     assert app.session.seen.scene.count == count
