@@ -93,11 +93,11 @@ class Editor:
             engine.vary(z_what, self.dimensions, self.limits)
 
     def kept(self, seen: Seen | None, canvas_size: tuple[int, int]) -> np.ndarray:
-        """Return a picture of the changed objects as they were seen last, [H, W] in [0, 1]."""
+        """Return what the changed objects added to the canvas when they were seen last, [H, W]."""
         if seen is None or self._changed is None:
             return np.zeros(canvas_size, np.float32)
         is_changed = self._changed.is_changed
-        return np.minimum(in_grey(seen.objects[: len(is_changed)][is_changed].sum(axis=0)), 1)
+        return in_grey(seen.objects[: len(is_changed)][is_changed].sum(axis=0)).clip(-1, 1)
 
     def forget(self) -> None:
         """Forget the picture and its objects."""

@@ -39,7 +39,7 @@ class Seen(NamedTuple):
     version: int  # of the picture
     image: np.ndarray  # [H, W] uint8
     scene: "Scenes"  # NumPy arrays without the batch axis
-    objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
+    objects: np.ndarray  # [T, H, W] see `Answer`
     loss: float  # cross-entropy of the reconstruction, nats
     milliseconds: float  # taken by the model
     labels: tuple[

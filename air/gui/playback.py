@@ -100,12 +100,12 @@ class Playback:
         image, objects, scene, step = self.seen.image, self.seen.objects, self.seen.scene, self.step
         before, boxes = objects[:step].sum(axis=0), tuple(map(tuple, scene.attention_boxes[:step].tolist()))
         if step == self.count:
-            return View(residual(image, before), np.clip(before, 0, 1), boxes)
+            return View(residual(image, before), np.clip(scene.background + before, 0, 1), boxes)
         left, right = (before + self.progress(phase) * objects[step] for phase in ("repeat", "paint"))
         height, width = image.shape
         start, end, flown = boxes[-1] if boxes else (0, 0, width, height), scene.attention_boxes[step], self.progress("attend")
         box = start + (end - start) * flown**2 * (3 - 2 * flown)
-        return View(residual(image, left), np.clip(right, 0, 1), (*boxes, tuple(box.tolist())))
+        return View(residual(image, left), np.clip(scene.background + right, 0, 1), (*boxes, tuple(box.tolist())))
 
     @property
     def glimpse(self) -> np.ndarray:

@@ -17,10 +17,13 @@ CanvasSize = tuple[int, int]  # height and width
 
 
 class Answer(NamedTuple):
-    """A scene of T steps on a canvas H x W, in NumPy arrays without the batch axis; windows and objects on its background."""
+    """A scene of T steps on a canvas H x W, in NumPy arrays without the batch axis; its windows on its background.
+
+    In colour, all but the loss have a last axis of 3.
+    """
 
     scene: Scenes
-    objects: np.ndarray  # [T, H, W] each object rendered on a canvas of its own
+    objects: np.ndarray  # [T, H, W] what each object adds to the canvas of those before it, below 0 where it is darker
     loss: float  # cross-entropy of the image and the reconstruction, nats
 
 
@@ -70,7 +73,19 @@ class Programs:
         scenes = Scenes(*map(tf.convert_to_tensor, scenes))
         in_line = self.model.composition.in_line
         loss = cross_entropy(in_line(images), in_line(scenes.reconstruction))
-        return scenes.pictured_objects, scenes.pictured_windows, loss
+        return self._added(scenes), scenes.pictured_windows, loss
+
+    def _added(self, scenes: Scenes) -> tf.Tensor:
+        """Compute `Answer.objects` of a batch."""
+        composition = self.model.composition
+        if composition.rule == "add":
+            return scenes.objects
+        present = tf.sequence_mask(scenes.count, tf.shape(scenes.z_what)[1], tf.float32)
+        z_where = tf.concat([scenes.scale[..., None], scenes.shift], axis=-1)
+        painted = composition.repaint(scenes.decoded_windows, scenes.opacity, scenes.nearness, present)
+        painted = transformer.render_cumsum(painted, z_where, transformer.size_of(scenes.reconstruction))
+        canvases = composition.flatten(painted, scenes.background[:, None])
+        return canvases[:, 1:] - canvases[:, :-1]
 
     def _decode_windows(self, z_what: tf.Tensor) -> tf.Tensor:
         return self.model.composition.appearance(self.model.decoder(z_what[None]))[0][0]
@@ -111,14 +126,14 @@ class Programs:
     def dream(self, seed: int, kept: np.ndarray, tries: int) -> np.ndarray:
         """Sample the prior until a scene is not empty and hides little of what is kept; return both as one [H, W] uint8.
 
-        `kept` is [H, W] in [0, 1], a picture of objects.
+        `kept` is [H, W], what objects add to a canvas.
         """
         for attempt in range(tries):
             images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
-            grey = in_grey(images[0])
-            if scenes.count[0] and np.minimum(kept, grey).sum() <= MAX_HIDDEN * kept.sum():
+            grey, added = in_grey(images[0]), np.abs(in_grey(images[0] - scenes.background[0]))
+            if scenes.count[0] and np.minimum(np.abs(kept), added).sum() <= MAX_HIDDEN * np.abs(kept).sum():
                 break
-        return np.rint(255 * np.minimum(kept + grey, 1)).astype(np.uint8)
+        return np.rint(255 * np.clip(kept + grey, 0, 1)).astype(np.uint8)
 
     def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:
         """Decode z_what [Z] with each of several dimensions set to each of several values: [dimensions, values, h, w]."""

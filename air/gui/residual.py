@@ -12,9 +12,9 @@ def in_grey(picture: np.ndarray) -> np.ndarray:
     return picture if picture.ndim == 2 else picture.mean(axis=-1)
 
 
-def residual(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Subtract a reconstruction in [0, 1] from an image [H, W] uint8: the ink that is left, [H, W] in [0, 1]."""
-    return np.maximum(np.float32(image) / 255 - in_grey(reconstruction), 0)
+def residual(image: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """Subtract what objects add to a canvas from an image [H, W] uint8: what is left, [H, W] in [0, 1]."""
+    return np.clip(np.float32(image) / 255 - in_grey(added), 0, 1)
 
 
 def unexplained(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:

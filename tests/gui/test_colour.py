@@ -40,6 +40,9 @@ def test_everything_can_be_done(app, tiny_images, tmp_path, monkeypatch):
     assert session.seen.scene.count > 0
     assert session.seen.scene.reconstruction.shape == ((20, 24, 3) if channels == 3 else (20, 24))
     assert session.seen.unexplained.shape == (20, 24)
+    scene, objects = session.seen.scene, session.seen.objects
+    composed = np.clip(scene.background + objects[: scene.count].sum(axis=0), 0, 1)
+    np.testing.assert_allclose(composed, scene.reconstruction, atol=1e-4)
     key(app, ".")
     assert session.editor.ends.shape[2:] == ((8, 6, 3) if channels == 3 else (8, 6))
     key(app, "Right")
@@ -52,6 +55,8 @@ def test_everything_can_be_done(app, tiny_images, tmp_path, monkeypatch):
         assert session.playback.phase == phase
         assert session.playback.glimpse.shape == (8, 6)
         key(app, "Right")
+    session.playback.seek(session.playback.steps)
+    np.testing.assert_allclose(session.view.reconstruction, session.seen.scene.reconstruction, atol=1e-4)
     for save in "SG":
         key(app, save)
     assert not session.lost

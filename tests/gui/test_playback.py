@@ -24,6 +24,7 @@ def seen(count, steps=3):
         attention_boxes=BOXES[:steps],
         z_what=np.zeros((steps, 4)),
         decoded_windows=np.full((steps, 6, 8), 0.8),
+        background=np.zeros(CANVAS),
     )
     return types.SimpleNamespace(
         scene=scene, objects=objects, image=np.uint8(255 * objects.sum(axis=0)), labels=(7, None)[:count]
