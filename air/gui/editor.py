@@ -8,7 +8,6 @@ from air.config import AIRConfig
 from air.gui.engine import Engine, Seen
 from air.gui.objects import Objects
 from air.gui.pen import Point
-from air.gui.residual import in_grey
 
 if TYPE_CHECKING:  # the window opens before TensorFlow is loaded
     from air.model import Scenes
@@ -51,7 +50,7 @@ class Editor:
     @property
     def scene(self) -> "Scenes":
         """The scene to render for the changed objects."""
-        return self._changed.as_scene(self.inferred.scene, self.inferred.image.shape)
+        return self._changed.as_scene(self.inferred.scene, self._canvas_size)
 
     @property
     def z_what(self) -> np.ndarray | None:
@@ -92,12 +91,12 @@ class Editor:
             self._varied = z_what
             engine.vary(z_what, self.dimensions, self.limits)
 
-    def kept(self, seen: Seen | None, canvas_size: tuple[int, int]) -> np.ndarray:
-        """Return what the changed objects added to the canvas when they were seen last, [H, W]."""
+    def kept(self, seen: Seen | None, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what the changed objects added to the canvas when they were seen last, of the shape of a picture."""
         if seen is None or self._changed is None:
-            return np.zeros(canvas_size, np.float32)
+            return np.zeros(shape, np.float32)
         is_changed = self._changed.is_changed
-        return in_grey(seen.objects[: len(is_changed)][is_changed].sum(axis=0)).clip(-1, 1)
+        return seen.objects[: len(is_changed)][is_changed].sum(axis=0).clip(-1, 1)
 
     def forget(self) -> None:
         """Forget the picture and its objects."""
@@ -192,7 +191,7 @@ class Editor:
 
     @property
     def _canvas_size(self) -> tuple[int, int]:
-        height, width = self.inferred.image.shape
+        height, width = self.inferred.image.shape[:2]
         return height, width
 
     def _show(self, objects: Objects | None) -> None:

@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     """A picture and the model's answer: T steps, canvas H x W, Z latent dimensions."""
 
     version: int  # of the picture
-    image: np.ndarray  # [H, W] uint8
+    image: np.ndarray  # [H, W] or, for a model of coloured scenes, [H, W, 3] uint8
     scene: "Scenes"  # NumPy arrays without the batch axis
     objects: np.ndarray  # [T, H, W] see `Answer`
     loss: float  # cross-entropy of the reconstruction, nats
@@ -154,7 +154,7 @@ class Engine:
             self._news.notify_all()
 
     def look(self, version: int, image: np.ndarray, seed: int | None = None, quick: bool = False) -> None:
-        """Ask for the attention to a picture [H, W] uint8, see `Programs.infer`."""
+        """Ask for the attention to a picture, see `Seen.image` and `Programs.infer`."""
         self._ask(_Request(version, image, seed, quick))
 
     def render(self, seen: Seen, scene: "Scenes") -> None:
@@ -162,7 +162,7 @@ class Engine:
         self._ask(_Request(seen.version, seen.image, seen=seen, scene=scene))
 
     def dream(self, seed: int, kept: np.ndarray) -> None:
-        """Ask for a scene from the prior, in addition to a picture [H, W] in [0, 1], see `take_dream`."""
+        """Ask for a scene from the prior, besides what objects add to a canvas, see `Programs.dream`, `take_dream`."""
         with self._news:
             self._dream_request = seed, kept
             self._news.notify_all()

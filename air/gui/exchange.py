@@ -52,7 +52,7 @@ class Exchange:
             picture, title, message = task.result()
         except (AIRError, OSError) as error:
             return self.session.say(str(error), is_error=True)
-        if picture is not None and picture.shape != self.session.canvas_size:
+        if picture is not None and picture.shape[:2] != self.session.canvas_size:
             return self.session.say("The canvas changed while the picture was read; open it again", is_error=True)
         if picture is not None:
             self.session.show(picture, title)
@@ -116,7 +116,8 @@ class Exchange:
         text, size = _clipboard_text(), self.session.canvas_size
 
         def run() -> Outcome:
-            return Outcome(sources.pasted(text, lambda path: pictures.open_picture(path, size)), "From the clipboard")
+            picture = sources.pasted(text, lambda path: pictures.open_picture(path, size, self.session.config))
+            return Outcome(picture, "From the clipboard")
 
         self._start(run)
 
@@ -136,7 +137,7 @@ class Exchange:
         return theme.PALETTES[self.session.palette]
 
     def _read(self, path: Path) -> Outcome:
-        return Outcome(pictures.open_picture(path, self.session.canvas_size), path.name)
+        return Outcome(pictures.open_picture(path, self.session.canvas_size, self.session.config), path.name)
 
     def _write(self, path: Path, write: Callable[[], None]) -> Outcome:
         try:

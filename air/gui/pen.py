@@ -44,15 +44,17 @@ class Drawing:
 
     Args:
         canvas_size: height and width, in pixels.
+        channels: 1, or 3 for pictures in colour; pens stay white.
     """
 
-    def __init__(self, canvas_size: tuple[int, int]) -> None:
+    def __init__(self, canvas_size: tuple[int, int], channels: int = 1) -> None:
         self.height, self.width = canvas_size
         self.fineness = max(1, min(MAX_FINENESS, SURFACE_SIZE // max(canvas_size)))
-        self.image = np.zeros(canvas_size, np.uint8)  # [H, W], a new array after every change
+        colours = (channels,) if channels > 1 else ()
+        self.image = np.zeros((*canvas_size, *colours), np.uint8)  # a new array after every change
         self.version = 0  # increases with every change of the image
         self.title = OWN  # of the picture that the strokes are drawn on, if there is one
-        self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness), np.uint8)
+        self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness, *colours), np.uint8)
         self._done: list[_State] = []
         self._undone: list[_State] = []
         self._stroke: tuple[float, bool] | None = None  # width, and whether it erases
@@ -98,8 +100,10 @@ class Drawing:
         self._stroke = None
 
     def replace(self, image: np.ndarray, title: str = OWN) -> None:
-        """Replace the drawing by a picture, [H, W] uint8; it can be undone like a stroke."""
+        """Replace the drawing by a picture, [H, W] uint8 or [H, W, 3]; it can be undone like a stroke."""
         self.end()
+        if image.ndim < self.image.ndim:
+            image = np.repeat(image[..., None], 3, axis=2)
         if np.array_equal(image, self.image):
             return
         self._remember()
@@ -111,9 +115,10 @@ class Drawing:
 
     def resized(self, canvas_size: tuple[int, int]) -> "Drawing":
         """Put the picture on a canvas of another size: in its middle, or cut to what fits around the middle of the ink."""
-        other, image = Drawing(canvas_size), self.image
+        other, image = Drawing(canvas_size, self.image.shape[2] if self.image.ndim == 3 else 1), self.image
+        axes = range(image.ndim)
         for axis, size in enumerate(canvas_size):
-            ink = np.flatnonzero(image.any(axis=1 - axis))
+            ink = np.flatnonzero(image.any(axis=tuple(a for a in axes if a != axis)))
             spare = image.shape[axis] - size
             if spare > 0:
                 middle = (ink[0] + ink[-1] + 1) // 2 if len(ink) else 0
@@ -121,7 +126,7 @@ class Drawing:
                 image = image.take(range(start, start + size), axis)
             else:
                 before = -spare // 2
-                image = np.pad(image, [(before, -spare - before) if a == axis else (0, 0) for a in (0, 1)])
+                image = np.pad(image, [(before, -spare - before) if a == axis else (0, 0) for a in axes])
         other.replace(image, self.title)
         other.version = self.version + 1
         return other
@@ -167,7 +172,7 @@ class Drawing:
         x = (np.arange(left * s, right * s) + 0.5) / s
         y = (np.arange(top * s, bottom * s) + 0.5)[:, None] / s
         ink = np.clip(0.5 + (width / 2 - _distance(x, y, start, end)) * s, 0.0, 1.0)  # fades over one subpixel
-        coverage = np.rint(255.0 * ink).astype(np.uint8)
+        coverage = np.rint(255.0 * ink).astype(np.uint8).reshape(*ink.shape, *[1] * (self._surface.ndim - 2))
         part = self._surface[top * s : bottom * s, left * s : right * s]
         # The maximum rather than the sum, so that a stroke gets no darker where it crosses itself or slows down.
         np.minimum(part, 255 - coverage, out=part) if erase else np.maximum(part, coverage, out=part)
@@ -176,7 +181,7 @@ class Drawing:
     def _reduce(self, rows: slice, columns: slice) -> None:
         """Reduce the surface by area in the given rows and columns of the image."""
         s = self.fineness
-        blocks = self._surface.reshape(self.height, s, self.width, s)[rows, :, columns]
+        blocks = self._surface.reshape(self.height, s, self.width, s, *self._surface.shape[2:])[rows, :, columns]
         self.image = self.image.copy()
         self.image[rows, columns] = np.rint(blocks.mean(axis=(1, 3)))
         self.version += 1
@@ -190,11 +195,11 @@ def offered_sizes(config: AIRConfig) -> list[tuple[int, int]]:
 
 
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:
-    """Enlarge a picture [H, W] uint8 by bilinear interpolation."""
-    for axis, size in enumerate(image.shape):
+    """Enlarge a picture [H, W] or [H, W, 3] uint8 by bilinear interpolation."""
+    for axis, size in enumerate(image.shape[:2]):
         at = np.clip((np.arange(size * times) + 0.5) / times - 0.5, 0, size - 1)
         low = np.minimum(at.astype(int), max(size - 2, 0))
-        high, weight = np.minimum(low + 1, size - 1), np.expand_dims(at - low, 1 - axis)
+        high, weight = np.minimum(low + 1, size - 1), (at - low).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
         image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
     return np.rint(image).astype(np.uint8)
 

@@ -6,22 +6,36 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from air.config import AIRConfig
-from air.errors import AIRError, DataError
+from air.errors import AIRError, DataError, UsageError
 from air.support.files import read_json
+
+if TYPE_CHECKING:
+    from air.data.rules import GeneratorConfig
 
 MAX_SCENES = 500  # of a data set, kept in memory
 NEW_SCENES = 200
+DENSITY = 2  # digits on the canvas of the default scenes, at most
 
 
-def open_picture(path: str | Path, canvas_size: tuple[int, int]) -> np.ndarray:
-    """Open a picture file as a scene [H, W] uint8 of a canvas size, see `air.open_picture`."""
+def open_picture(path: str | Path, canvas_size: tuple[int, int], config: AIRConfig) -> np.ndarray:
+    """Open a picture file as a scene of a canvas size, [H, W] uint8 or, for a model of coloured scenes, [H, W, 3].
+
+    A model of grey objects on black gets its ink, see `air.open_picture`; another one the middle of the picture.
+    """
+    from PIL import Image, ImageOps
+
     from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
+    from air.support.pictures import read_pixels
 
-    return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
+    if config.background == "none" and config.channels == 1:
+        return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
+    picture = Image.fromarray(read_pixels(path, config.channels))
+    return np.asarray(ImageOps.fit(picture, canvas_size[::-1], Image.Resampling.BOX))
 
 
 def data_path(model: Path) -> Path | None:
@@ -34,10 +48,17 @@ def data_path(model: Path) -> Path | None:
 
 
 def held_out_scenes(model: Path, canvas_size: tuple[int, int], max_digits: int, seed: int = 0) -> np.ndarray:
-    """Return at most MAX_SCENES scenes that the model was not trained on, [N, H, W] uint8, in random order.
+    """Return at most MAX_SCENES scenes that the model was not trained on, [N, H, W] uint8 or in colour, in random order.
 
-    They are test scenes of a run folder's own data, if those have the canvas' size; otherwise new scenes of MNIST's test
-    digits. Where counts are known, every scene has an object. Raises DataError if no digit fits on the canvas.
+    They are test scenes of a run folder's own data, if those have the canvas' size, or drawn by its own rules; otherwise new
+    scenes of MNIST's test digits. Where counts are known, every scene has an object. Raises DataError if none fits on the
+    canvas.
+
+    Args:
+        model: path of the model.
+        canvas_size: height and width, in pixels.
+        max_digits: in a new scene; of other rules than the default ones, as many more as their scenes have.
+        seed: of all draws.
     """
     rng = np.random.default_rng(seed)
     data = data_path(model)
@@ -47,9 +68,30 @@ def held_out_scenes(model: Path, canvas_size: tuple[int, int], max_digits: int, 
         scenes = SceneSet.load(data / "test.npz")
         chosen = rng.permutation(np.arange(len(scenes)) if scenes.count is None else np.flatnonzero(scenes.count))
         if scenes.canvas_size == canvas_size and len(chosen):
-            images = scenes.images[chosen[:MAX_SCENES]]
-            return images if images.ndim == 3 else np.rint(images.mean(axis=-1)).astype(np.uint8)  # the canvas is grey
+            return scenes.images[chosen[:MAX_SCENES]]
+    rules = _own_rules(model)
+    if rules is not None:
+        return _drawn_scenes(rules, canvas_size, max_digits * rules.max_digits // DENSITY, seed)
     return _new_scenes(canvas_size, max_digits, rng)
+
+
+def _own_rules(model: Path) -> "GeneratorConfig | None":
+    """Return the rules by which a run draws its scenes; None if it doesn't."""
+    from air.data.rules import GeneratorConfig
+
+    with contextlib.suppress(AIRError, KeyError, TypeError):
+        return GeneratorConfig.from_dict(read_json(model / "config.json")["rules"])
+    return None
+
+
+def _drawn_scenes(rules: "GeneratorConfig", canvas_size: tuple[int, int], most: int, seed: int) -> np.ndarray:
+    from air.data.stream import SceneStream
+
+    for count in range(most, 0, -1):  # as many as fit
+        with contextlib.suppress(UsageError):
+            stream = SceneStream(rules.replace(canvas_size=canvas_size, min_digits=1, max_digits=count), seed)
+            return stream.batch(0, NEW_SCENES, "test").images
+    raise DataError(f"no object fits on a canvas of {canvas_size[0]}x{canvas_size[1]} pixels")
 
 
 def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +112,7 @@ class RandomScenes:
 
     def __init__(self, model: Path, config: AIRConfig, canvas_size: tuple[int, int], notify: Callable[[], None]) -> None:
         larger = math.prod(canvas_size) / math.prod(config.canvas_size)
-        max_digits = int(min(config.max_steps, 2) * larger)  # 2 as in the default data set, and as dense on a larger canvas
+        max_digits = int(min(config.max_steps, DENSITY) * larger)  # as dense on a larger canvas
         self._source, self._notify = (model, canvas_size, max_digits), notify
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "scenes")
         self._scenes: concurrent.futures.Future[np.ndarray] | None = None
@@ -85,7 +127,7 @@ class RandomScenes:
             self._scenes.add_done_callback(lambda _: self._notify())
 
     def take(self) -> np.ndarray | None:
-        """Return the requested scene, [H, W] uint8, once; None if it is not ready yet. Raises AIRError if there is none."""
+        """Return the requested scene, as `held_out_scenes` does, once; None if not ready. Raises AIRError if there is none."""
         if not self.is_requested or not self._scenes.done():
             return None
         self.is_requested = False

@@ -102,23 +102,23 @@ class Playback:
         if step == self.count:
             return View(residual(image, before), np.clip(scene.background + before, 0, 1), boxes)
         left, right = (before + self.progress(phase) * objects[step] for phase in ("repeat", "paint"))
-        height, width = image.shape
+        height, width = image.shape[:2]
         start, end, flown = boxes[-1] if boxes else (0, 0, width, height), scene.attention_boxes[step], self.progress("attend")
         box = start + (end - start) * flown**2 * (3 - 2 * flown)
         return View(residual(image, left), np.clip(scene.background + right, 0, 1), (*boxes, tuple(box.tolist())))
 
     @property
     def glimpse(self) -> np.ndarray:
-        """[h, w] what the encoder reads at the current step, in [0, 1]; without the other objects if the model looks twice."""
+        """What the encoder reads at the current step, in [0, 1]; without the other objects if the model looks twice."""
         scene, others = self.seen.scene, self.seen.objects[: self.count].sum(axis=0) - self.seen.objects[self.step]
         canvas = residual(self.seen.image, others if self._looks == 2 else np.zeros_like(others))
         x, y, width, height = scene.attention_boxes[self.step].tolist()
         rows, columns = scene.decoded_windows.shape[1:3]
         transform = (width / columns, 0, x, 0, height / rows, y)
-        cropped = Image.fromarray(canvas).transform(
-            (columns, rows), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR
-        )
-        return np.asarray(cropped)
+        layers = (Image.fromarray(np.ascontiguousarray(layer)) for layer in np.moveaxis(np.atleast_3d(canvas), 2, 0))
+        how = (columns, rows), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR
+        cropped = np.dstack([np.asarray(layer.transform(*how)) for layer in layers])
+        return cropped if canvas.ndim == 3 else cropped[..., 0]
 
     @property
     def caption(self) -> str:

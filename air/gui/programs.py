@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from air.gui.residual import in_grey
 from air.model import AIRModel, Scenes, transformer
 from air.model.generative import cross_entropy
 
@@ -44,13 +43,13 @@ class Programs:
         self._windows = tf.function(self._decode_windows, autograph=False)
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
-        """Attend to an image [H, W] in [0, 1], with posterior means or, from a seed, with samples of the posterior.
+        """Attend to an image [H, W] or [H, W, 3] in [0, 1], with posterior means or, from a seed, with its samples.
 
         After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
         """
         any_size = self.finds_any_size and not quick
         how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
-        scenes = self.model.infer(self.in_channels(image)[None], max_steps=self._steps(image.shape), **how)
+        scenes = self.model.infer(self.in_channels(image)[None], max_steps=self._steps(image.shape[:2]), **how)
         return self._answer(image, scenes)
 
     def render(self, image: np.ndarray, scene: Scenes) -> Answer:
@@ -91,8 +90,9 @@ class Programs:
         return self.model.composition.appearance(self.model.decoder(z_what[None]))[0][0]
 
     def in_channels(self, image: np.ndarray) -> np.ndarray:
-        """Return a grey image [H, W] as the model takes it, perhaps in colour."""
-        return image if self.model.config.channels == 1 else np.repeat(image[..., None], self.model.config.channels, axis=-1)
+        """Return an image as the model takes it, a grey one perhaps in colour."""
+        channels = self.model.config.channels
+        return image if channels == 1 or image.ndim == 3 else np.repeat(image[..., None], channels, axis=-1)
 
     def take_weights(self, model: AIRModel) -> bool:
         """Copy another model's weights; return False if it has another configuration."""
@@ -124,16 +124,16 @@ class Programs:
         return max(steps, MIN_STEPS) if self.model.config.takes_any_canvas else steps
 
     def dream(self, seed: int, kept: np.ndarray, tries: int) -> np.ndarray:
-        """Sample the prior until a scene is not empty and hides little of what is kept; return both as one [H, W] uint8.
+        """Sample the prior until a scene is not empty and hides little of what is kept; return both as one uint8 picture.
 
-        `kept` is [H, W], what objects add to a canvas.
+        `kept` is [H, W] or [H, W, 3], what objects add to a canvas.
         """
         for attempt in range(tries):
-            images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape)
-            grey, added = in_grey(images[0]), np.abs(in_grey(images[0] - scenes.background[0]))
+            images, scenes = self.model.generate(1, seed=seed + attempt, canvas_size=kept.shape[:2])
+            added = np.abs(images[0] - scenes.background[0])
             if scenes.count[0] and np.minimum(np.abs(kept), added).sum() <= MAX_HIDDEN * np.abs(kept).sum():
                 break
-        return np.rint(255 * np.clip(kept + grey, 0, 1)).astype(np.uint8)
+        return np.rint(255 * np.clip(kept + images[0], 0, 1)).astype(np.uint8)
 
     def vary(self, z_what: np.ndarray, dimensions: list[int], values: tuple[float, ...]) -> np.ndarray:
         """Decode z_what [Z] with each of several dimensions set to each of several values: [dimensions, values, h, w]."""

@@ -59,7 +59,7 @@ class Session:
         sampling: bool = False,
     ) -> None:
         self.model, self.config = model, config
-        self.drawing = Drawing(config.canvas_size)
+        self.drawing = Drawing(config.canvas_size, config.channels)
         self.canvas_sizes = offered_sizes(config)
         self.engine = Engine(model, notify)
         self.editor = Editor(config)
@@ -222,7 +222,7 @@ class Session:
         except AIRError as error:
             return self.say(str(error), is_error=True)
         for picture, title in ((scene, TEST_SCENE), (self.engine.take_dream(), "A dream")):
-            if picture is not None and picture.shape == self.canvas_size:
+            if picture is not None and picture.shape[:2] == self.canvas_size:
                 self.show(picture, title)
 
     def _take_seen(self) -> None:
@@ -309,7 +309,7 @@ class Session:
                 self.scenes.request()
             case ["dream"] if self.engine.is_ready:
                 self._seed += DREAM_TRIES
-                self.engine.dream(self._seed, self.editor.kept(self.last_seen, self.canvas_size))
+                self.engine.dream(self._seed, self.editor.kept(self.last_seen, self.drawing.image.shape))
             case ["dream"]:
                 self.say("The model can dream as soon as it is loaded")
             case ["mean"] | ["sample"]:

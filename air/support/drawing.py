@@ -51,10 +51,11 @@ def sheet(tiles: Sequence[Image.Image], columns: int, gap: int) -> Image.Image:
 
 
 def in_palette(frames: Iterable[Image.Image], colours: Sequence[RGB], greys: int) -> list[Image.Image]:
-    """Reduce the frames of a GIF to one palette of the background, `colours` and greys, so that nothing flickers."""
+    """Reduce the frames of a GIF to one palette: background, `colours`, greys and 100 others; so nothing flickers."""
     palette = Image.new("P", (1, 1))
     levels = np.linspace(0, 255, greys).astype(int).repeat(3).tolist()
-    palette.putpalette([*BACKGROUND, *itertools.chain(*colours), *levels])
+    cube = itertools.product(*(np.linspace(0, 255, n).astype(int).tolist() for n in (5, 5, 4)))
+    palette.putpalette([*BACKGROUND, *itertools.chain(*colours), *levels, *itertools.chain(*cube)])
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
 
 

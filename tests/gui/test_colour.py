@@ -1,8 +1,10 @@
-"""The window with models of coloured scenes and of objects that cover each other; its own canvas stays grey."""
+"""The window with models of coloured scenes and of objects that cover each other."""
 
 import numpy as np
+import pygame
 import pytest
-from events import SECONDS, Clock, key, settle
+from events import SECONDS, Clock, draw, key, post, settle
+from PIL import Image
 
 from air.gui.app import App
 from air.gui.engine import config_of
@@ -27,6 +29,7 @@ def app(request, make_model, tmp_path_factory):
     app = App(folder, config_of(folder), size=DESIGN_SIZE, clock=Clock(), patience=SECONDS)
     app.session.engine.start()
     assert app.session.engine.wait_until_settled(SECONDS), app.session.engine.status
+    app.name = request.param
     yield app
     app.close(SECONDS)
 
@@ -34,11 +37,13 @@ def app(request, make_model, tmp_path_factory):
 def test_everything_can_be_done(app, tiny_images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session = app.session
-    session.show(np.rint(255 * tiny_images[3]).astype(np.uint8), "blobs")
-    settle(app)
     channels = session.config.channels
+    shape = (20, 24, 3) if channels == 3 else (20, 24)
+    picture = np.rint(255 * tiny_images[3]).astype(np.uint8)
+    session.show(picture if channels == 1 else np.dstack([picture, 255 - picture, picture // 2]), "blobs")
+    settle(app)
     assert session.seen.scene.count > 0
-    assert session.seen.scene.reconstruction.shape == ((20, 24, 3) if channels == 3 else (20, 24))
+    assert session.seen.image.shape == session.seen.scene.reconstruction.shape == shape
     assert session.seen.unexplained.shape == (20, 24)
     scene, objects = session.seen.scene, session.seen.objects
     composed = np.clip(scene.background + objects[: scene.count].sum(axis=0), 0, 1)
@@ -49,11 +54,11 @@ def test_everything_can_be_done(app, tiny_images, tmp_path, monkeypatch):
     assert session.seen.edited
     key(app, "D")  # a dream that keeps the changed object
     assert not session.lost
-    assert session.seen.image.shape == (20, 24)
+    assert session.seen.image.shape == shape
     key(app, "Space")
     for phase in PHASES:
         assert session.playback.phase == phase
-        assert session.playback.glimpse.shape == (8, 6)
+        assert session.playback.glimpse.shape == ((8, 6, 3) if channels == 3 else (8, 6))
         key(app, "Right")
     session.playback.seek(session.playback.steps)
     np.testing.assert_allclose(session.view.reconstruction, session.seen.scene.reconstruction, atol=1e-4)
@@ -61,3 +66,25 @@ def test_everything_can_be_done(app, tiny_images, tmp_path, monkeypatch):
         key(app, save)
     assert not session.lost
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".gif"}
+
+
+def test_pictures_keep_their_colours(app, tmp_path):
+    session, colour = app.session, (250, 120, 60)
+    Image.new("RGB", (48, 40), colour).save(tmp_path / "a.png")
+    post(pygame.DROPFILE, file=str(tmp_path / "a.png"))
+    settle(app)
+    grey = 0.299 * 250 + 0.587 * 120 + 0.114 * 60
+    expected = {"coloured": colour, "covering": (grey,) * 3, "both": colour}[app.name]
+    np.testing.assert_allclose(session.image.reshape(20, 24, -1)[3, 5] * np.ones(3), expected, atol=1)
+    draw(app, (2, 10), (20, 10))
+    drawn = session.image.reshape(20, 24, -1)
+    assert (drawn[10, 10] == 255).all()
+    np.testing.assert_allclose(drawn[3, 5] * np.ones(3), expected, atol=1)
+    key(app, "Ctrl+3")
+    assert session.image.shape[:2] == (40, 48)
+    np.testing.assert_array_equal(session.image[10:30, 12:36].reshape(drawn.shape), drawn)
+    key(app, "Z")
+    key(app, "Ctrl+1")
+    key(app, "T")  # a grey scene of digits, as this model has no scenes of its own
+    assert session.image.shape == session.drawing.image.shape
+    assert not session.lost

@@ -10,6 +10,7 @@ from PIL import Image
 
 from air.config import AIRConfig
 from air.data import mnist
+from air.data.rules import SCENES
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.gui import command, pictures
@@ -22,14 +23,14 @@ def test_a_picture_file_becomes_a_scene(tmp_path):
     pixels = np.zeros(CANVAS, np.uint8)
     pixels[5:15, 8:10] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(open_picture(tmp_path / "a.png", CANVAS), pixels)
+    np.testing.assert_array_equal(open_picture(tmp_path / "a.png", CANVAS, AIRConfig()), pixels)
 
 
 def test_a_file_that_is_not_a_picture_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello")
     for name in ("a.png", "missing.png"):
         with pytest.raises(DataError, match=name):
-            open_picture(tmp_path / name, CANVAS)
+            open_picture(tmp_path / name, CANVAS, AIRConfig())
 
 
 @pytest.mark.parametrize("flags", [[], ["--headless"]])
@@ -67,6 +68,14 @@ def test_the_scenes_of_a_run_come_from_its_data(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"data": str(data)}))
     scenes = held_out_scenes(tmp_path, CANVAS, 3, seed=0)
     assert sorted(scenes[:, 0, 0].tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("canvas_size", "max_digits"), [((64, 64), 2), ((96, 96), 4)])
+def test_a_run_that_draws_its_scenes_draws_others(tmp_path, canvas_size, max_digits):
+    (tmp_path / "config.json").write_text(json.dumps({"data": "stream", "rules": SCENES["shapes"].to_dict()}))
+    scenes = held_out_scenes(tmp_path, canvas_size, max_digits, seed=0)
+    assert scenes.shape[1:] == (*canvas_size, 3)
+    assert scenes.std(axis=(1, 2)).max(axis=1).min() > 1  # no scene is empty
 
 
 def test_scenes_come_one_by_one(monkeypatch, tmp_path):
