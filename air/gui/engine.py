@@ -335,7 +335,8 @@ class Engine:
             self._news.notify_all()
         self.notify()
         if not self._closing:
-            programs.warm_up_the_rest()
+            with contextlib.suppress(Exception):  # what fails fails again when it is asked for, and is shown then
+                programs.warm_up_the_rest()
 
     def _find_reference_set(self, programs: "Programs") -> recognition.ReferenceSet:
         """Load the reference set beside the model or, for a run folder without one, make it from the run's data."""
