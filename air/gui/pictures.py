@@ -25,7 +25,7 @@ DENSITY = 2  # digits on the canvas of the default scenes, at most
 def open_picture(path: str | Path, canvas_size: tuple[int, int], config: AIRConfig) -> np.ndarray:
     """Open a picture file as a scene of a canvas size, [H, W] uint8 or, for a model of coloured scenes, [H, W, 3].
 
-    A model of grey objects on black gets its ink, see `air.open_picture`; another one the middle of the picture.
+    A model of grey objects on black gets its ink, see `air.open_picture`; another one the picture, cut to the canvas' shape.
     """
     from PIL import Image, ImageOps
 
