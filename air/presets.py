@@ -226,5 +226,5 @@ def with_estimator(name: PresetName, changed: Preset, estimator: EstimatorName) 
 
 def of_flags(preset: str | None, estimator: str | None) -> tuple[PresetName, Preset]:
     """Return the preset that these two flags select; invalid values, which parsing refuses later, select the defaults."""
-    name = preset if isinstance(preset, str) and preset in PRESETS else "default"
+    name = preset if preset in PRESETS else "default"
     return name, recipe(name, estimator if estimator in typing.get_args(EstimatorName) else None)  # type: ignore[arg-type]

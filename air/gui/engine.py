@@ -309,7 +309,7 @@ class Engine:
         z_what, mismatch = scene.z_what[:count], None
         if image is not None:
             batch = type(scene)(*(np.asarray(field)[None] for field in scene))
-            mismatch = recognition.mismatch(self.programs.in_channels(image)[None], batch)[0, :count]
+            mismatch = recognition.mismatch(image[None], batch)[0, :count]
         labels, confidences, is_familiar = (field.tolist() for field in reference_set.recognise(z_what, mismatch))
         named = (label if sampled or known else None for label, known in zip(labels, is_familiar, strict=True))
         return tuple(named), tuple(confidences)

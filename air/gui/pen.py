@@ -50,7 +50,7 @@ class Drawing:
     def __init__(self, canvas_size: tuple[int, int], channels: int = 1) -> None:
         self.height, self.width = canvas_size
         self.fineness = max(1, min(MAX_FINENESS, SURFACE_SIZE // max(canvas_size)))
-        colours = (channels,) if channels > 1 else ()
+        self.channels, colours = channels, (channels,) if channels > 1 else ()
         self.image = np.zeros((*canvas_size, *colours), np.uint8)  # a new array after every change
         self.version = 0  # increases with every change of the image
         self.title = OWN  # of the picture that the strokes are drawn on, if there is one
@@ -103,7 +103,7 @@ class Drawing:
         """Replace the drawing by a picture, [H, W] uint8 or [H, W, 3]; it can be undone like a stroke."""
         self.end()
         if image.ndim < self.image.ndim:
-            image = np.repeat(image[..., None], 3, axis=2)
+            image = np.repeat(image[..., None], self.channels, axis=2)
         if np.array_equal(image, self.image):
             return
         self._remember()
@@ -115,7 +115,7 @@ class Drawing:
 
     def resized(self, canvas_size: tuple[int, int]) -> "Drawing":
         """Put the picture on a canvas of another size: in its middle, or cut to what fits around the middle of the ink."""
-        other, image = Drawing(canvas_size, self.image.shape[2] if self.image.ndim == 3 else 1), self.image
+        other, image = Drawing(canvas_size, self.channels), self.image
         axes = range(image.ndim)
         for axis, size in enumerate(canvas_size):
             ink = np.flatnonzero(image.any(axis=tuple(a for a in axes if a != axis)))

@@ -69,41 +69,26 @@ def held_out_scenes(model: Path, canvas_size: tuple[int, int], max_digits: int, 
         chosen = rng.permutation(np.arange(len(scenes)) if scenes.count is None else np.flatnonzero(scenes.count))
         if scenes.canvas_size == canvas_size and len(chosen):
             return scenes.images[chosen[:MAX_SCENES]]
-    rules = _own_rules(model)
-    if rules is not None:
-        return _drawn_scenes(rules, canvas_size, max_digits * rules.max_digits // DENSITY, seed)
-    return _new_scenes(canvas_size, max_digits, rng)
+    rules = _rules(model)
+    return _new_scenes(rules, canvas_size, max_digits * rules.max_digits // DENSITY, seed)
 
 
-def _own_rules(model: Path) -> "GeneratorConfig | None":
-    """Return the rules by which a run draws its scenes; None if it doesn't."""
+def _rules(model: Path) -> "GeneratorConfig":
+    """Return the rules by which a run draws its scenes; the default ones if it doesn't."""
     from air.data.rules import GeneratorConfig
 
     with contextlib.suppress(AIRError, KeyError, TypeError):
         return GeneratorConfig.from_dict(read_json(model / "config.json")["rules"])
-    return None
+    return GeneratorConfig()
 
 
-def _drawn_scenes(rules: "GeneratorConfig", canvas_size: tuple[int, int], most: int, seed: int) -> np.ndarray:
+def _new_scenes(rules: "GeneratorConfig", canvas_size: tuple[int, int], most: int, seed: int) -> np.ndarray:
     from air.data.stream import SceneStream
 
     for count in range(most, 0, -1):  # as many as fit
         with contextlib.suppress(UsageError):
             stream = SceneStream(rules.replace(canvas_size=canvas_size, min_digits=1, max_digits=count), seed)
             return stream.batch(0, NEW_SCENES, "test").images
-    raise DataError(f"no object fits on a canvas of {canvas_size[0]}x{canvas_size[1]} pixels")
-
-
-def _new_scenes(canvas_size: tuple[int, int], max_digits: int, rng: np.random.Generator) -> np.ndarray:
-    from air.data import mnist
-    from air.data.generator import Digits, GeneratorConfig, generate
-
-    source = mnist.load()
-    digits = Digits.from_images(source.test_images, source.test_labels)
-    for count in range(max_digits, 0, -1):  # as many as fit
-        config = GeneratorConfig(canvas_size=canvas_size, max_digits=count)
-        with contextlib.suppress(AIRError):
-            return generate(config, digits, 1 + rng.permutation(NEW_SCENES) % count, rng).images
     raise DataError(f"no digit fits on a canvas of {canvas_size[0]}x{canvas_size[1]} pixels")
 
 

@@ -109,7 +109,7 @@ class Playback:
 
     @property
     def glimpse(self) -> np.ndarray:
-        """What the encoder reads at the current step, in [0, 1]; without the other objects if the model looks twice."""
+        """Crop what the encoder reads at the current step, in [0, 1]; without the other objects if the model looks twice."""
         scene, others = self.seen.scene, self.seen.objects[: self.count].sum(axis=0) - self.seen.objects[self.step]
         canvas = residual(self.seen.image, others if self._looks == 2 else np.zeros_like(others))
         x, y, width, height = scene.attention_boxes[self.step].tolist()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from air.config import AIRConfig
 from air.model import AIRModel, Scenes, transformer
 from air.model.generative import cross_entropy
 
@@ -35,7 +36,7 @@ class Programs:
 
     def __init__(self, model: AIRModel) -> None:
         self.model = model
-        self._picture = _picture(model.config.canvas_size)  # to compile with
+        self._picture = _picture(model.config)  # to compile with
         self.finds_any_size = False  # see `warm_up_any_size`
         # After the second canvas, these two serve any other.
         self._decode = tf.function(self._decode_scenes, autograph=False, reduce_retracing=True)
@@ -43,13 +44,13 @@ class Programs:
         self._windows = tf.function(self._decode_windows, autograph=False)
 
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
-        """Attend to an image [H, W] or [H, W, 3] in [0, 1], with posterior means or, from a seed, with its samples.
+        """Attend to an image of the model's channels in [0, 1], with posterior means or, from a seed, with its samples.
 
         After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
         """
         any_size = self.finds_any_size and not quick
         how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
-        scenes = self.model.infer(self.in_channels(image)[None], max_steps=self._steps(image.shape[:2]), **how)
+        scenes = self.model.infer(image[None], max_steps=self._steps(image.shape[:2]), **how)
         return self._answer(image, scenes)
 
     def render(self, image: np.ndarray, scene: Scenes) -> Answer:
@@ -61,7 +62,7 @@ class Programs:
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:
-        objects, windows, loss = (np.asarray(part)[0] for part in self._explain(self.in_channels(image)[None], scenes))
+        objects, windows, loss = (np.asarray(part)[0] for part in self._explain(image[None], scenes))
         scene = Scenes(*(np.asarray(field)[0] for field in scenes))
         return Answer(scene._replace(decoded_windows=windows), objects, float(loss))
 
@@ -72,27 +73,10 @@ class Programs:
         scenes = Scenes(*map(tf.convert_to_tensor, scenes))
         in_line = self.model.composition.in_line
         loss = cross_entropy(in_line(images), in_line(scenes.reconstruction))
-        return self._added(scenes), scenes.pictured_windows, loss
-
-    def _added(self, scenes: Scenes) -> tf.Tensor:
-        """Compute `Answer.objects` of a batch."""
-        composition = self.model.composition
-        if composition.rule == "add":
-            return scenes.objects
-        present = tf.sequence_mask(scenes.count, tf.shape(scenes.z_what)[1], tf.float32)
-        z_where = tf.concat([scenes.scale[..., None], scenes.shift], axis=-1)
-        painted = composition.repaint(scenes.decoded_windows, scenes.opacity, scenes.nearness, present)
-        painted = transformer.render_cumsum(painted, z_where, transformer.size_of(scenes.reconstruction))
-        canvases = composition.flatten(painted, scenes.background[:, None])
-        return canvases[:, 1:] - canvases[:, :-1]
+        return scenes.added(self.model.composition), scenes.pictured_windows, loss
 
     def _decode_windows(self, z_what: tf.Tensor) -> tf.Tensor:
         return self.model.composition.appearance(self.model.decoder(z_what[None]))[0][0]
-
-    def in_channels(self, image: np.ndarray) -> np.ndarray:
-        """Return an image as the model takes it, a grey one perhaps in colour."""
-        channels = self.model.config.channels
-        return image if channels == 1 or image.ndim == 3 else np.repeat(image[..., None], channels, axis=-1)
 
     def take_weights(self, model: AIRModel) -> bool:
         """Copy another model's weights; return False if it has another configuration."""
@@ -110,7 +94,7 @@ class Programs:
         """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
         if self.model.config.takes_any_size:
             for _ in range(WARM_UP):
-                self.model.infer(self._picture[None], max_steps=self._steps(self._picture.shape), any_size=True)
+                self.model.infer(self._picture[None], max_steps=self._steps(self._picture.shape[:2]), any_size=True)
             self.finds_any_size = True
 
     def warm_up_the_rest(self) -> None:
@@ -157,9 +141,9 @@ class Programs:
         return changes.mean(axis=(0, *range(2, changes.ndim)))
 
 
-def _picture(canvas_size: CanvasSize) -> np.ndarray:
+def _picture(config: AIRConfig) -> np.ndarray:
     """Return a picture of one object."""
-    height, width = canvas_size
-    picture = np.zeros(canvas_size, np.float32)
+    height, width = config.canvas_size
+    picture = np.zeros(config.image_shape, np.float32)
     picture[height // 3 : height // 2, width // 3 : width // 2] = 1.0
     return picture

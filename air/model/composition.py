@@ -66,12 +66,11 @@ class Composition(NamedTuple):
         weight = opacity * tf.exp(nearness)
         return tf.concat([weight * colour, weight, -tf.math.log1p(-tf.minimum(opacity, MAX_OPACITY))], axis=-1)
 
-    def repaint(self, colour: tf.Tensor, opacity: tf.Tensor, nearness: tf.Tensor, z_pres: tf.Tensor) -> tf.Tensor:
+    def repaint(self, colour: tf.Tensor, opacity: tf.Tensor, nearness: tf.Tensor) -> tf.Tensor:
         """Compute what windows of objects that cover add to a canvas, as `paint` does, from their `appearance`."""
-        opacity, z_pres = opacity[..., None], z_pres[..., None, None, None]
-        weight = z_pres * tf.exp(nearness)[..., None, None, None]
-        thickness = -z_pres * tf.math.log1p(-tf.minimum(opacity, MAX_OPACITY))
-        return tf.concat([weight * self.with_channel(colour), weight * opacity, thickness], axis=-1)
+        opacity, closeness = opacity[..., None], tf.exp(nearness)[..., None, None, None]
+        thickness = -tf.math.log1p(-tf.minimum(opacity, MAX_OPACITY))
+        return tf.concat([closeness * self.with_channel(colour), closeness * opacity, thickness], axis=-1)
 
     def flatten(self, painted: tf.Tensor, background: tf.Tensor | None = None) -> tf.Tensor:
         """Compute the picture of a canvas, [..., H, W] or [..., H, W, C].

@@ -67,6 +67,15 @@ class Scenes(NamedTuple):
         """[B, T, H, W] the same of the rendered objects."""
         return self._on(self.background[:, None], self.objects, self._render(self.opacity))
 
+    def added(self, composition: Composition) -> Any:
+        """Compute what each object adds to the canvas of those before it, [B, T, H, W]: below 0 where it is darker."""
+        if composition.rule == "add":
+            return self.objects
+        painted = self._render(composition.repaint(self.decoded_windows, self.opacity, self.nearness))
+        canvases = composition.flatten(tf.cumsum(painted, axis=1), self.background[:, None])
+        added = canvases - tf.concat([self.background[:, None], canvases[:, :-1]], axis=1)
+        return added if tf.is_tensor(self.count) else added.numpy()
+
     @property
     def _z_where(self) -> tf.Tensor:
         return tf.concat([self.scale[..., None], self.shift], axis=-1)

@@ -85,6 +85,7 @@ def read_arguments() -> Arguments:
     path = cli.peek("--config")
     fields = read_fields(Path(path)) if path is not None else {}
     asked, estimator = (cli.peek(f"--{name}") or fields.get(name) for name in ("preset", "estimator"))
+    asked = asked if isinstance(asked, str) else None  # else it is refused later, as other wrong values are
     data, scenes, channels = (cli.peek(f"--{name}") or fields.get(name) for name in ("data", "scenes", "channels"))
     seen = own_data.look(data or own_data.STREAM, scenes or own_data.scenes_of(asked), channels)
     preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)

@@ -16,7 +16,7 @@ STREAM = "stream"  # in place of the path of data: scenes that are drawn while a
 
 def scenes_of(preset: object) -> SceneName:
     """Return the kind of scenes on which a preset trains unless others are asked for."""
-    return preset if isinstance(preset, str) and preset in SCENES else "default"  # type: ignore[return-value]
+    return preset if preset in SCENES else "default"  # type: ignore[return-value]
 
 
 def look(data: object, scenes: object = None, channels: object = None) -> Look | GeneratorConfig | None:

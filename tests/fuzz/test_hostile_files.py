@@ -176,7 +176,7 @@ def test_pictures(tmp_path, content):
 @cases(10)
 @given(data=st.data())
 def test_damage_never_changes_a_model(tmp_path, model_file, data):
-    """What loads in spite of the damage has the original weights, as the archive's checksums cover them."""
+    """Find the original weights in what loads in spite of the damage, as the archive's checksums cover them."""
     path = tmp_path / "model.keras"
     path.write_bytes(data.draw(damaged(model_file)))
     model = outcome(checkpoints.load_file, path)

@@ -1,4 +1,4 @@
-"""What a user does to a window, as events; what the window then shows."""
+"""Do to a window what a user does, by events; return what it then shows."""
 
 import json
 import time
@@ -81,7 +81,7 @@ def draw(app, *points):
 
 
 def picture(app):
-    """What the window shows, [width, height, 3]."""
+    """Return what the window shows, [width, height, 3]."""
     return pygame.surfarray.array3d(app.surface).astype(int)
 
 
@@ -102,7 +102,7 @@ def find_object(app):
 
 
 def same(seen, model):
-    """Whether the attention on show is the model's to the picture on show."""
+    """Return whether the attention on show is the model's to the picture on show."""
     expected = model.infer(seen.image[None])
     return all(np.allclose(ours, theirs[0], atol=1e-4) for ours, theirs in zip(seen.scene, expected, strict=True))
 

@@ -1,4 +1,4 @@
-"""How the window looks and starts: contrast, titles, tips, focus, the brush, larger canvases, recorded scenes."""
+"""Test how the window looks and starts: contrast, titles, tips, focus, the brush, larger canvases, recorded scenes."""
 
 import itertools
 import time
