@@ -70,13 +70,15 @@ def train(name: SystemName, seeds: int, out: Path) -> None:
 
 
 def store(name: SystemName, out: Path) -> None:
-    """Copy the curves of a system's runs into docs/reproduction/."""
-    folders = {int(folder.name.removeprefix("seed_")): RunFolder(folder) for folder in (out / name).glob("seed_*")}
-    rows = [
-        (seed, row["step"], row["seconds"] - row["scoring_seconds"], 100 * row[ACCURACY])
-        for seed, folder in sorted(folders.items())
-        for row in folder.metrics.rows(ACCURACY)
-    ]
+    """Copy the curves of a system's runs into docs/reproduction/, beside those of seeds that were run elsewhere."""
+    curves = {int(run[0, 0]): run.tolist() for run in read(name)}
+    for folder in (out / name).glob("seed_*"):
+        seed = int(folder.name.removeprefix("seed_"))
+        curves[seed] = [
+            (seed, row["step"], row["seconds"] - row["scoring_seconds"], 100 * row[ACCURACY])
+            for row in RunFolder(folder).metrics.rows(ACCURACY)
+        ]
+    rows = [row for _, curve in sorted(curves.items()) for row in curve]
     if rows:
         header = "seed,step,seconds,count accuracy in %"
         np.savetxt(STORED / f"{name}.csv", rows, "%d,%d,%.0f,%.5g", header=header, comments="")

@@ -92,5 +92,16 @@ def test_runs_are_resumed_and_shown(tmp_path, monkeypatch):
     assert page.read_text() == text
 
 
+def test_stored_curves_of_seeds_that_were_run_elsewhere_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "STORED", tmp_path)
+    (tmp_path / "pyro.csv").write_text("header\n0,100,9,50\n0,200,18,60\n2,100,9,70\n")
+    folder = tmp_path / "out" / "pyro" / "seed_1"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("step,seconds,scoring_seconds,count_accuracy/all\n100,7,1,0.8\n")
+    reproduce.store("pyro", tmp_path / "out")
+    stored = [run.tolist() for run in reproduce.read("pyro")]
+    assert stored == [[[0, 100, 9, 50], [0, 200, 18, 60]], [[1, 100, 6, 80]], [[2, 100, 9, 70]]]
+
+
 def test_the_page_shows_the_stored_runs():
     assert reproduce.table() in reproduce.PAGE.read_text(encoding="utf-8")
