@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import air
-from air.data.folders import PictureConfig
+from air.data import folders
 from air.errors import AIRError, UsageError
 from air.support import drawing
-from air.support.files import read_json
 
 PHOTOS = {"coins": "coins.png", "hubble": "hubble_deep_field.jpg"}
 DRAWN = 600  # greatest side of an enlarged picture, in pixels
@@ -35,16 +34,15 @@ def make_folders() -> None:
 
 def count(run: Path, picture: Path, part: Sequence[int] | None) -> None:
     """Count the objects of a picture, resized as the run's training data were, or of a part of it, and draw them."""
-    data = Path(read_json(run / "config.json")["data"])
-    recipe = read_json(data / "config.json")
-    if "resize" not in recipe:
-        raise UsageError(f"{run}: was not trained on pictures, but on {data}")
-    resize = recipe["resize"]
-    pixels = PictureConfig(resize=resize).read(picture, recipe["channels"])
+    rules = folders.rules_of(run)
+    if rules is None:
+        raise UsageError(f"{run}: was not trained on pictures, or their data set is no longer there")
+    model, resize = air.load(run), rules.resize
+    pixels = rules.read(picture, model.config.channels)
     if part is not None:
         x, y, width, height = (round(number * resize) for number in part)
         pixels = pixels[y : y + height, x : x + width]
-    scenes = air.load(run).infer(pixels[None])
+    scenes = model.infer(pixels[None])
     boxes = scenes.attention_boxes[0, : scenes.count[0]]
     print(f"{picture}: {len(boxes)} objects on {pixels.shape[0]}x{pixels.shape[1]} pixels")
     np.savetxt(sys.stdout, boxes / resize, "%.0f", header="x y width height, in pixels of the picture or part")

@@ -4,6 +4,7 @@ fitting = Fitting(PictureConfig(crop=True, resize=0.5), canvas_size=(64, 64), ch
 fitting.prepare(Look.at("coins"), "coins_64x64")  # train.npz, validation.npz, test.npz
 """
 
+import contextlib
 import os
 import re
 import zlib
@@ -19,7 +20,7 @@ from air.config import Config
 from air.data.look import Look
 from air.data.objects import HELD_OUT, hold_out
 from air.data.scenes import SceneSet
-from air.errors import UsageError
+from air.errors import AIRError, UsageError
 from air.support import drawing, files, pictures
 
 MAX_PATCHES = {"train": 10000, "validation": 500, "test": 500}
@@ -53,6 +54,14 @@ class PictureConfig(Config):
         """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
         pixels, (height, width) = pictures.read_pixels(file, channels), self.size(file)
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def rules_of(run: str | os.PathLike[str]) -> PictureConfig | None:
+    """Return the rules by which a run's scenes were made of pictures; None if they weren't, or are no longer there."""
+    with contextlib.suppress(AIRError, KeyError, TypeError):
+        recipe = files.read_json(Path(files.read_json(Path(run) / "config.json")["data"]) / "config.json")
+        return PictureConfig.from_dict({name: recipe[name] for name in PictureConfig.model_fields})
+    return None
 
 
 class Fitting(NamedTuple):

@@ -85,7 +85,7 @@ def draw_tools(painter: Painter, layout: Layout, session: Session, hand: Hand) -
     chosen = {
         "erase" if session.erasing else "draw": True,
         f"width {session.width + 1}": True,
-        f"canvas {session.canvas_sizes.index(session.canvas_size) + 1}": True,
+        **{f"canvas {number}": size == session.canvas_size for number, size in enumerate(session.canvas_sizes, 1)},
         "sample" if session.sampling else "mean": True,
         "windows": session.windows_visible,
         "pixels": session.pixels_visible,

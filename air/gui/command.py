@@ -54,7 +54,7 @@ def main() -> None:
     choices: dict[str, Any] = {"palette": arguments.palette, "period": arguments.period, "sampling": arguments.sample}
     config = config_of(model)
     # Before the window opens, so that a picture that can't be read is an error of the command, with and without a window.
-    picture = pictures.open_picture(arguments.picture, config.canvas_size, config) if arguments.picture else None
+    picture = pictures.open_picture(arguments.picture, model, config, config.canvas_size) if arguments.picture else None
     window = App(model, config, size=arguments.size, **choices)
     status = 0
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import pygame
 
 from air.errors import AIRError
-from air.gui import pictures, sharing, sources, theme
+from air.gui import sharing, sources, theme
 from air.gui.prompt import Prompt
 from air.gui.session import Session
 
@@ -52,8 +52,6 @@ class Exchange:
             picture, title, message = task.result()
         except (AIRError, OSError) as error:
             return self.session.say(str(error), is_error=True)
-        if picture is not None and picture.shape[:2] != self.session.canvas_size:
-            return self.session.say("The canvas changed while the picture was read; open it again", is_error=True)
         if picture is not None:
             self.session.show(picture, title)
         if message:
@@ -113,13 +111,8 @@ class Exchange:
 
     def paste(self) -> None:
         """Put the clipboard's picture, or the file that it names, on the canvas."""
-        text, size = _clipboard_text(), self.session.canvas_size
-
-        def run() -> Outcome:
-            picture = sources.pasted(text, lambda path: pictures.open_picture(path, size, self.session.config))
-            return Outcome(picture, "From the clipboard")
-
-        self._start(run)
+        text = _clipboard_text()
+        self._start(lambda: Outcome(sources.pasted(text, self.session.open_picture), "From the clipboard"))
 
     def save(self) -> None:
         """Save the picture and its reconstruction, side by side, as a .png file in the current folder."""
@@ -137,7 +130,7 @@ class Exchange:
         return theme.PALETTES[self.session.palette]
 
     def _read(self, path: Path) -> Outcome:
-        return Outcome(pictures.open_picture(path, self.session.canvas_size, self.session.config), path.name)
+        return Outcome(self.session.open_picture(path), path.name)
 
     def _write(self, path: Path, write: Callable[[], None]) -> Outcome:
         try:

@@ -45,14 +45,15 @@ class Drawing:
     Args:
         canvas_size: height and width, in pixels.
         channels: 1, or 3 for pictures in colour; pens stay white.
+        version: of the empty drawing; it increases with every change of the image.
     """
 
-    def __init__(self, canvas_size: tuple[int, int], channels: int = 1) -> None:
+    def __init__(self, canvas_size: tuple[int, int], channels: int = 1, version: int = 0) -> None:
         self.height, self.width = canvas_size
         self.fineness = max(1, min(MAX_FINENESS, SURFACE_SIZE // max(canvas_size)))
         self.channels, colours = channels, (channels,) if channels > 1 else ()
         self.image = np.zeros((*canvas_size, *colours), np.uint8)  # a new array after every change
-        self.version = 0  # increases with every change of the image
+        self.version = version
         self.title = OWN  # of the picture that the strokes are drawn on, if there is one
         self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness, *colours), np.uint8)
         self._done: list[_State] = []
@@ -115,7 +116,7 @@ class Drawing:
 
     def resized(self, canvas_size: tuple[int, int]) -> "Drawing":
         """Put the picture on a canvas of another size: in its middle, or cut to what fits around the middle of the ink."""
-        other, image = Drawing(canvas_size, self.channels), self.image
+        other, image = Drawing(canvas_size, self.channels, self.version), self.image
         axes = range(image.ndim)
         for axis, size in enumerate(canvas_size):
             ink = np.flatnonzero(image.any(axis=tuple(a for a in axes if a != axis)))

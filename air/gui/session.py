@@ -121,8 +121,8 @@ class Session:
 
     @property
     def scenes(self) -> pictures.RandomScenes:
-        """The test scenes of this canvas."""
-        return self.random_scenes[self.canvas_size]
+        """The test scenes of this canvas; of that of training while a picture has one of its own."""
+        return self.random_scenes.get(self.canvas_size, self.random_scenes[self.canvas_sizes[0]])
 
     @property
     def view(self) -> View:
@@ -221,9 +221,11 @@ class Session:
             scene = self.scenes.take()
         except AIRError as error:
             return self.say(str(error), is_error=True)
-        for picture, title in ((scene, TEST_SCENE), (self.engine.take_dream(), "A dream")):
-            if picture is not None and picture.shape[:2] == self.canvas_size:
-                self.show(picture, title)
+        dream = self.engine.take_dream()
+        if scene is not None:
+            self.show(scene, TEST_SCENE)
+        if dream is not None and dream.shape[:2] == self.canvas_size:
+            self.show(dream, "A dream")
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
@@ -275,8 +277,14 @@ class Session:
         """Begin a stroke at (x, y) in canvas pixels."""
         self.drawing.begin(point, self.line_width, self.erasing)
 
+    def open_picture(self, path: Path) -> np.ndarray:
+        """Open a picture file for the canvas, see `pictures.open_picture`; may be called from any thread."""
+        return pictures.open_picture(path, self.model, self.config, self.canvas_size)
+
     def show(self, picture: np.ndarray, title: str) -> None:
-        """Put a picture [H, W] uint8 on the canvas."""
+        """Put a picture [H, W] uint8 on the canvas, or on one of its own if it has another size."""
+        if picture.shape[:2] != self.canvas_size:
+            self._draw_on(Drawing(picture.shape[:2], self.config.channels, self.drawing.version + 1))
         self.drawing.replace(picture, title)
 
     def select(self, index: int | None) -> None:
@@ -287,10 +295,13 @@ class Session:
     def set_canvas(self, size: CanvasSize) -> None:
         """Choose another size of the canvas, one of `canvas_sizes`; the picture moves along."""
         if size != self.canvas_size:
-            self.drawing = self.drawing.resized(size)
-            self.editor.select(None)
-            self.last_seen = None
-            self.editor.forget()
+            self._draw_on(self.drawing.resized(size))
+
+    def _draw_on(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+        self.editor.select(None)
+        self.last_seen = None
+        self.editor.forget()
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`, except those of the window itself."""

@@ -76,7 +76,7 @@ def click(app, name):
 
 def draw(app, *points):
     """Draw through points in canvas pixels."""
-    rect, (height, width) = app.layout.drawn, app.session.config.canvas_size
+    rect, (height, width) = app.layout.drawn, app.session.canvas_size
     drag(app, *((rect.left + x * rect.width / width, rect.top + y * rect.height / height) for x, y in points))
 
 

@@ -88,3 +88,28 @@ def test_pictures_keep_their_colours(app, tmp_path):
     key(app, "T")  # a grey scene of digits, as this model has no scenes of its own
     assert session.image.shape == session.drawing.image.shape
     assert not session.lost
+
+
+def test_a_picture_may_have_a_canvas_of_its_own(app, monkeypatch):
+    session = app.session
+    colours = (3,) if session.config.channels == 3 else ()
+    picture = np.random.default_rng(0).integers(0, 256, (26, 41, *colours), np.uint8)
+    monkeypatch.setattr("air.gui.pictures.open_picture", lambda *_: picture)
+    post(pygame.DROPFILE, file="a.png")
+    settle(app)
+    assert session.canvas_size == (26, 41)
+    assert session.seen.version == session.drawing.version
+    assert session.seen.scene.reconstruction.shape == picture.shape
+    assert session.seen.scene.count > session.config.max_steps  # as many more as the canvas is larger
+    draw(app, (2, 10), (30, 10))
+    assert (session.image.reshape(26, 41, -1)[10, 10] == 255).all()
+    key(app, "Z")
+    np.testing.assert_array_equal(session.image, picture)
+    key(app, "T")
+    assert session.canvas_size == (20, 24)
+    assert session.title == "A test scene"
+    post(pygame.DROPFILE, file="a.png")
+    settle(app)
+    key(app, "Ctrl+1")
+    assert session.canvas_size == (20, 24)
+    assert not session.lost

@@ -29,7 +29,7 @@ def test_pictures_and_recordings_are_saved(app, tmp_path, monkeypatch):
 def plain_files(monkeypatch):
     """Let every picture file be shown as it is."""
 
-    def read(path, canvas_size, config):
+    def read(path, *_):
         if not Path(path).exists():
             raise DataError(f"{path}: no such file or folder")
         return np.asarray(Image.open(path))
@@ -86,14 +86,3 @@ def test_dropped_files(app, tmp_path):
     app.clock.now += 4.0
     app.frame()
     assert app.session.message is None
-
-
-@pytest.mark.usefixtures("plain_files")
-def test_a_picture_for_another_canvas_is_refused(app, tmp_path, monkeypatch):
-    Image.fromarray(np.full((20, 24), 99, np.uint8)).save(tmp_path / "a.png")
-    size = app.session.canvas_size
-    monkeypatch.setattr("air.gui.pictures.open_picture", lambda path, canvas_size, config: np.zeros((9, 9), np.uint8))
-    post(pygame.DROPFILE, file=str(tmp_path / "a.png"))
-    settle(app)
-    assert app.session.message.text == "The canvas changed while the picture was read; open it again"
-    assert app.session.drawing.image.shape == size

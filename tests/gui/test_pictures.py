@@ -10,6 +10,7 @@ from PIL import Image
 
 from air.config import AIRConfig
 from air.data import mnist
+from air.data.folders import PictureConfig
 from air.data.rules import SCENES
 from air.data.scenes import SceneSet
 from air.errors import DataError
@@ -23,14 +24,39 @@ def test_a_picture_file_becomes_a_scene(tmp_path):
     pixels = np.zeros(CANVAS, np.uint8)
     pixels[5:15, 8:10] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(open_picture(tmp_path / "a.png", CANVAS, AIRConfig()), pixels)
+    np.testing.assert_array_equal(open_picture(tmp_path / "a.png", tmp_path, AIRConfig(), CANVAS), pixels)
 
 
 def test_a_file_that_is_not_a_picture_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello")
     for name in ("a.png", "missing.png"):
         with pytest.raises(DataError, match=name):
-            open_picture(tmp_path / name, CANVAS, AIRConfig())
+            open_picture(tmp_path / name, tmp_path, AIRConfig(), CANVAS)
+
+
+@pytest.fixture
+def run_on_patches(tmp_path):
+    """A run on patches of pictures of half their size."""
+    rules = PictureConfig(crop=True, resize=0.5)
+    for folder, content in (("run", {"data": str(tmp_path / "data")}), ("data", {**rules.to_dict(), "channels": 3})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(content))
+    return tmp_path / "run"
+
+
+def test_a_picture_is_as_large_as_those_that_patches_were_cut_from(run_on_patches, tmp_path):
+    config = AIRConfig(channels=3, canvas_size=CANVAS, window_size=(8, 6), controller="convolutional", background="learned")
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 35, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = open_picture(tmp_path / "a.png", run_on_patches, config, CANVAS)
+    assert found.shape == (30, 35, 3)
+    np.testing.assert_allclose(found[5:-5, 5:-5].mean((0, 1)), pixels[10:-10, 10:-10].mean((0, 1)), atol=2)
+    assert open_picture(tmp_path / "a.png", tmp_path, config, CANVAS).shape == (*CANVAS, 3)  # of no run
+    for name, size, least in (("narrow", (10, 60), 6), ("low", (60, 14), 8), ("wide", (1030, 60), 6)):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        message = rf"{name}\.png: {size[1] // 2}x{size[0] // 2} pixels are not allowed; a side must have {least} to 512"
+        with pytest.raises(DataError, match=message):
+            open_picture(tmp_path / f"{name}.png", run_on_patches, config, CANVAS)
 
 
 @pytest.mark.parametrize("flags", [[], ["--headless"]])
