@@ -3,14 +3,22 @@
     python -m benchmarks.growth
     python -m benchmarks.growth --repeats 5 --output growth.png
 
-Training is that of the default recipe. Inference is `model.infer` with the model in model/, in batches of 32 scenes by default.
+Training is that of the default recipe; workers are processes on this machine with a core each. Inference is `model.infer` with
+the model in model/, in batches of 32 scenes by default.
 An exponent is the slope of a straight line through the logarithms of the times: 0 if nothing grows, 1 if time is proportional.
 Inference should grow with the objects that are there, not with the steps that it may take.
 """
 
+import contextlib
 import functools
+import json
 import math
+import os
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +31,16 @@ from air import presets
 from air.config import DEFAULT_MODEL, Config, Count, find_model
 from air.data import mnist
 from air.data.generator import Digits, GeneratorConfig, generate
+from air.errors import AIRError
 from air.evaluation.curves import STYLE
 from air.support import cli
 from air.support.console import table
+from air.training.run_folder import RunFolder
 from benchmarks.speed import Training, in_fresh_process, seconds
 
 BATCH = 32  # scenes, in inference
 STEPS = 20  # training steps that are timed together
+TRAINING = Path(__file__).resolve().parent.parent / "training.py"
 MANY = 12  # steps that inference may take unless stated otherwise
 
 
@@ -60,6 +71,30 @@ def train(repeats: int, batch_size: int = 64, side: int = 50, max_steps: int = 3
     return 1000 / STEPS * statistics.median(training.fit(STEPS) for _ in range(repeats))
 
 
+def train_in_workers(number: int, repeats: int) -> float:
+    """Time a training step of 64 scenes that workers share, in milliseconds."""
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        cluster = {"worker": [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]}
+        stack.close()  # frees the ports for the workers
+        words = ["--strategy", "multiworker", "--run", f"{folder}/run", "--iterations", str((repeats + 1) * STEPS)]
+        words += ["--validate-every", str(STEPS), "--validation-scenes", "1"]
+        workers = []
+        for rank in range(number):
+            task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+            pin = functools.partial(os.sched_setaffinity, 0, {cores[rank]})
+            command, environment = [sys.executable, str(TRAINING), *words], {**os.environ, "TF_CONFIG": task}
+            output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            workers.append(subprocess.Popen(command, env=environment, preexec_fn=pin, **output))
+        statuses = [worker.wait() for worker in workers]
+        if any(statuses):
+            raise AIRError("a worker failed")
+        rows = RunFolder(f"{folder}/run").metrics.rows()
+        trained = np.diff([row["seconds"] - row["scoring_seconds"] for row in rows])
+        return 1000 / STEPS * statistics.median(trained)
+
+
 def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 2, max_steps: int = MANY) -> float:
     """Time inference of a batch of scenes that have the same number of objects, in milliseconds."""
     with cli.quiet_import():
@@ -82,6 +117,7 @@ CURVES = (
     Curve("training step", "scenes in a batch", (16, 32, 64, 128, 256), _over(train, "batch_size")),
     Curve("training step, 32 scenes", "side of the canvas", (50, 75, 100, 150), _over(train, "side", batch_size=32)),
     Curve("training step", "steps", (1, 2, 3, 4, 6), _over(train, "max_steps")),
+    Curve("training step, 64 scenes", "workers of one core", (1, 2), train_in_workers),
     Curve("inference", "scenes in a batch", (1, 4, 16, 64, 256, 1024), _over(infer, "batch_size")),
     Curve("inference", "side of the canvas", (50, 75, 100, 200, 400), _over(infer, "side")),
     Curve("inference, 200x200", "objects", (1, 2, 4, 8, 16, 32), _over(infer, "objects", side=200, max_steps=64)),

@@ -85,6 +85,11 @@ def test_demo_and_startup():
 
 
 @pytest.mark.slow
+def test_a_worker_is_timed():
+    assert growth.train_in_workers(1, repeats=1) > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", ["canvas", "convolutional"])
 def test_only_concrete_is_biased(tiny_config, controller):
     config = tiny_config.replace(canvas_size=(50, 50), controller=controller, cell_size=10, z_pres_prior_odds=1.0)
