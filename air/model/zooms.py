@@ -25,10 +25,11 @@ class View(NamedTuple):
 
     zoom: float
     brush: int = 1  # pixels; the maximum over so many squared thickens strokes by one less
+    fewer: float = 0.0  # of the ink: fewer objects are preferred even if they leave that much more of it unexplained
 
 
-VIEWS = (View(1.0), View(1.4), View(0.7), View(0.5, 2), View(0.35, 3))  # the first is the picture itself
-FEWER = 0.13  # of the ink: fewer objects are preferred even if they leave that much more of it unexplained
+# The first is the picture itself. The smaller a view, the better one object imitates two in it, so the less it may leave.
+VIEWS = (View(1.0), View(1.4, 1, 0.17), View(0.7, 1, 0.17), View(0.5, 2, 0.13), View(0.35, 3, 0.09))
 MORE = 0.3  # of the ink: more objects are preferred only if they leave that much less of it unexplained
 POWER = 1.25  # of differences in brightness: a missing stroke weighs more than the dim edges of many
 FOOTPRINT = 0.7  # of a window's side: what an object takes up of it in training
@@ -70,7 +71,7 @@ def _better(best: Found, others: Found, picture: tf.Tensor, view: View, canvas_s
     in_others = tf.range(2 * steps) >= steps
     more = tf.where(in_others, both.present, -both.present)
     more = _sum_by_label(more[:, None], group[:, None], 2 * steps)  # objects: [batch, groups]
-    replaced = more_rest < tf.where(more < 0.0, FEWER, tf.where(more > 0.0, -MORE, 0.0)) * ink
+    replaced = more_rest < tf.where(more < 0.0, view.fewer, tf.where(more > 0.0, -MORE, 0.0)) * ink
     both = both.keep(tf.cast(tf.gather(replaced, group, batch_dims=1) == in_others, tf.float32))
     order = tf.argsort(-both.present, axis=1, stable=True)[:, :steps]
     return Found(*(tf.gather(field, order, batch_dims=1) for field in both))
