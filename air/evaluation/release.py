@@ -4,7 +4,7 @@
     python -m air.evaluation.release release --data multi_mnist --output model
 
 air.keras           the weights, without the optimiser's state
-config.json         copied from the run
+config.json         the run's, without its date and host
 metrics.csv         copied from the run
 metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights, also outside its box
 attract.npz         recorded attention, which the demo shows while TensorFlow loads
@@ -33,6 +33,7 @@ from air.training import checkpoints
 from air.training.run_folder import RunFolder
 
 FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
+PRIVATE = ("date", "host")  # of a run's config.json
 OWN_FILES = re.compile(r"air\.keras|config\.json|metrics\.(csv|json)|(reference_set|bank|attract)\.npz|README\.md")
 
 
@@ -95,7 +96,7 @@ def release(
     step, model = checkpoints.newest_checkpoint(run)
     with files.replacing_folder(output, overwrite, OWN_FILES, "a released model") as target:
         checkpoints.save_weights(model, target / "air.keras")
-        files.write_json(target / "config.json", record)
+        files.write_json(target / "config.json", {name: value for name, value in record.items() if name not in PRIVATE})
         for path in (folder.metrics.path, Path(output) / "README.md"):
             if path.exists():
                 shutil.copyfile(path, target / path.name)
