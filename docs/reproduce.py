@@ -128,13 +128,13 @@ class Arguments:
     """The system; without one, only the page is brought up to date."""
     seeds: int | None = None
     """Number of runs, with the seeds 0, 1 ...; the system's own by default."""
-    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("reproduction")
+    output: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("reproduction")
     """Folder for scenes and runs."""
 
 
 def reproduce(arguments: Arguments) -> None:
     """Train a system's runs, and bring the page up to date, also if they are interrupted."""
-    preset, out = arguments.preset, arguments.out
+    preset, out = arguments.preset, arguments.output
     try:
         if preset is not None:
             train(preset, SYSTEMS[preset].seeds if arguments.seeds is None else arguments.seeds, out)

@@ -1,6 +1,6 @@
 """Make photo-like pictures of handwritten digits, with the number of digits in each, to try `air.open_picture` on.
 
-    python -m tests.photographs --out photos --each 5    # five pictures of every kind of paper, to look at
+    python -m tests.photographs --output photos --each 5    # five pictures of every kind of paper, to look at
     python -m pytest -sm slow tests/test_photos.py       # how many the shipped model counts right, by kind of paper
 
 A page is inked in its own coordinates: digits of `tests.strokes` or MNIST, by one of `PENS`, on one of `PAPERS`. A camera then
@@ -193,13 +193,13 @@ def photographs(each: int, seed: int) -> list[Photograph]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("photos"))
+    parser.add_argument("--output", type=Path, default=Path("photos"))
     parser.add_argument("--each", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    arguments.out.mkdir(exist_ok=True)
+    arguments.output.mkdir(exist_ok=True)
     for i, photo in enumerate(photographs(arguments.each, arguments.seed)):
-        photo.save(arguments.out / f"{i:03}_{photo.paper.replace(' ', '_')}_{photo.pen}_{photo.count}.jpg")
+        photo.save(arguments.output / f"{i:03}_{photo.paper.replace(' ', '_')}_{photo.pen}_{photo.count}.jpg")
 
 
 if __name__ == "__main__":

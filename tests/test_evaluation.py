@@ -78,7 +78,7 @@ def eagerly():
 
 def test_the_script(folder, script, eagerly, tmp_path, capsys):
     flags = [f for name, value in FEW.items() for f in (f"--{name.replace('_', '-')}", value)]
-    script(folder / "model", "--data", folder / "data", "--mnist", folder / "digits.npz", "--out", "report", *flags)
+    script(folder / "model", "--data", folder / "data", "--mnist", folder / "digits.npz", "--output", "report", *flags)
     printed = capsys.readouterr().out
     assert "count accuracy, deterministic" in printed
     assert "Written: report/report.md" in printed

@@ -251,7 +251,7 @@ def test_seeds_are_trained_and_scored_as_a_user_would(data, run_script, tmp_path
         assert run["elbo"] < run["iwae"] == pytest.approx(bound, rel=1e-5)
         counted = [f"{run[name]:.2%}" for name in ("three_digits", "four_digits", "canvas_100")]
         assert table["0"][-5:] == [*counted, f"{run['elbo']:.1f}", f"{run['iwae']:.1f}"]
-    failed = run_script("evaluation.py", "seeds", *flags, "--batch-size", 91, "--out", "failed", timeout=300)
+    failed = run_script("evaluation.py", "seeds", *flags, "--batch-size", 91, "--output", "failed", timeout=300)
     assert failed.returncode == 1
     assert failed.stderr.count("batch_size: 91 is not allowed") == 2  # once for each estimator
     assert "no run got as far as its first scoring; the reason is above" in failed.stderr

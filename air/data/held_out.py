@@ -172,6 +172,7 @@ def generalisation(
     for name, (most, title, rules) in CHANGES.items():
         count, title = np.arange(scenes) % (most + 1), f"0-{most} digits, {title}"
         kinds.append(Generated(name=name, title=title, digits=digits, count=count, canvas_size=canvas_size, rules=rules))
+    kinds.append(pyro_scenes(scenes, canvas_size, digits))
     return kinds + (_drawings(scenes) if any_canvas or canvas_size == DRAWN_CANVAS else [])
 
 

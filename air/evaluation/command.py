@@ -22,6 +22,7 @@ from air.evaluation.config import EvaluationConfig, SeedsConfig, scored_often
 from air.presets import Preset, PresetName
 from air.support import cli, files
 
+FORMER = {**RENAMED, "out": "output"}
 FilePath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
 
 
@@ -33,7 +34,7 @@ class ModelArguments:
     """Folder with test.npz and train.npz, or one file of scenes; the default folder is made if missing."""
     mnist: FilePath | None = None
     """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
-    out: FilePath = Path("air_evaluation")
+    output: FilePath = Path("air_evaluation")
     """Folder for report.md, report.json and figures; an earlier report in it is replaced."""
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
 
@@ -45,7 +46,7 @@ class SeedsArguments:
     test.npz in multi_mnist is scored. That folder is made if missing."""
     mnist: FilePath | None = None
     """MNIST as an .npz in Keras' format or a folder of IDX files, unless the scenes are made of the bundled one."""
-    out: FilePath = Path("air_seeds")
+    output: FilePath = Path("air_seeds")
     """Folder for the runs and their report; finished runs are not trained again, unfinished ones are resumed."""
     preset: PresetName = "default"
     """Recipe that provides the defaults of the model's and training's flags."""
@@ -55,19 +56,19 @@ class SeedsArguments:
 
 
 def evaluate_model() -> None:
-    arguments = cli.parse(ModelArguments, __doc__, renamed=RENAMED)
+    arguments = cli.parse(ModelArguments, __doc__, renamed=FORMER)
     model = find_model(arguments.model)
     for path in (model, arguments.data):  # here, because a mistake should not wait for TensorFlow
         if not path.exists() and path != DEFAULT_DATA:
             raise DataError(f"{path}: no such file or folder")
-    files.check_writable(arguments.out, "out")
+    files.check_writable(arguments.output)
     with cli.quiet_import():
         from air.evaluation import evaluate, report
 
     where = {"data": arguments.data, "mnist_path": arguments.mnist}
-    result = evaluate.evaluate(model, arguments.out, arguments.evaluation, **where)
+    result = evaluate.evaluate(model, arguments.output, arguments.evaluation, **where)
     print(report.markdown(result).split("\n## Figures")[0])
-    print(f"Written: {arguments.out / 'report.md'}, report.json and {len(result.get('figures', []))} figures.")
+    print(f"Written: {arguments.output / 'report.md'}, report.json and {len(result.get('figures', []))} figures.")
 
 
 def evaluate_seeds() -> None:
@@ -75,13 +76,13 @@ def evaluate_seeds() -> None:
     recipe = scored_often(recipe)
     default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
     text = "Train a recipe with several seeds, and report how soon and how well each learns to count."
-    arguments = cli.parse(SeedsArguments, text, sys.argv[2:], default, RENAMED)
-    files.check_writable(arguments.out, "out")
+    arguments = cli.parse(SeedsArguments, text, sys.argv[2:], default, FORMER)
+    files.check_writable(arguments.output)
     from air.evaluation import seeds
 
     recipe = Preset(arguments.model, arguments.training)
-    print(seeds.report(arguments.out, arguments.seeds, arguments.data, recipe, arguments.preset, arguments.mnist))
-    print(f"Written: {arguments.out / 'seeds.md'}, seeds.json and seeds.png.")
+    print(seeds.report(arguments.output, arguments.seeds, arguments.data, recipe, arguments.preset, arguments.mnist))
+    print(f"Written: {arguments.output / 'seeds.md'}, seeds.json and seeds.png.")
 
 
 def main() -> None:

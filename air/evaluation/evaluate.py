@@ -144,7 +144,7 @@ class Evaluator(NamedTuple):
 def _varies_in_size(kind: held_out.SceneKind) -> bool:
     """Return True if objects are larger or smaller than in training."""
     changed = kind.rules if isinstance(kind, held_out.Generated) else {}
-    return isinstance(kind, held_out.Drawn) or any("scale" in rule for rule in changed)
+    return isinstance(kind, held_out.Drawn | held_out.Pyro) or any("scale" in rule for rule in changed)
 
 
 def _reference_objects(model: AIRModel, scenes: SceneSet | None) -> probes.Objects | None:

@@ -96,7 +96,7 @@ def check_recipe(folder: Path, run: Preset) -> None:
         model, known, _ = RunFolder(folder).read()
         longer = known.replace(iterations=max(known.iterations, run.training.iterations))
         if (model, longer) != run:
-            raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --out")
+            raise DataError(f"{folder}: was trained with another recipe or other flags; choose another --output")
 
 
 def train(folder: Path, run: Preset, source: list[Any]) -> bool:
@@ -195,7 +195,7 @@ class Scorer:
         if (folder / "config.json").exists():
             scenes = RunFolder(folder).read().fields.get("scenes", {})  # runs of older versions have none
             if scenes.get("held-out", self.checksum) != self.checksum:
-                raise DataError(f"{folder}: was trained with other held-out scenes than {self.path}; choose another --out")
+                raise DataError(f"{folder}: was trained with other held-out scenes than {self.path}; choose another --output")
 
     def score(self, folder: Path) -> dict[str, float]:
         """Return `final`, the count accuracy on all test scenes, and the scores that were asked for.

@@ -1,7 +1,7 @@
 """Write the drawings in this folder: digits as drawn by hand with a mouse.
 
     python -m tests.strokes.make                             # the twenty drawings
-    python -m tests.strokes.make --seed 7 --out elsewhere    # others in the same handwriting
+    python -m tests.strokes.make --seed 7 --output elsewhere    # others in the same handwriting
     python -m tests.strokes.make --scenes data/drawings.npz  # scenes for the evaluation, drawn with the window's pens
 
 Each line of a file is one stroke, {"stroke": [[x, y], ...]}, with (x, y) from (0, 0), the top left of the canvas, to (1, 1).
@@ -179,17 +179,17 @@ def line(stroke: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     parser.add_argument("--scenes", type=Path, help="write scenes into this .npz file instead of the drawings")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     if arguments.scenes:
         draw_sets(rng).save(arguments.scenes)
         return
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     for digits in (*((which,) for which in DIGITS), *PAIRS):
         name = "digits_" + "_".join(map(str, digits))
-        (arguments.out / f"{name}.jsonl").write_text("".join(map(line, itertools.chain(*place(digits, rng)))))
+        (arguments.output / f"{name}.jsonl").write_text("".join(map(line, itertools.chain(*place(digits, rng)))))
 
 
 if __name__ == "__main__":
