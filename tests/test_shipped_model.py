@@ -35,7 +35,7 @@ def scenes():
 
 
 def test_it_is_the_default_recipe(model, metrics):
-    assert model.config == AIRConfig(cell_certainty=0.0)  # it was trained before there was any
+    assert model.config == AIRConfig()
     record = json.loads((ROOT / "model/config.json").read_text())
     assert TrainingConfig.from_dict(record["training"]).replace(seed=0, validate_every=500) == TrainingConfig()
     assert int(model.step.numpy()) == metrics["steps"] == TrainingConfig().iterations
@@ -50,6 +50,15 @@ def test_it_counts_locates_and_reconstructs_new_scenes(model, scenes):
     single = (scenes.count == 1) & (inferred.count == 1)
     offsets = scores.centres(inferred.attention_boxes[single, 0]) - scores.centres(scenes.boxes[single, 0])
     assert np.median(np.linalg.norm(offsets, axis=1)) < 1.5  # pixels
+
+
+@pytest.mark.parametrize("size", [0.6, 1.5])
+def test_it_counts_digits_of_other_sizes(model, size):
+    """A single look counts a third of the large ones."""
+    digits, count = mnist.load(), np.arange(45) % 3
+    chosen = Digits.from_images(digits.test_images, digits.test_labels)
+    images = generate(GeneratorConfig(scale=(size, size)), chosen, count, np.random.default_rng(98)).images
+    assert np.mean(model.infer(images, any_size=True).count == count) >= 0.9
 
 
 def test_it_samples_as_many_objects_as_it_saw(model):
@@ -82,5 +91,5 @@ def test_the_readme_states_its_scores_outside_of_its_box(metrics):
         for kind in outside
         for score in (kind, kind.get("any_size", kind))
     }
-    assert len(pairs) == 6
+    assert len(pairs) == 7
     assert {pair for row in pairs for pair in row} <= measured
