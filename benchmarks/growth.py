@@ -36,11 +36,11 @@ from air.evaluation.curves import STYLE
 from air.support import cli
 from air.support.console import table
 from air.training.run_folder import RunFolder
-from benchmarks.speed import Training, in_fresh_process, seconds
+from benchmarks.speed import ROOT, Training, in_fresh_process, seconds
 
 BATCH = 32  # scenes, in inference
 STEPS = 20  # training steps that are timed together
-TRAINING = Path(__file__).resolve().parent.parent / "training.py"
+PATIENCE = 600.0  # seconds for all workers to end
 MANY = 12  # steps that inference may take unless stated otherwise
 
 
@@ -72,27 +72,28 @@ def train(repeats: int, batch_size: int = 64, side: int = 50, max_steps: int = 3
 
 
 def train_in_workers(number: int, repeats: int) -> float:
-    """Time a training step of 64 scenes that workers share, in milliseconds."""
+    """Time a training step of 64 scenes that workers share, each with a core of this machine (Linux), in milliseconds."""
     cores = sorted(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+    with contextlib.ExitStack() as ports:
+        listeners = [ports.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         cluster = {"worker": [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]}
-        stack.close()  # frees the ports for the workers
-        words = ["--strategy", "multiworker", "--run", f"{folder}/run", "--iterations", str((repeats + 1) * STEPS)]
-        words += ["--validate-every", str(STEPS), "--validation-scenes", "1"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "training.py"), "--strategy", "multiworker", "--run", f"{folder}/run"]
+        command += ["--iterations", str((repeats + 1) * STEPS), "--validate-every", str(STEPS), "--validation-scenes", "1"]
         workers = []
         for rank in range(number):
-            task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+            place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
             pin = functools.partial(os.sched_setaffinity, 0, {cores[rank]})
-            command, environment = [sys.executable, str(TRAINING), *words], {**os.environ, "TF_CONFIG": task}
-            output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            workers.append(subprocess.Popen(command, env=environment, preexec_fn=pin, **output))
-        statuses = [worker.wait() for worker in workers]
-        if any(statuses):
-            raise AIRError("a worker failed")
+            options = {"env": {**os.environ, "TF_CONFIG": place}, "preexec_fn": pin, "stdout": subprocess.DEVNULL}
+            workers.append(subprocess.Popen(command, **options))
+        try:
+            if any([worker.wait(PATIENCE) for worker in workers]):  # noqa: C419, as all must end
+                raise AIRError("a worker failed, see above")
+        finally:
+            for worker in workers:
+                worker.kill()
         rows = RunFolder(f"{folder}/run").metrics.rows()
-        trained = np.diff([row["seconds"] - row["scoring_seconds"] for row in rows])
-        return 1000 / STEPS * statistics.median(trained)
+    return 1000 / STEPS * statistics.median(np.diff([row["seconds"] - row["scoring_seconds"] for row in rows]))
 
 
 def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 2, max_steps: int = MANY) -> float:

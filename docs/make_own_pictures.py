@@ -34,10 +34,10 @@ def make_folders() -> None:
 
 def count(run: Path, picture: Path, part: Sequence[int] | None) -> None:
     """Count the objects of a picture, resized as the run's training data were, or of a part of it, and draw them."""
-    rules = folders.rules_of(run)
+    model, rules = air.load(run), folders.rules_of(run)
     if rules is None:
-        raise UsageError(f"{run}: was not trained on pictures, or their data set is no longer there")
-    model, resize = air.load(run), rules.resize
+        raise UsageError(f"{run}: was not trained on pictures")
+    resize = rules.resize
     pixels = rules.read(picture, model.config.channels)
     if part is not None:
         x, y, width, height = (round(number * resize) for number in part)

@@ -74,10 +74,11 @@ def store(name: SystemName, out: Path) -> None:
     curves = {int(run[0, 0]): run.tolist() for run in read(name)}
     for folder in (out / name).glob("seed_*"):
         seed = int(folder.name.removeprefix("seed_"))
-        curves[seed] = [
+        curve = [
             (seed, row["step"], row["seconds"] - row["scoring_seconds"], 100 * row[ACCURACY])
             for row in RunFolder(folder).metrics.rows(ACCURACY)
         ]
+        curves[seed] = max(curve, curves.get(seed, []), key=len)  # a run that has just begun doesn't replace a longer one
     rows = [row for _, curve in sorted(curves.items()) for row in curve]
     if rows:
         header = "seed,step,seconds,count accuracy in %"

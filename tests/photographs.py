@@ -1,7 +1,7 @@
 """Make photo-like pictures of handwritten digits, with the number of digits in each, to try `air.open_picture` on.
 
     python -m tests.photographs --output photos --each 5    # five pictures of every kind of paper, to look at
-    python -m pytest -sm slow tests/test_photos.py       # how many the shipped model counts right, by kind of paper
+    python -m pytest -sm slow tests/test_photos.py          # how many the shipped model counts right, by kind of paper
 
 A page is inked in its own coordinates: digits of `tests.strokes` or MNIST, by one of `PENS`, on one of `PAPERS`. A camera then
 turns and tilts it over a table, lights it unevenly, and adds blur, noise and JPEG.

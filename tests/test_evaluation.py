@@ -123,15 +123,15 @@ def test_a_model_for_any_canvas_is_evaluated_on_any(folder, eagerly, tmp_path):
 
 def test_outside_the_box_of_a_model_for_any_canvas(folder, eagerly, monkeypatch):
     digits, kinds = mnist.load(folder / "digits.npz"), held_out.generalisation
-    shown = ("four_digits", "canvas_100", "size_150", "drawn_2_digits")
+    shown = ("four_digits", "canvas_100", "size_150", "pyro", "drawn_2_digits")
     monkeypatch.setattr(held_out, "generalisation", lambda *given: [kind for kind in kinds(*given) if kind.name in shown])
     monkeypatch.setattr(measures, "MIN_STEPS", 6)
     model = air.load(folder / "convolutional.keras")
     reference = Objects(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 10)
     measured = Evaluator(model, EvaluationConfig(**FEW), reference).generalisation(digits)
     assert tuple(measured) == shown
-    assert {name for name, kind in measured.items() if "any_size" in kind} == {"size_150", "drawn_2_digits"}
-    assert [kind["scenes"] for kind in measured.values()] == [8, 2, 8, 8]
+    assert {name for name, kind in measured.items() if "any_size" in kind} == {"size_150", "pyro", "drawn_2_digits"}
+    assert [kind["scenes"] for kind in measured.values()] == [8, 2, 8, 8, 8]
     assert len(measured["four_digits"]["count"]["deterministic"]["confusion"][4]) == 7  # up to 6 found, in more than 3 steps
     assert all(0 <= kind["named"] <= 1 and 0 <= kind["boxes"]["object"]["ap50"] <= 1 for kind in measured.values())
     (table,) = report._outside(measured.values())

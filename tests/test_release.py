@@ -23,8 +23,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     (folder / "models").mkdir(parents=True)
     shutil.copy(MODEL / "air.keras", folder / "models" / "step_00020000.keras")
-    for name in ("config.json", "metrics.csv"):
-        shutil.copy(MODEL / name, folder)
+    shutil.copy(MODEL / "metrics.csv", folder)
+    record = json.loads((MODEL / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**record, "date": "2026-01-02", "host": "mine"}))
     return folder
 
 
@@ -37,6 +38,7 @@ def test_a_release_is_complete_and_correct(run, few_digits, tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"air.keras", "reference_set.npz", "attract.npz", "config.json", "metrics.csv", "metrics.json", "README.md"}
     assert (tmp_path / "out" / "README.md").read_text() == "The card of this model."
+    assert json.loads((tmp_path / "out" / "config.json").read_text()).keys().isdisjoint({"date", "host"})
     assert all(release.OWN_FILES.fullmatch(name) for name in names)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (metrics["steps"], metrics["scores"]["scenes"]) == (20_000, 45)

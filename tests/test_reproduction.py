@@ -98,6 +98,7 @@ def test_stored_curves_of_seeds_that_were_run_elsewhere_stay(tmp_path, monkeypat
     folder = tmp_path / "out" / "pyro" / "seed_1"
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text("step,seconds,scoring_seconds,count_accuracy/all\n100,7,1,0.8\n")
+    (folder.parent / "seed_0").mkdir()  # begun again, and interrupted
     reproduce.store("pyro", tmp_path / "out")
     stored = [run.tolist() for run in reproduce.read("pyro")]
     assert stored == [[[0, 100, 9, 50], [0, 200, 18, 60]], [[1, 100, 6, 80]], [[2, 100, 9, 70]]]

@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import air
 from air import presets
 from air.config import AIRConfig, TrainingConfig
+from air.data.folders import PictureConfig, rules_of
 from air.data.rules import SCENES
 from air.data.scenes import SceneSet
 from air.data.stream import SceneStream
@@ -305,6 +306,18 @@ def test_an_impossible_batch_size_costs_no_run(squares: Path, copied: Path, tmp_
             run.start(MODEL, RECIPE.replace(batch_size=5000), data=squares, run=tmp_path / name, overwrite=overwrite)
     assert sorted(copied.rglob("*")) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_records_how_its_pictures_became_scenes(squares: Path, tmp_path: Path, monkeypatch) -> None:
+    rules = PictureConfig(crop=True, resize=0.5)
+    shutil.copytree(squares, tmp_path / "patches")
+    (tmp_path / "patches" / "config.json").write_text(json.dumps(rules.to_dict()))
+    monkeypatch.setattr(run, "train", lambda *arguments: True)
+    for name, data in (("of patches", tmp_path / "patches"), ("of scenes", squares)):
+        run.start(MODEL, RECIPE, data=data, run=tmp_path / name)
+    shutil.rmtree(tmp_path / "patches")
+    assert rules_of(tmp_path / "of patches") == rules
+    assert rules_of(tmp_path / "of scenes") is None
 
 
 def test_resume_with_other_scenes_is_refused(squares: Path, copied: Path, tmp_path: Path) -> None:

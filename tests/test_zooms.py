@@ -83,6 +83,19 @@ def test_two_small_objects_are_not_taken_for_a_large_one(position):
         assert [centre[:2] for centre in choose(image, at(position, over_both, two))] == [(14, 20), (21, 20)]
 
 
+@pytest.mark.parametrize(("position", "is_replaced"), [(2, True), (3, False), (4, False)])
+def test_the_smaller_a_view_the_more_one_object_must_explain(position, is_replaced):
+    """Two that explain a large object exactly, and one that leaves 15 % of it unexplained."""
+    two, one = find((20, 20, 24), (20, 20, 24)), find((20, 20, 24))
+    two, one = (
+        each._replace(window_logits=logit(share * BLOB)[None, None].repeat(STEPS, 1).astype(np.float32))
+        for each, share in ((two, 0.5), (one, 1 - 0.15 ** (1 / zooms.POWER)))
+    )
+    image = draw_blobs(SIZE, [(20, 20)], std=1.5 * 24 / 8)
+    chosen = choose(image, at(position, one, two))
+    assert [view == position for _, _, view in chosen] == ([True] if is_replaced else [False, False])
+
+
 @pytest.mark.parametrize("position", FOR_SMALL[1:])
 def test_a_badly_explained_window_of_another_view_does_not_count(position):
     """One beside an object, which reaches into it, and one over nothing."""

@@ -56,11 +56,13 @@ class PictureConfig(Config):
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def rules_of(run: str | os.PathLike[str]) -> PictureConfig | None:
-    """Return the rules by which a run's scenes were made of pictures; None if they weren't, or are no longer there."""
+def rules_of(folder: str | os.PathLike[str]) -> PictureConfig | None:
+    """Return the rules by which the scenes of a data set, or of a run, were made of pictures; None if they weren't."""
     with contextlib.suppress(AIRError, KeyError, TypeError):
-        recipe = files.read_json(Path(files.read_json(Path(run) / "config.json")["data"]) / "config.json")
-        return PictureConfig.from_dict({name: recipe[name] for name in PictureConfig.model_fields})
+        record = files.read_json(Path(folder) / "config.json")
+        if "command" in record:  # a run; those of older versions only say where their data are
+            record = record.get("fitting") or files.read_json(Path(record["data"]) / "config.json")
+        return PictureConfig.from_dict({name: record[name] for name in PictureConfig.model_fields})
     return None
 
 

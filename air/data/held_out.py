@@ -153,7 +153,7 @@ class Drawn(SceneKind):
 def generalisation(
     scenes: int, canvas_size: tuple[int, int], digits: MNIST, max_steps: int, any_canvas: bool = False
 ) -> list[SceneKind]:
-    """Return kinds of scenes outside of what a model was trained on: other numbers of digits, canvases, digits and drawings.
+    """Return kinds of scenes outside of what a model was trained on: other counts, canvases, digits, rules and drawings.
 
     Args:
         scenes: scenes of each kind; there are fewer drawings, and fewer scenes of more pixels than in training.

@@ -22,7 +22,7 @@ class EvaluationConfig(Config):
     other_scenes: CountOrZero = 1000
     """Scenes of each kind outside of what training shows, fewer on larger canvases; 0 skips them."""
     pyro_scenes: CountOrZero = 10000
-    """Scenes that follow the rules of Pyro's generator; 0 skips them."""
+    """Scenes that follow the rules of Pyro's generator, for all measures; 0 skips them."""
     figures: bool = True
     """Draw the figures."""
     seed: Seed = 0

@@ -20,7 +20,7 @@ from air.gui.session import Session
 
 
 class Outcome(NamedTuple):
-    """Hold what a thread has done: a picture [H, W] uint8 for the canvas and its title, a message, or nothing."""
+    """Hold what a thread has done: a picture [H, W] or [H, W, 3] uint8 for the canvas and its title, a message, or nothing."""
 
     picture: np.ndarray | None = None
     title: str = ""

@@ -160,7 +160,8 @@ def _place(area: Rect, canvas_size: tuple[int, int], unit: float, has_titles: bo
 
     choice = max(itertools.product((True, False), ("below", "right")), key=zoom)
     if zoom(choice) * min(canvas_size) < MIN_CANVAS * unit:
-        choice = max(itertools.product((True, False), (None,)), key=zoom)
+        alone = max(itertools.product((True, False), (None,)), key=zoom)
+        choice = alone if zoom(alone) > 1.1 * zoom(choice) else choice  # cards don't make a wide canvas smaller
     (side_by_side, cards), factor = choice, max(zoom(choice), 1e-3)
     first = Rect(area.left, area.top + title, max(1, int(width * factor)), max(1, int(height * factor)))
     second = first.move(first.width + gap, 0) if side_by_side else first.move(0, title + first.height + gap)

@@ -29,7 +29,7 @@ OWN = "Your drawing"
 
 
 class _State(NamedTuple):
-    """An earlier or undone drawing; its surface is compressed a hundredfold, as it is nearly all black."""
+    """An earlier or undone drawing; the surface of strokes is compressed a hundredfold, as it is nearly all black."""
 
     surface: bytes
     image: np.ndarray
@@ -40,20 +40,17 @@ class _State(NamedTuple):
 
 
 class Drawing:
-    """A picture made of strokes, each of which can be undone.
+    """A picture made of strokes, each of which can be undone, as can other pictures and canvases.
 
     Args:
         canvas_size: height and width, in pixels.
         channels: 1, or 3 for pictures in colour; pens stay white.
-        version: of the empty drawing; it increases with every change of the image.
     """
 
-    def __init__(self, canvas_size: tuple[int, int], channels: int = 1, version: int = 0) -> None:
-        self.height, self.width = canvas_size
-        self.fineness = max(1, min(MAX_FINENESS, SURFACE_SIZE // max(canvas_size)))
+    def __init__(self, canvas_size: tuple[int, int], channels: int = 1) -> None:
         self.channels, colours = channels, (channels,) if channels > 1 else ()
         self.image = np.zeros((*canvas_size, *colours), np.uint8)  # a new array after every change
-        self.version = version
+        self.version = 0  # increases with every change of the image
         self.title = OWN  # of the picture that the strokes are drawn on, if there is one
         self._surface = np.zeros((self.height * self.fineness, self.width * self.fineness, *colours), np.uint8)
         self._done: list[_State] = []
@@ -61,6 +58,19 @@ class Drawing:
         self._stroke: tuple[float, bool] | None = None  # width, and whether it erases
         self._is_new = False  # whether the stroke has not touched the canvas yet
         self._last: Point = (0.0, 0.0)
+
+    @property
+    def height(self) -> int:
+        return self.image.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.image.shape[1]
+
+    @property
+    def fineness(self) -> int:
+        """Return the subpixels along a canvas pixel."""
+        return max(1, min(MAX_FINENESS, SURFACE_SIZE // max(self.height, self.width)))
 
     @property
     def is_empty(self) -> bool:
@@ -101,22 +111,23 @@ class Drawing:
         self._stroke = None
 
     def replace(self, image: np.ndarray, title: str = OWN) -> None:
-        """Replace the drawing by a picture, [H, W] uint8 or [H, W, 3]; it can be undone like a stroke."""
+        """Replace the drawing by a picture, [H, W] or [H, W, 3] uint8, and its canvas; it can be undone like a stroke."""
         self.end()
         if image.ndim < self.image.ndim:
             image = np.repeat(image[..., None], self.channels, axis=2)
         if np.array_equal(image, self.image):
             return
         self._remember()
-        self._surface, self.image, self.title = enlarge(image, self.fineness), image.copy(), title
+        self.image, self.title = image.copy(), title
+        self._surface = enlarge(image, self.fineness)
         self.version += 1
 
     def clear(self) -> None:
         self.replace(np.zeros_like(self.image))
 
-    def resized(self, canvas_size: tuple[int, int]) -> "Drawing":
+    def resize(self, canvas_size: tuple[int, int]) -> None:
         """Put the picture on a canvas of another size: in its middle, or cut to what fits around the middle of the ink."""
-        other, image = Drawing(canvas_size, self.channels, self.version), self.image
+        image = self.image
         axes = range(image.ndim)
         for axis, size in enumerate(canvas_size):
             ink = np.flatnonzero(image.any(axis=tuple(a for a in axes if a != axis)))
@@ -128,9 +139,7 @@ class Drawing:
             else:
                 before = -spare // 2
                 image = np.pad(image, [(before, -spare - before) if a == axis else (0, 0) for a in axes])
-        other.replace(image, self.title)
-        other.version = self.version + 1
-        return other
+        self.replace(image, self.title)
 
     def undo(self) -> bool:
         """Undo the last stroke or picture; return False if there is none."""
@@ -146,7 +155,8 @@ class Drawing:
             return False
         target.append(self._state())
         surface, self.image, self.title = source.pop()
-        self._surface[:] = np.frombuffer(zlib.decompress(surface), np.uint8).reshape(self._surface.shape)
+        shape = self.height * self.fineness, self.width * self.fineness, *self.image.shape[2:]
+        self._surface = np.frombuffer(bytearray(zlib.decompress(surface)), np.uint8).reshape(shape)
         self.version += 1
         return True
 

@@ -19,35 +19,36 @@ if TYPE_CHECKING:
 
 MAX_SCENES = 500  # of a data set, kept in memory
 NEW_SCENES = 200
-MAX_SIDE = 512  # of a picture that has a canvas of its own, in pixels: some seconds of work
+MAX_SIDE = 256  # of a picture that has a canvas of its own, in pixels: some seconds, and half a gigabyte for a colour model
 DENSITY = 2  # digits on the canvas of the default scenes, at most
 
 
 def open_picture(path: str | Path, model: Path, config: AIRConfig, canvas_size: tuple[int, int]) -> np.ndarray:
     """Open a picture file as a scene, [H, W] uint8 or, for a model of coloured scenes, [H, W, 3].
 
-    A model of grey objects on black gets its ink on a canvas of the given size, see `air.open_picture`; one that was trained on
-    patches of pictures, the whole picture, as large as pictures were before they were cut; another one the picture, cut to the
-    canvas' shape.
+    A model that was trained on patches of pictures gets the whole picture, at the scale at which its patches were cut; another
+    model of grey objects on black, its ink on a canvas of the given size, see `air.open_picture`; any other, the picture cut to
+    the canvas' shape.
 
     Raises:
         DataError: if it can't be read, or is too small or too large for a canvas of its own.
     """
     from PIL import Image, ImageOps
 
-    from air.data import photos
-    from air.data.folders import rules_of  # imports SciPy and Pillow, which the window's first frame should not wait for
+    from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
+    from air.data.folders import rules_of
     from air.support.pictures import read_pixels
 
-    if config.background == "none" and config.channels == 1:
-        return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
     rules = rules_of(model)
     if rules is not None and rules.crop and config.takes_any_canvas:
         size = rules.size(Path(path))
         for side, least in zip(size, config.smallest_canvas, strict=True):
             if not least <= side <= MAX_SIDE:
-                raise DataError(f"{path}: {size[0]}x{size[1]} pixels are not allowed; a side must have {least} to {MAX_SIDE}")
+                found = f"{size[0]}x{size[1]} pixels{'' if rules.resize == 1 else f' after --resize {rules.resize:g}'}"
+                raise DataError(f"{path}: {found} are not allowed; a side must have {least} to {MAX_SIDE}")
         return rules.read(Path(path), config.channels)
+    if config.background == "none" and config.channels == 1:
+        return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
     picture = Image.fromarray(read_pixels(path, config.channels))
     return np.asarray(ImageOps.fit(picture, canvas_size[::-1], Image.Resampling.BOX))
 

@@ -117,11 +117,12 @@ class Session:
     @property
     def canvas_size(self) -> CanvasSize:
         """Height and width of the canvas, in pixels."""
-        return self.drawing.height, self.drawing.width
+        height, width, *_ = self.drawing.image.shape
+        return height, width
 
     @property
     def scenes(self) -> pictures.RandomScenes:
-        """The test scenes of this canvas; of that of training while a picture has one of its own."""
+        """The test scenes for this canvas, or for the training canvas while a picture has its own."""
         return self.random_scenes.get(self.canvas_size, self.random_scenes[self.canvas_sizes[0]])
 
     @property
@@ -229,7 +230,7 @@ class Session:
 
     def _take_seen(self) -> None:
         seen = self.engine.take_seen()
-        if seen is not None and self.editor.accept(seen):
+        if seen is not None and seen.image.shape == self.drawing.image.shape and self.editor.accept(seen):
             self.last_seen = seen
             self._seen_ink = self._asked_ink if seen.version == self._asked_version else self._seen_ink
             self._current_at = max(self._current_at, self._asked_at)  # when asked, its picture was the drawing
@@ -282,10 +283,8 @@ class Session:
         return pictures.open_picture(path, self.model, self.config, self.canvas_size)
 
     def show(self, picture: np.ndarray, title: str) -> None:
-        """Put a picture [H, W] uint8 on the canvas, or on one of its own if it has another size."""
-        if picture.shape[:2] != self.canvas_size:
-            self._draw_on(Drawing(picture.shape[:2], self.config.channels, self.drawing.version + 1))
-        self.drawing.replace(picture, title)
+        """Put a picture [H, W] or [H, W, 3] uint8 on the canvas, or on one of its own if it has another size."""
+        self._draw(self.drawing.replace, picture, title)
 
     def select(self, index: int | None) -> None:
         """Select an object, or deselect it; either ends a playback."""
@@ -295,13 +294,18 @@ class Session:
     def set_canvas(self, size: CanvasSize) -> None:
         """Choose another size of the canvas, one of `canvas_sizes`; the picture moves along."""
         if size != self.canvas_size:
-            self._draw_on(self.drawing.resized(size))
+            self._draw(self.drawing.resize, size)
 
-    def _draw_on(self, drawing: Drawing) -> None:
-        self.drawing = drawing
-        self.editor.select(None)
-        self.last_seen = None
-        self.editor.forget()
+    def _draw(self, change: Callable[..., object], *arguments: Any) -> None:
+        """Change the drawing; if its canvas changes too, forget what was seen, and test scenes that aren't ready."""
+        before = self.canvas_size
+        change(*arguments)
+        if self.canvas_size != before:
+            self.editor.select(None)
+            self.last_seen = None
+            self.editor.forget()
+            for scenes in self.random_scenes.values():
+                scenes.is_requested = False
 
     def perform(self, name: str) -> None:
         """Perform an action of `air.gui.actions`, except those of the window itself."""
@@ -313,7 +317,7 @@ class Session:
             case ["undo"] if self.editor.is_edited:
                 self.edit(self.editor.undo)
             case ["undo" | "redo" | "clear"]:
-                getattr(self.drawing, name)()
+                self._draw(getattr(self.drawing, name))
             case ["canvas", number] if int(number) <= len(self.canvas_sizes):
                 self.set_canvas(self.canvas_sizes[int(number) - 1])
             case ["test", "scene"]:

@@ -28,7 +28,8 @@ class View(NamedTuple):
     fewer: float = 0.0  # of the ink: fewer objects are preferred even if they leave that much more of it unexplained
 
 
-# The first is the picture itself. The smaller a view, the better one object imitates two in it, so the less it may leave.
+# The first is the picture itself. The smaller a view, the better one object imitates two in it, so the less it may leave. Each
+# threshold divides right from wrong choices best on scenes of training digits of 0.6 to 2 times their size, and on drawings.
 VIEWS = (View(1.0), View(1.4, 1, 0.17), View(0.7, 1, 0.17), View(0.5, 2, 0.13), View(0.35, 3, 0.09))
 MORE = 0.3  # of the ink: more objects are preferred only if they leave that much less of it unexplained
 POWER = 1.25  # of differences in brightness: a missing stroke weighs more than the dim edges of many

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from air import presets
 from air.config import AIRConfig, TrainingConfig
 from air.data import multi_mnist
+from air.data.folders import rules_of
 from air.data.pipeline import check_batch_size, pipeline
 from air.data.rules import SCENES, GeneratorConfig
 from air.data.scenes import SceneSet
@@ -123,6 +124,8 @@ def start(
             places: dict[str, Any] = {"data": str(data), "held_out": held_out and str(held_out)}
             if isinstance(data, GeneratorConfig):
                 places |= {"data": STREAM, "rules": data.to_dict(), "mnist": mnist and str(mnist)}
+            elif (fitting := rules_of(data)) is not None:
+                places["fitting"] = fitting.to_dict()
             folder.record(model_config, training, **places, strategy=strategy, scenes=checksums)
         keras.utils.set_random_seed(training.seed)
         with replicas.scope():

@@ -95,6 +95,7 @@ def test_a_picture_may_have_a_canvas_of_its_own(app, monkeypatch):
     colours = (3,) if session.config.channels == 3 else ()
     picture = np.random.default_rng(0).integers(0, 256, (26, 41, *colours), np.uint8)
     monkeypatch.setattr("air.gui.pictures.open_picture", lambda *_: picture)
+    before = session.image
     post(pygame.DROPFILE, file="a.png")
     settle(app)
     assert session.canvas_size == (26, 41)
@@ -105,9 +106,16 @@ def test_a_picture_may_have_a_canvas_of_its_own(app, monkeypatch):
     assert (session.image.reshape(26, 41, -1)[10, 10] == 255).all()
     key(app, "Z")
     np.testing.assert_array_equal(session.image, picture)
+    key(app, "Z")
+    np.testing.assert_array_equal(session.image, before)
+    key(app, "Y")
     key(app, "T")
     assert session.canvas_size == (20, 24)
     assert session.title == "A test scene"
+    key(app, "Z")
+    np.testing.assert_array_equal(session.image, picture)
+    assert session.title == "a.png"
+    assert session.seen.image.shape == picture.shape
     post(pygame.DROPFILE, file="a.png")
     settle(app)
     key(app, "Ctrl+1")

@@ -37,6 +37,13 @@ def test_nothing_overlaps_and_everything_is_inside(size, canvas_size, count):
     assert not layout.objects or len(layout.cards(count)) >= count
 
 
+@pytest.mark.parametrize("canvas_size", [(60, 400), (70, 512), (100, 256)])
+def test_a_wide_picture_leaves_room_for_the_rest(canvas_size):
+    layout = arrange(DESIGN_SIZE, canvas_size)
+    assert layout.bar is not None
+    assert len(layout.cards(30)) >= 30
+
+
 @pytest.mark.parametrize("size", [(1, 1), (149, 500), (500, 109)])
 def test_a_window_may_be_too_small(size):
     assert arrange(size, (50, 50)) is None

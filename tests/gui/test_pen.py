@@ -143,14 +143,26 @@ def test_ink_is_the_image_on_a_finer_grid():
 def test_a_picture_moves_to_a_canvas_of_another_size():
     drawing = Drawing((20, 30))
     stroke(drawing, (24, 6), (27, 15))
-    larger = drawing.resized((40, 50))
-    assert (larger.image[10:30, 10:40] == drawing.image).all()
-    assert larger.image.sum() == drawing.image.sum(dtype=int)
-    assert larger.version > drawing.version
-    smaller = drawing.resized((14, 12))
-    assert smaller.image.sum() == drawing.image.sum(dtype=int)  # nothing is cut off that fits
-    assert drawing.resized((20, 30)).title == drawing.title
-    assert Drawing((20, 30)).resized((10, 10)).is_empty
+    image, version = drawing.image, drawing.version
+    drawing.resize((40, 50))
+    assert (drawing.image[10:30, 10:40] == image).all()
+    assert drawing.image.sum() == image.sum(dtype=int)
+    assert drawing.version > version
+    stroke(drawing, (2, 35), (45, 35))  # on the finer surface of this canvas
+    drawing.undo()
+    drawing.resize((14, 12))
+    assert drawing.image.sum() == image.sum(dtype=int)  # nothing is cut off that fits
+    for shape in ((40, 50), (20, 30)):
+        assert drawing.undo()
+        assert drawing.image.shape == shape
+        assert drawing.image.sum() == image.sum(dtype=int)
+    assert (drawing.image == image).all()
+    drawing.redo()
+    assert drawing.image.shape == (40, 50)
+    empty = Drawing((20, 30))
+    empty.resize((10, 10))
+    assert empty.is_empty
+    assert empty.image.shape == (10, 10)
 
 
 def test_history_is_bounded(monkeypatch):

@@ -34,11 +34,15 @@ def test_a_file_that_is_not_a_picture_is_named(tmp_path):
             open_picture(tmp_path / name, tmp_path, AIRConfig(), CANVAS)
 
 
-@pytest.fixture
-def run_on_patches(tmp_path):
-    """A run on patches of pictures of half their size."""
-    rules = PictureConfig(crop=True, resize=0.5)
-    for folder, content in (("run", {"data": str(tmp_path / "data")}), ("data", {**rules.to_dict(), "channels": 3})):
+@pytest.fixture(params=["present", "former"])
+def run_on_patches(tmp_path, request):
+    """A run on patches of pictures of half their size; those of former versions only say where their data are."""
+    rules = PictureConfig(crop=True, resize=0.5).to_dict()
+    run = {"command": "training.py", "data": str(tmp_path / "data")}
+    contents = (
+        {"run": run | {"fitting": rules}} if request.param == "present" else {"run": run, "data": rules | {"channels": 3}}
+    )
+    for folder, content in contents.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text(json.dumps(content))
     return tmp_path / "run"
@@ -52,9 +56,12 @@ def test_a_picture_is_as_large_as_those_that_patches_were_cut_from(run_on_patche
     assert found.shape == (30, 35, 3)
     np.testing.assert_allclose(found[5:-5, 5:-5].mean((0, 1)), pixels[10:-10, 10:-10].mean((0, 1)), atol=2)
     assert open_picture(tmp_path / "a.png", tmp_path, config, CANVAS).shape == (*CANVAS, 3)  # of no run
+    plain = config.replace(channels=1, background="none")
+    assert open_picture(tmp_path / "a.png", run_on_patches, plain, CANVAS).shape == (30, 35)
     for name, size, least in (("narrow", (10, 60), 6), ("low", (60, 14), 8), ("wide", (1030, 60), 6)):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
-        message = rf"{name}\.png: {size[1] // 2}x{size[0] // 2} pixels are not allowed; a side must have {least} to 512"
+        found = f"{size[1] // 2}x{size[0] // 2} pixels after --resize 0.5"
+        message = rf"{name}\.png: {found} are not allowed; a side must have {least} to 256"
         with pytest.raises(DataError, match=message):
             open_picture(tmp_path / f"{name}.png", run_on_patches, config, CANVAS)
 

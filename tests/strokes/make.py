@@ -1,8 +1,8 @@
 """Write the drawings in this folder: digits as drawn by hand with a mouse.
 
-    python -m tests.strokes.make                             # the twenty drawings
+    python -m tests.strokes.make                                # the twenty drawings
     python -m tests.strokes.make --seed 7 --output elsewhere    # others in the same handwriting
-    python -m tests.strokes.make --scenes data/drawings.npz  # scenes for the evaluation, drawn with the window's pens
+    python -m tests.strokes.make --scenes data/drawings.npz     # scenes for the evaluation, drawn with the window's pens
 
 Each line of a file is one stroke, {"stroke": [[x, y], ...]}, with (x, y) from (0, 0), the top left of the canvas, to (1, 1).
 
