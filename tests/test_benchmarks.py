@@ -37,6 +37,7 @@ def test_products_of_a_step_among_cells(make_model):
     assert speed.scene_flops(make_model(controller="convolutional")) == 6 * products
 
 
+@pytest.mark.slow
 def test_controllers_take_turns(tiny_config):
     recipe = Preset(tiny_config, TrainingConfig(xla=False))
     figures = speed.controllers(recipe, batch_size=4, measured=1, scenes=8)
@@ -75,7 +76,6 @@ def test_growth_finds_the_exponent(monkeypatch, capsys, tmp_path):
         "2.00",
     ]
     assert (tmp_path / "growth.png").stat().st_size > 1000
-    assert growth._over(growth.infer, "batch_size", max_steps=3)(2, 1) > 0
 
 
 @pytest.mark.slow
@@ -85,7 +85,8 @@ def test_demo_and_startup():
 
 
 @pytest.mark.slow
-def test_workers_are_timed():
+def test_growth_is_measured_in_new_processes():
+    assert growth._over(growth.infer, "batch_size", max_steps=3)(2, 1) > 0
     assert growth.train_in_workers(2, repeats=1) > 0
 
 
