@@ -165,8 +165,7 @@ def test_a_gradient_norm_of_zero_is_refused(clip_norm, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("estimator", "controller"),
-    [("concrete", "convolutional"), ("concrete", "canvas"), ("nvil", "convolutional"), ("enumerated", "convolutional")],
+    ("estimator", "controller"), [("concrete", "convolutional"), ("nvil", "canvas"), ("enumerated", "canvas")]
 )
 def test_a_last_batch_may_be_smaller(estimator, controller, make_model, tiny_images):
     changes = {"baseline_units": (4,), "refinement": "linear(0, 1, steps=2, start=1)"}

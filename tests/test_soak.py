@@ -13,7 +13,7 @@ from air.model import AIRModel
 from air.training.run import compile_model
 
 pytestmark = pytest.mark.slow
-STEPS = int(os.environ.get("AIR_SOAK_STEPS", "1000"))
+STEPS = int(os.environ.get("AIR_SOAK_STEPS", "500"))
 LOOK_EVERY = 100  # steps
 
 
