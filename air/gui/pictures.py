@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_SCENES = 500  # of a data set, kept in memory
 NEW_SCENES = 200
-MAX_SIDE = 256  # of a picture that has a canvas of its own, in pixels: some seconds, and half a gigabyte for a colour model
+MAX_SIDE = 256  # of a picture that has a canvas of its own, in pixels: some seconds, and half a gigabyte in grey
 DENSITY = 2  # digits on the canvas of the default scenes, at most
 
 
