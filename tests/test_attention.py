@@ -1,4 +1,4 @@
-"""What an LSTM sees at each step, and how a refiner moves the attention windows of any controller."""
+"""Test what an LSTM sees at each step, and how a refiner moves the attention windows of any controller."""
 
 import numpy as np
 import pytest

@@ -187,7 +187,7 @@ def test_all_estimators_take_it(make_model, tiny_images, estimator):
 
 
 def test_glimpses_of_one_object_show_no_other(make_model):
-    """What the others cover becomes background, and what covers them stays."""
+    """Turn what the others cover into background; what covers them stays."""
     model = make_model(controller="convolutional", composition="over", background="constant")
     network = model._network()
     images = tf.fill([1, 4, 4], 0.9)

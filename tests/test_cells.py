@@ -126,7 +126,7 @@ def test_a_step_agrees_with_numpy(size, seed):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_gradients_agree_with_finite_differences(seed):
-    """Of the reference, which has more digits, along a random direction of each weight array."""
+    """Compare with those of the reference, which has more digits, along a random direction of each weight array."""
     controller, rng = make_controller(seed), np.random.default_rng(seed)
     scene, direction = a_scene(TRAINING, seed), rng.normal(size=7)
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""What people who know Keras do: every way in takes the same images, and what makes no sense is refused in one line."""
+"""Do what people who know Keras do: every way in takes the same images, and what makes no sense is refused in one line."""
 
 import re
 import subprocess

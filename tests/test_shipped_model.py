@@ -27,11 +27,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def scenes():
+def digits():
+    source = mnist.load()
+    return Digits.from_images(source.test_images, source.test_labels)
+
+
+@pytest.fixture(scope="module")
+def scenes(digits):
     """300 scenes of MNIST test digits that are in no file."""
-    digits = mnist.load()
-    chosen = Digits.from_images(digits.test_images, digits.test_labels)
-    return generate(GeneratorConfig(), chosen, np.arange(300) % 3, np.random.default_rng(99))
+    return generate(GeneratorConfig(), digits, np.arange(300) % 3, np.random.default_rng(99))
 
 
 def test_it_is_the_default_recipe(model, metrics):
@@ -53,11 +57,10 @@ def test_it_counts_locates_and_reconstructs_new_scenes(model, scenes):
 
 
 @pytest.mark.parametrize("size", [0.6, 1.5])
-def test_it_counts_digits_of_other_sizes(model, size):
+def test_it_counts_digits_of_other_sizes(model, digits, size):
     """At 1.5 times, a single look is right about little more than the empty scenes."""
-    digits, count = mnist.load(), np.arange(45) % 3
-    chosen = Digits.from_images(digits.test_images, digits.test_labels)
-    images = generate(GeneratorConfig(scale=(size, size)), chosen, count, np.random.default_rng(98)).images
+    count = np.arange(45) % 3
+    images = generate(GeneratorConfig(scale=(size, size)), digits, count, np.random.default_rng(98)).images
     assert np.mean(model.infer(images, any_size=True).count == count) >= 0.9
 
 

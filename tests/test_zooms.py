@@ -22,7 +22,7 @@ FOR_SMALL = [position for position, view in enumerate(VIEWS) if view.zoom >= 0.5
 
 
 def find(*objects):
-    """What is found in one scene in one view: windows around (x, y) of a size in pixels, all of which show a blob."""
+    """Return what is found in one scene in one view: windows around (x, y) of a size in pixels, all of which show a blob."""
     z_where = np.full((1, STEPS, 3), 0.1, np.float32)
     for step, (x, y, size) in enumerate(objects):
         z_where[0, step] = size / max(SIZE), 2 * x / SIZE[1] - 1, 2 * y / SIZE[0] - 1
@@ -47,7 +47,7 @@ def choose(image, found):
 
 
 def at(position, found, others):
-    """What is found in the views, if it is something else in one of them."""
+    """Return what is found in the views, if it is something else in one of them."""
     return [found if each == position else others for each in range(len(VIEWS))]
 
 

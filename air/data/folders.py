@@ -50,6 +50,10 @@ class PictureConfig(Config):
         height, width = pictures.read_size(file)
         return max(round(height * self.resize), 1), max(round(width * self.resize), 1)
 
+    def describe(self, height: int, width: int) -> str:
+        """Say how large a picture is after it is resized, and by how much it was."""
+        return f"{height}x{width} pixels" + ("" if self.resize == 1 else f" after --resize {self.resize:g}")
+
     def read(self, file: Path, channels: int) -> np.ndarray:
         """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
         pixels, (height, width) = pictures.read_pixels(file, channels), self.size(file)
@@ -169,8 +173,7 @@ class Fitting(NamedTuple):
         return canvas
 
     def _sizes(self, part: _Part) -> str:
-        factor = self.config.resize
-        return f"{part.height}x{part.width} pixels" + ("" if factor == 1 else f" after --resize {factor:g}")
+        return self.config.describe(part.height, part.width)
 
 
 def _x(size: tuple[int, int]) -> str:

@@ -44,8 +44,7 @@ def open_picture(path: str | Path, model: Path, config: AIRConfig, canvas_size: 
         size = rules.size(Path(path))
         for side, least in zip(size, config.smallest_canvas, strict=True):
             if not least <= side <= MAX_SIDE:
-                found = f"{size[0]}x{size[1]} pixels{'' if rules.resize == 1 else f' after --resize {rules.resize:g}'}"
-                raise DataError(f"{path}: {found} are not allowed; a side must have {least} to {MAX_SIDE}")
+                raise DataError(f"{path}: {rules.describe(*size)} are not allowed; a side must have {least} to {MAX_SIDE}")
         return rules.read(Path(path), config.channels)
     if config.background == "none" and config.channels == 1:
         return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
