@@ -207,10 +207,19 @@ def test_a_script(run_script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_lines_do_not_load_tensorflow():
-    code = (
-        "import sys, air, air.support.cli, air.presets, training, multi_mnist; print({'tensorflow', 'keras'} & {*sys.modules})"
+def test_a_reader_that_has_seen_enough():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "training.py", "--help"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=60
     )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(("script", "slow"), [("training", "tensorflow keras numpy PIL"), ("multi_mnist", "tensorflow keras")])
+def test_command_lines_are_read_before_slow_imports(script, slow):
+    code = f"import sys, {script}; print({{*{slow.split()}}} & {{*sys.modules}})"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True, timeout=60) == "set()\n"
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from air import presets
 from air.config import AIRConfig
-from air.data.folders import Fitting, PictureConfig
+from air.data.folders import Fitting
 from air.data.look import Look
-from air.data.rules import SCENES
+from air.data.rules import SCENES, PictureConfig
 from air.data.scenes import SceneSet
 from air.errors import AIRError, DataError, UsageError
 from air.support.files import read_json

@@ -215,9 +215,9 @@ def test_the_limit_holds_for_all_fields_together(tmp_path, monkeypatch, name):
     make_scenes().save(tmp_path / "scenes.npz")
     np.save(tmp_path / "images.npy", make_scenes().images)
     size = sum(array.nbytes for array in fields_of(make_scenes()).values()) if name == "scenes.npz" else 7 * 6 * 8
-    monkeypatch.setattr(scenes_module, "LIMIT", size + 1000)  # and the headers
+    monkeypatch.setattr(scenes_module, "SCENES_LIMIT", size + 1000)  # and the headers
     SceneSet.load(tmp_path / name)
-    monkeypatch.setattr(scenes_module, "LIMIT", size - 1)
+    monkeypatch.setattr(scenes_module, "SCENES_LIMIT", size - 1)
     assert_refused(tmp_path / name, "allowed")
 
 

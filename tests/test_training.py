@@ -19,8 +19,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import air
 from air import presets
 from air.config import AIRConfig, TrainingConfig
-from air.data.folders import PictureConfig, rules_of
-from air.data.rules import SCENES
+from air.data.folders import rules_of
+from air.data.rules import SCENES, PictureConfig
 from air.data.scenes import SceneSet
 from air.data.stream import SceneStream
 from air.errors import AIRError, DataError, UsageError

@@ -10,15 +10,14 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
-from air.config import Config
 from air.data.look import Look
 from air.data.objects import HELD_OUT, hold_out
+from air.data.rules import PictureConfig
 from air.data.scenes import SceneSet
 from air.errors import AIRError, UsageError
 from air.support import drawing, files, pictures
@@ -37,27 +36,11 @@ class _Part(NamedTuple):
     width: int
 
 
-class PictureConfig(Config):
-    """The rules by which a folder's pictures become scenes."""
-
-    crop: bool = False
-    """Cut pictures into patches of the canvas' size. Otherwise each is a scene: scaled to --canvas-size if that is given."""
-    resize: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Factor for the size of pictures before they are cut or become scenes."""
-
-    def size(self, file: Path) -> tuple[int, int]:
-        """Return the height and width of a picture after it is resized; raise DataError if it can't be read."""
-        height, width = pictures.read_size(file)
-        return max(round(height * self.resize), 1), max(round(width * self.resize), 1)
-
-    def describe(self, height: int, width: int) -> str:
-        """Say how large a picture is after it is resized, and by how much it was."""
-        return f"{height}x{width} pixels" + ("" if self.resize == 1 else f" after --resize {self.resize:g}")
-
-    def read(self, file: Path, channels: int) -> np.ndarray:
-        """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
-        pixels, (height, width) = pictures.read_pixels(file, channels), self.size(file)
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+def read_picture(file: str | os.PathLike[str], rules: PictureConfig, channels: int) -> np.ndarray:
+    """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
+    pixels = pictures.read_pixels(file, channels)
+    height, width = rules.resized(*pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def rules_of(folder: str | os.PathLike[str]) -> PictureConfig | None:
@@ -113,7 +96,7 @@ class Fitting(NamedTuple):
 
     def _divided(self, look: Look) -> tuple[list[_Part], Sequence[_Part]]:
         """Divide the pictures, or a single one, into parts to train on and parts to hold out."""
-        parts = [_Part(file, 0, 0, *self.config.size(file)) for file in look.files]
+        parts = [_Part(file, 0, 0, *self.config.resized(*size)) for file, size in zip(look.files, look.sizes, strict=True)]
         for part in parts if self.config.crop else ():
             if part.height < self.canvas_size[0] or part.width < self.canvas_size[1]:
                 raise UsageError(
@@ -147,7 +130,7 @@ class Fitting(NamedTuple):
         shares = np.ceil(places * min(most / places.sum(), 1)).astype(int)
         patches = []
         for part, number, share in zip(parts, places, shares, strict=True):
-            pixels = self.config.read(part.file, self.channels)
+            pixels = read_picture(part.file, self.config, self.channels)
             for place in rng.choice(number, share, replace=False).tolist():
                 row, column = divmod(place, part.width - width + 1)
                 patches.append(pixels[part.y + row :, part.x + column :][:height, :width])
@@ -159,7 +142,7 @@ class Fitting(NamedTuple):
 
     def _scaled(self, file: Path) -> np.ndarray:
         """Scale a picture to the canvas; a border in the median colour of its own fills what its shape leaves empty."""
-        pixels = self.config.read(file, self.channels)
+        pixels = read_picture(file, self.config, self.channels)
         if pixels.shape[:2] == self.canvas_size:
             return pixels
         zoom = min(side / own for side, own in zip(self.canvas_size, pixels.shape, strict=False))

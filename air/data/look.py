@@ -32,7 +32,7 @@ class Look(NamedTuple):
     files: list[Path]
     """Pictures of a folder; none if the data are a file of scenes."""
     sizes: list[tuple[int, int]]
-    """Different heights and widths, in pixels, in ascending order."""
+    """Height and width of each picture, or of all scenes of a file, in pixels."""
     channels: int
     """1 for grey, 3 for colour."""
     brightness: tuple[float, float, float]
@@ -69,7 +69,7 @@ class Look(NamedTuple):
                 raise DataError(f"{path}: {grey} is grey, but {coloured} is in colour; choose --channels 1 or 3")
             channels = 3 if is_coloured[0] else 1
         images = images if channels == 3 else [image @ pictures.LUMINANCE for image in images]
-        return cls(path, found, sorted({pictures.read_size(file) for file in found}), *_measure(images))
+        return cls(path, found, [pictures.read_size(file) for file in found], *_measure(images))
 
     @classmethod
     def of(cls, path: Path, images: np.ndarray) -> "Look":
@@ -78,7 +78,7 @@ class Look(NamedTuple):
 
     def describe(self) -> str:
         """Return one line for the user."""
-        least, greatest = ("x".join(map(str, size)) for size in (self.sizes[0], self.sizes[-1]))
+        least, greatest = ("x".join(map(str, size)) for size in (min(self.sizes), max(self.sizes)))
         sizes = f"{least} pixels (height x width)" if least == greatest else f"{least} to {greatest} pixels (height x width)"
         number = f"{len(self.files)} picture{'' if len(self.files) == 1 else 's'}" if self.files else "scenes"
         level, variation = self.border

@@ -1,4 +1,4 @@
-"""The rules for generated scenes, and the kinds of scenes that have names.
+"""The rules for generated scenes, the kinds of them that have names, and the rules for scenes made of pictures.
 
 config = GeneratorConfig(max_digits=3, gap=1)
 config = SCENES["shapes"].replace(images_per_count=1000)
@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from air.config import Config, Count, Seed, Size
-from air.data.scenes import LIMIT
 from air.errors import UsageError
+from air.support.files import SCENES_LIMIT
 
 
 def _ordered(values: tuple[float, float]) -> tuple[float, float]:
@@ -143,8 +143,8 @@ class GeneratorConfig(Config):
         scene_bytes = self.channels * height * width + 21 * self.max_digits + 1  # image, boxes, labels, indices and count
         sets = {"images_per_count": len(self.counts) / self.shards, "validation_size": 1, "test_size": 1}
         for name, scenes in ((name, math.ceil(number * getattr(self, name))) for name, number in sets.items()):
-            if scenes * scene_bytes > LIMIT:
-                large = f"{scenes} scenes of {height}x{width} pixels take more than {LIMIT >> 30} GiB"
+            if scenes * scene_bytes > SCENES_LIMIT:
+                large = f"{scenes} scenes of {height}x{width} pixels take more than {SCENES_LIMIT >> 30} GiB"
                 divide = "; divide them with --shards" if name == "images_per_count" else ""
                 raise UsageError(f"{name}: {getattr(self, name)} is not allowed; {large}{divide}")
         if self.shards > 1 and self.per_count_files:
@@ -230,3 +230,20 @@ SCENES: dict[str, GeneratorConfig] = {
 """Named kinds of scenes: MNIST's digits unchanged; digits of many sizes, strokes and greys, as people draw them; digits over
 noise, grids, gradients and blurred photos, or paper; coloured shapes that cover each other; letters of many fonts; and
 those on which the preset of the same name was trained."""
+
+
+class PictureConfig(Config):
+    """The rules by which a folder's pictures become scenes, see `air.data.folders`."""
+
+    crop: bool = False
+    """Cut pictures into patches of the canvas' size. Otherwise each is a scene: scaled to --canvas-size if that is given."""
+    resize: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor for the size of pictures before they are cut or become scenes."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of a picture after it is resized."""
+        return max(round(height * self.resize), 1), max(round(width * self.resize), 1)
+
+    def describe(self, height: int, width: int) -> str:
+        """Say how large a picture is after it is resized, and by how much it was."""
+        return f"{height}x{width} pixels" + ("" if self.resize == 1 else f" after --resize {self.resize:g}")

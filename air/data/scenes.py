@@ -19,10 +19,9 @@ import numpy as np
 
 from air.errors import DataError
 from air.support import arrays, pictures
-from air.support.files import data_errors, write_atomically
+from air.support.files import SCENES_LIMIT, data_errors, write_atomically
 
 VERSION = 1
-LIMIT = 8 << 30  # bytes of a set of scenes
 
 
 class _Field(NamedTuple):
@@ -133,7 +132,7 @@ class SceneSet:
         """
         if Path(path).is_dir() or pictures.list_pictures(path):
             return cls(pictures.read_pictures(path))
-        found = arrays.read_arrays(path, ["images"], ["version", *(_IN_FILE[name] for name in fields)], limit=LIMIT)
+        found = arrays.read_arrays(path, ["images"], ["version", *(_IN_FILE[name] for name in fields)], limit=SCENES_LIMIT)
         version = found.pop("version", np.array(VERSION))
         if version.shape or version != VERSION:
             raise DataError(f"{path}: version: {version!s:.40} is not allowed; only version {VERSION} can be read")

@@ -36,16 +36,16 @@ def open_picture(path: str | Path, model: Path, config: AIRConfig, canvas_size: 
     from PIL import Image, ImageOps
 
     from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
-    from air.data.folders import rules_of
-    from air.support.pictures import read_pixels
+    from air.data.folders import read_picture, rules_of
+    from air.support.pictures import read_pixels, read_size
 
     rules = rules_of(model)
     if rules is not None and rules.crop and config.takes_any_canvas:
-        size = rules.size(Path(path))
+        size = rules.resized(*read_size(path))
         for side, least in zip(size, config.smallest_canvas, strict=True):
             if not least <= side <= MAX_SIDE:
                 raise DataError(f"{path}: {rules.describe(*size)} are not allowed; a side must have {least} to {MAX_SIDE}")
-        return rules.read(Path(path), config.channels)
+        return read_picture(path, rules, config.channels)
     if config.background == "none" and config.channels == 1:
         return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
     picture = Image.fromarray(read_pixels(path, config.channels))

@@ -160,6 +160,9 @@ def run(main: Callable[[], None]) -> NoReturn:
             main()
     except AIRError as error:
         _fail(str(error), error.exit_status)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 1)

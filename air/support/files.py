@@ -21,6 +21,7 @@ except ImportError:  # Windows
 
 TEMPORARY = ".air-"  # prefix of the names of files that are still being written
 MAX_JSON = 1 << 20  # bytes of a JSON file; configurations have a few thousand
+SCENES_LIMIT = 8 << 30  # bytes of a set of scenes
 
 
 def shipped(*parts: str) -> Path:

@@ -25,9 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from air import presets
 from air.config import RENAMED, AIRConfig, TrainingConfig
-from air.data.folders import PictureConfig
-from air.data.look import Look
-from air.data.rules import SCENES, GeneratorConfig, SceneName
+from air.data.rules import SCENES, GeneratorConfig, PictureConfig, SceneName
 from air.errors import AIRError, UsageError
 from air.presets import PresetName
 from air.support import cli, files
@@ -190,6 +188,8 @@ def _prepare_data(arguments: Arguments) -> Path | GeneratorConfig:
         raise UsageError(f"scenes: {arguments.scenes} is not allowed with --data {data}; scenes of a kind are drawn")
     if not data.exists():
         return data  # made, or missed, later
+    from air.data.look import Look  # only now, see `own_data.look`
+
     fields = {} if arguments.config is None else read_fields(arguments.config)
     asked = cli.peek("--channels") or fields.get("channels")
     seen = Look.at(data, model.channels if asked else None)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from air.config import AIRConfig
 from air.data import mnist
-from air.data.folders import PictureConfig
-from air.data.rules import SCENES
+from air.data.rules import SCENES, PictureConfig
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.gui import command, pictures
