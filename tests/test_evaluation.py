@@ -127,8 +127,8 @@ def test_outside_the_box_of_a_model_for_any_canvas(folder, eagerly, monkeypatch)
     monkeypatch.setattr(held_out, "generalisation", lambda *given: [kind for kind in kinds(*given) if kind.name in shown])
     monkeypatch.setattr(measures, "MIN_STEPS", 6)
     model = air.load(folder / "convolutional.keras")
-    reference = Objects(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 10)
-    measured = Evaluator(model, EvaluationConfig(**FEW), reference).generalisation(digits)
+    names = ReferenceSet(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 10, 0)
+    measured = Evaluator(model, EvaluationConfig(**FEW), None, names).generalisation(digits)
     assert tuple(measured) == shown
     assert {name for name, kind in measured.items() if "any_size" in kind} == {"size_150", "pyro", "drawn_2_digits"}
     assert [kind["scenes"] for kind in measured.values()] == [8, 2, 8, 8, 8]
@@ -144,7 +144,7 @@ def test_the_fraction_of_digits_named_correctly():
     scenes = SceneSet(np.zeros((2, 20, 20), np.uint8), np.array([2, 1]), boxes, np.array([[3, 7], [5, -1]]))
     z_what = np.eye(10)[[[3, 7], [0, 5]]]  # 3 and 7 are found, 5 is seen as 0
     found = measures.Observations(np.array([2, 1]), np.ones((2, 2)), boxes, boxes, np.zeros((2, 20, 20)), z_what, np.zeros(2))
-    names = ReferenceSet.first(np.eye(10), np.arange(10), 0)
+    names = ReferenceSet(np.eye(10), np.arange(10), 0)
     measured = measures.measure_briefly(scenes, found, names)
     assert measured["named"] == pytest.approx(2 / 3)
     missed = measures.measure_briefly(scenes, found._replace(count=np.array([1, 0])), names)
@@ -253,12 +253,12 @@ def test_a_canvas_without_room_is_reported(tiny_model, folder, make_model):
     digits, size = mnist.load(folder / "digits.npz"), tiny_model.config.canvas_size
     with pytest.raises(UsageError, match=r"canvas_size: \(20, 24\)"):
         held_out.pyro_scenes(3, size, digits).make()
-    result = Evaluator(tiny_model, EvaluationConfig(**FEW), None).pyro(digits)
+    result = Evaluator(tiny_model, EvaluationConfig(**FEW), None, None).pyro(digits)
     assert "must be more than 28 pixels" in result["not_possible"]
     assert "Not possible" in report._pyro(result)[0]
     large = convolutional(make_model, canvas_size=(50, 50), window_size=(30, 30))
     kinds = {kind.name: kind for kind in held_out.generalisation(3, (50, 50), digits, 3, any_canvas=True)}
-    result = Evaluator(large, EvaluationConfig(**FEW), None).measure_kind(kinds["canvas_28"], None)
+    result = Evaluator(large, EvaluationConfig(**FEW), None, None).measure_kind(kinds["canvas_28"])
     assert "or larger" in result["not_possible"]
     assert "0-1 digits on 28x28 pixels: not possible" in report._outside([result])[1]
 

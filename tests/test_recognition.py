@@ -100,38 +100,46 @@ def test_damaged_files(tmp_path, field, value):
         ReferenceSet.load(tmp_path / "reference_set.npz")
 
 
+BOXES = np.float32([[2, 2, 4, 4], [10, 10, 4, 4]])
+
+
 class Oracle:
     """Stands for a model that finds every object; z_what is the class, and the weights are one array."""
 
-    def __init__(self, canvas_size=(20, 24), blind=False):
-        self.config = types.SimpleNamespace(canvas_size=canvas_size, z_what_size=3)
+    def __init__(self, canvas_size=(20, 24), blind=False, any_size=False):
+        takes = dict.fromkeys(("takes_any_canvas", "takes_any_size"), any_size)
+        self.config = types.SimpleNamespace(canvas_size=canvas_size, z_what_size=3, smallest_canvas=(8, 18), **takes)
         self.parts = [types.SimpleNamespace(get_weights=lambda: [np.ones(3, np.float32)])] * 3
         self.blind, self.seen = blind, 0
 
-    def infer(self, images):
+    def infer(self, images, any_size):
         self.seen += len(images)
-        count = images[:, 0, 0].astype(int) * (not self.blind)
-        boxes = np.tile(np.float32([[2, 2, 4, 4], [10, 10, 4, 4]]), (len(images), 1, 1))
-        z_what = images[:, 0, 1:3, None].astype(np.float32) + np.zeros(3, np.float32)
+        height, width = images.shape[1:]
+        self.sizes = getattr(self, "sizes", set()) | {(height, width, any_size)}
+        left, right, top, bottom = width // 4, 3 * width // 4, height // 4, 3 * height // 4
+        count = images[:, top, left].astype(int) * (not self.blind)
+        boxes = np.tile(BOXES * np.float32([width / 24, height / 20] * 2), (len(images), 1, 1))
+        z_what = images[:, [top, bottom], right, None].astype(np.float32) + np.zeros(3, np.float32)
         windows = {
             "scale": boxes[..., 2] / 24,
             "shift": 0 * boxes[..., :2],
             "decoded_windows": np.zeros((*boxes.shape[:2], 4, 4)),
         }
-        reconstruction = images / np.float32(255)
+        reconstruction = np.zeros(images.shape, np.float32)
         found = {"count": count, "attention_boxes": boxes, "z_what": z_what, "reconstruction": reconstruction}
         return types.SimpleNamespace(**found, **windows)
 
 
 @pytest.fixture
 def scenes():
-    """300 scenes of 0 to 2 objects, whose count and classes are in their first pixels."""
+    """300 scenes of 0 to 2 objects, whose count is in the upper left quarter, and whose classes are in those on the right."""
     rng = np.random.default_rng(0)
     counts, labels = rng.integers(0, 3, 300), rng.integers(0, 5, (300, 2))
     labels[np.arange(2) >= counts[:, None]] = -1
     images = np.zeros((300, 20, 24), np.uint8)
-    images[:, 0, 0], images[:, 0, 1:3] = counts, np.maximum(labels, 0)
-    boxes = np.float32([[2, 2, 4, 4], [10, 10, 4, 4]]) * (labels >= 0)[..., None]
+    images[:, :10, :12] = counts[:, None, None]
+    images[:, :, 12:] = np.maximum(labels, 0).repeat(10, axis=1)[..., None]
+    boxes = BOXES * (labels >= 0)[..., None]
     return SceneSet(images, counts, boxes, labels)
 
 
@@ -140,12 +148,35 @@ def test_a_reference_set_is_balanced_and_correct(scenes):
     reference_set = build(model, scenes, per_class=10, batch_size=50)
     assert np.bincount(reference_set.labels).tolist() == [10] * 5
     assert (reference_set.z_what[:, 0] == reference_set.labels).all()
-    assert (reference_set.mismatch == 1).all()  # as the windows are empty
+    assert (reference_set.mismatch == 1).all()  # as nothing is reconstructed
     assert model.seen < len(scenes)
     reference_set.check(model)
     model.parts[1] = types.SimpleNamespace(get_weights=lambda: [np.zeros(3, np.float32)])
     with pytest.raises(DataError, match="other weights"):
         reference_set.check(model)
+
+
+def test_as_many_small_objects_are_added_for_a_model_that_finds_them(scenes):
+    model = Oracle(any_size=True)
+    reference_set = build(model, scenes, per_class=10, batch_size=15)
+    assert np.bincount(reference_set.labels).tolist() == [20] * 5
+    assert (reference_set.z_what[:, 0] == reference_set.labels).all()
+    usual, *shrunk = sorted(model.sizes, reverse=True)
+    assert usual == (20, 24, False)
+    assert set(shrunk) <= {(18, 22, True), (16, 19, True), (14, 18, True), (12, 18, True)}  # no window is wider than the canvas
+    assert len(shrunk) > 1
+
+
+@pytest.mark.parametrize(("thicker", "side"), [(False, 6), (True, 7)])
+def test_a_shrunk_scene(thicker, side):
+    images = np.zeros((1, 40, 48), np.uint8)
+    images[0, 10:22, 20:32] = 200
+    scenes = SceneSet(images, [1], [[[20, 10, 12, 12]]], [[3]])
+    shrunk = recognition._shrink(scenes, 0.5, thicker, Oracle())
+    assert shrunk.images.shape == (1, 20, 24)
+    np.testing.assert_array_equal(shrunk.boxes, [[[10, 5, 6, 6]]])
+    assert shrunk.images.sum() / 200 == pytest.approx(side**2 - (0.25 * 4 if thicker else 0), rel=0.03)
+    assert recognition._shrink(scenes, 0.1, thicker, Oracle()).canvas_size == (8, 18)
 
 
 def test_scenes_without_a_reference_set(scenes):
@@ -155,6 +186,8 @@ def test_scenes_without_a_reference_set(scenes):
         build(Oracle((20, 20)), scenes)
     with pytest.raises(DataError, match="finds no object"):
         build(Oracle(blind=True), scenes)
+    with pytest.raises(DataError, match="finds no object"):
+        build(Oracle(), scenes.select(scenes.count == 0))
 
 
 @pytest.mark.parametrize("part", ["controller", "refiner", "encoder", "decoder"])

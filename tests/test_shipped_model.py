@@ -11,7 +11,9 @@ from air.config import AIRConfig, TrainingConfig
 from air.data import mnist
 from air.data.generator import Digits, GeneratorConfig, generate
 from air.evaluation import scores
+from air.evaluation.probes import matched_objects
 from air.evaluation.recognition import ReferenceSet, reference_set_path
+from tests.strokes import make
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,8 +74,13 @@ def test_it_samples_as_many_objects_as_it_saw(model):
     assert (images[sampled.count > 0].max(axis=(1, 2)) > 0.2).mean() > 0.9
 
 
-def test_its_reference_set_is_of_its_weights(model):
-    ReferenceSet.load(reference_set_path(ROOT / "model")).check(model)
+def test_its_reference_set_names_small_drawings(model):
+    reference_set = ReferenceSet.load(reference_set_path(ROOT / "model"))
+    reference_set.check(model)
+    drawn = make.draw_set(1, (12, 12), np.random.default_rng(97))
+    inferred = model.infer(drawn.images, any_size=True)
+    objects = matched_objects(inferred.count, inferred.attention_boxes, inferred.z_what, drawn)
+    assert (reference_set.predict(objects.z_what)[0] == objects.labels).sum() >= 0.9 * drawn.count.sum()
 
 
 def test_the_readme_states_its_scores(metrics):

@@ -45,7 +45,9 @@ def evaluate(
     test, training = held_out.load(data, size, config.scenes, config.reference_scenes, digits)
     out.mkdir(parents=True, exist_ok=True)
 
-    evaluator = Evaluator(model, config, _reference_objects(model, training))
+    reference = _reference_objects(model, training)
+    names = recognition.build(model, training) if reference is not None and len(reference.labels) else None
+    evaluator = Evaluator(model, config, reference, names)
     found, measured = evaluator.measure(test, "test scenes", config.importance_scenes)
     result: dict[str, Any] = {
         "model": {"path": str(path), "step": int(model.step.numpy()), "config": model.config.to_dict()},
@@ -74,6 +76,7 @@ class Evaluator(NamedTuple):
     model: AIRModel
     config: EvaluationConfig
     reference: probes.Objects | None  # labelled objects that train the classifiers of z_what
+    names: ReferenceSet | None  # by which objects are named, as in the demo
 
     def measure(self, scenes: SceneSet, title: str, importance_scenes: int = 0) -> tuple[measures.Observations, dict[str, Any]]:
         """Infer scenes and compute all measures; importance-weighted bounds for the first `importance_scenes` only."""
@@ -111,15 +114,13 @@ class Evaluator(NamedTuple):
         """Measure, briefly, all kinds of scenes that are unlike the training scenes."""
         c = self.model.config
         kinds = held_out.generalisation(self.config.other_scenes, c.canvas_size, digits, c.max_steps, c.takes_any_canvas)
-        objects = self.reference
-        names = ReferenceSet.first(*objects, recognition.fingerprint(self.model)) if objects and len(objects.labels) else None
-        measured = {kind.name: self.measure_kind(kind, names) for kind in kinds}
+        measured = {kind.name: self.measure_kind(kind) for kind in kinds}
         if not c.takes_any_canvas:
             reason = f"this controller sees canvases of {c.canvas_size[0]}x{c.canvas_size[1]} pixels only"
             measured["larger_canvas"] = {"title": "larger canvas", "not_possible": reason}
         return measured
 
-    def measure_kind(self, kind: held_out.SceneKind, names: ReferenceSet | None) -> dict[str, Any]:
+    def measure_kind(self, kind: held_out.SceneKind) -> dict[str, Any]:
         """Make and measure scenes of a kind, those with objects of other sizes also by `any_size` if the model offers it.
 
         A reason is stated instead if the canvas has no room for the digits or for the model's window.
@@ -133,11 +134,11 @@ class Evaluator(NamedTuple):
                 found = measures.observe(model, scenes.images, advance, steps)
         except (UsageError, DataError) as error:
             return {"title": kind.title, "not_possible": str(error)}
-        measured = {"title": kind.title, **measures.measure_briefly(scenes, found, names)}
+        measured = {"title": kind.title, **measures.measure_briefly(scenes, found, self.names)}
         if c.takes_any_size and _varies_in_size(kind):
             with stage(f"{kind.title}, any size", len(scenes)) as advance:
                 found = measures.observe(model, scenes.images, advance, steps, any_size=True)
-            measured["any_size"] = measures.measure_briefly(scenes, found, names)
+            measured["any_size"] = measures.measure_briefly(scenes, found, self.names)
         return measured
 
 

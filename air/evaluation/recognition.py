@@ -7,9 +7,10 @@ AIR itself never sees a label: it found the objects of the reference set on its 
 
 import dataclasses
 import functools
+import itertools
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the demo opens its window before TensorFlow, SciPy and scik
 REFERENCE_SET = "reference_set.npz"  # in a folder such as model/
 PER_CLASS = 400  # objects of each class; more would slow down the demo's start, for 1-2 % of accuracy
 NEIGHBOURS = 10
+SHRUNK = (0.6, 0.7, 0.8, 0.9)  # sizes of the scenes that are added for the sake of small objects
 FAMILIAR = 0.985  # fraction of the reference set's own objects that count as familiar
 MEASURED = 1000  # objects of the set, about, whose distances to the others are measured
 BLUR = 1.0  # std in pixels of a window, so that a stroke that is slightly off or thicker still matches
@@ -42,20 +44,6 @@ class ReferenceSet:
     labels: np.ndarray  # [K] int8, classes from 0 on
     fingerprint: int  # of the weights that inferred the objects
     mismatch: np.ndarray | None = None  # [K] float16, see `mismatch`; None in older files
-
-    @classmethod
-    def first(
-        cls,
-        z_what: np.ndarray,
-        labels: np.ndarray,
-        fingerprint: int,
-        mismatch: np.ndarray | None = None,
-        per_class: int = PER_CLASS,
-    ) -> "ReferenceSet":
-        """Keep the first `per_class` objects of each class."""
-        picked = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)])
-        mismatch = None if mismatch is None else mismatch[picked].astype(np.float16)
-        return cls(z_what[picked].astype(np.float16), labels[picked].astype(np.int8), fingerprint, mismatch)
 
     def predict(self, z_what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify objects [N, Z] by their nearest neighbours, whose votes weigh 1 / distance: classes and confidences, [N]."""
@@ -152,9 +140,9 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1, dtype=np.float32)
-    window_size = scenes.decoded_windows.shape[2:4]
+    crop, window_size = _compiled_crop(images.ndim), scenes.decoded_windows.shape[2:4]
     seen, painted = (
-        gaussian_filter(_compiled_crop()(np.float32(canvas)[:, None], z_where, window_size).numpy(), BLUR, axes=(2, 3))
+        gaussian_filter(crop(np.float32(canvas)[:, None], z_where, window_size).numpy(), BLUR, axes=(2, 3))
         for canvas in (images, scenes.reconstruction)
     )
     pixels = tuple(range(2, seen.ndim))
@@ -163,33 +151,56 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
 
 
 @functools.cache
-def _compiled_crop() -> Callable[..., Any]:
+def _compiled_crop(rank: int) -> Callable[..., Any]:
+    """Return a function of its own for grey canvases and for those in colour, which serves all their sizes."""
     import tensorflow as tf
 
     from air.model import transformer
 
-    return tf.function(transformer.crop, autograph=False)
+    return tf.function(transformer.crop, autograph=False, reduce_retracing=True)
 
 
 def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch_size: int = 500) -> ReferenceSet:
     """Make a reference set with `per_class` objects of each class, inferring scenes only until there are as many.
 
-    Raises:
-        DataError: if the scenes have another canvas size or no labels, or the model finds no object in them.
-    """
-    from air.evaluation import probes  # here, for the demo's sake: see above
+    If the model finds objects of any size, as many are added of further scenes that are shrunk, half of them with thicker
+    strokes: a pen is as thick for a small digit, and what is enlarged before it is encoded looks blurred.
 
+    Raises:
+        DataError: if the scenes have no labels or a canvas that the model doesn't take, or if it finds no object in them.
+    """
     missing = [name for name in ("count", "boxes", "labels") if getattr(scenes, name) is None]
     if missing:
         raise DataError(f"the scenes have no {missing[0]}; a reference set needs counts, boxes and labels")
-    if scenes.canvas_size != model.config.canvas_size:
+    if scenes.canvas_size != model.config.canvas_size and not model.config.takes_any_canvas:
         raise DataError(f"scenes of {scenes.canvas_size} pixels don't fit the model's canvas_size {model.config.canvas_size}")
     classes = np.unique(scenes.labels[scenes.labels >= 0])
-    objects = np.zeros((0, model.config.z_what_size + 1), np.float32)  # z_what and mismatch
+    starts = range(0, len(scenes), batch_size)
+
+    def batch(start: int) -> SceneSet:
+        return scenes.select(slice(start, start + batch_size))
+
+    described, labels = _describe(model, map(batch, starts), False, classes, per_class)
+    if model.config.takes_any_size:
+        ways = itertools.cycle(itertools.product(SHRUNK, (False, True)))
+        shrunk = (_shrink(batch(start), *way, model) for start, way in zip(starts[::-1], ways, strict=False))
+        more = _describe(model, shrunk, True, classes, per_class)
+        described, labels = (np.concatenate(parts) for parts in zip((described, labels), more, strict=True))
+    if not len(labels):
+        raise DataError("the model finds no object in these scenes")
+    return ReferenceSet(described[:, :-1].astype(np.float16), labels, fingerprint(model), described[:, -1].astype(np.float16))
+
+
+def _describe(
+    model: "AIRModel", batches: Iterable[SceneSet], any_size: bool, classes: np.ndarray, per_class: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Infer scenes until `per_class` objects of each class are found: [K, Z + 1] z_what and mismatch, and labels [K]."""
+    from air.evaluation import probes  # here, for the demo's sake: see above
+
+    objects = np.zeros((0, model.config.z_what_size + 1), np.float32)
     labels = np.zeros(0, np.int8)
-    for start in range(0, len(scenes), batch_size):
-        batch = scenes.select(slice(start, start + batch_size))
-        inferred = model.infer(batch.images)
+    for batch in batches:
+        inferred = model.infer(batch.images, any_size=any_size)
         correct = inferred.count == batch.count  # elsewhere a match may be of different objects
         described = np.concatenate([inferred.z_what, mismatch(batch.images / np.float32(255), inferred)[..., None]], axis=-1)
         fields = (inferred.count, inferred.attention_boxes, described)
@@ -197,9 +208,22 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
         objects, labels = np.concatenate([objects, found.z_what]), np.concatenate([labels, found.labels])
         if all((labels == label).sum() >= per_class for label in classes):
             break
-    if not len(labels):
-        raise DataError("the model finds no object in these scenes")
-    return ReferenceSet.first(objects[:, :-1], labels, fingerprint(model), objects[:, -1], per_class)
+    picked = np.concatenate([np.zeros(0, int), *(np.flatnonzero(labels == label)[:per_class] for label in classes)])
+    return objects[picked], labels[picked].astype(np.int8)
+
+
+def _shrink(scenes: SceneSet, factor: float, thicker: bool, model: "AIRModel") -> SceneSet:
+    """Scale grey scenes, but not below the smallest canvas that a model takes, perhaps with strokes two pixels thicker."""
+    from scipy.ndimage import generate_binary_structure, grey_dilation
+
+    from air.model import transformer
+
+    size = np.maximum(np.rint(np.multiply(factor, scenes.canvas_size)).astype(int), model.config.smallest_canvas)
+    images = grey_dilation(scenes.images, footprint=generate_binary_structure(2, 1)[None]) if thicker else scenes.images
+    images = np.rint(transformer.resize(np.float32(images), size)).astype(np.uint8)
+    height, width = np.divide(size, scenes.canvas_size)
+    boxes = scenes.boxes * np.array([width, height, width, height], np.float32)
+    return dataclasses.replace(scenes, images=images, boxes=boxes, segments=None)
 
 
 def reference_set_path(model: str | os.PathLike[str]) -> Path:
