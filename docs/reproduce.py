@@ -113,13 +113,14 @@ def figure() -> Figure:
     with mpl.rc_context(STYLE):
         drawing = Figure(figsize=(4.2 * len(shown), 3.2))
         for axes, name in zip(drawing.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            authors = read("original_authors") if SYSTEMS[name].scenes == "original" else []
+            authors = read("original_authors") if name.startswith("original") else []
             for runs, colour, label in ((authors, "#8e8e93", "its authors' code, one seed"), (read(name), "#007aff", "here")):
                 for i, (_, steps, *_, accuracies) in enumerate(run.T for run in runs):
                     axes.plot(steps, accuracies, color=colour, label=None if i else label)
-            axes.scatter(*np.reshape(SYSTEMS[name].points, (-1, 2)).T, color="#d70015", label="published", zorder=3)
-            axes.set(title=name, xlabel="training step", ylabel="count accuracy, %", ylim=(0, 102), xlim=(0, None))
-            axes.legend(loc="lower right")
+            if SYSTEMS[name].points:
+                axes.scatter(*np.transpose(SYSTEMS[name].points), color="#d70015", label="published", zorder=3)
+            axes.set(title=name, xlabel="training step", ylabel="count accuracy, %", ylim=(0, 102), xscale="log")
+            axes.legend()
         return drawing
 
 
