@@ -52,6 +52,8 @@ class Exchange:
             picture, title, message = task.result()
         except (AIRError, OSError) as error:
             return self.session.say(str(error), is_error=True)
+        finally:
+            del task  # whose error knows this frame: a circle that would keep a failed picture's arrays, 40 MB
         if picture is not None:
             self.session.show(picture, title)
         if message:

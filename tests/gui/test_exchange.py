@@ -1,5 +1,7 @@
 """Pictures in and out of the window: saved, opened by their path, pasted and dropped."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,26 @@ def test_pictures_are_opened_by_their_path_without_a_file_dialog(app, tmp_path, 
     monkeypatch.setattr("air.gui.sources.Dialog.ask", lambda dialog, command: tmp_path / "missing.png")
     click(app, "open")
     assert "missing.png" in app.session.message.text
+
+
+def test_a_picture_that_fails_leaves_nothing_behind(app, monkeypatch):
+    """Its arrays take 40 MB; in a circle of references, they would wait for the garbage collector."""
+    kept = []
+
+    def read(*_):
+        pixels = np.zeros(9)
+        kept.append(weakref.ref(pixels))
+        raise DataError("no ink can be told from the paper")
+
+    monkeypatch.setattr("air.gui.pictures.open_picture", read)
+    gc.disable()
+    try:
+        post(pygame.DROPFILE, file="a.png")
+        settle(app)
+        assert "no ink" in app.session.message.text
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("plain_files")
