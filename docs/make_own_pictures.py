@@ -38,7 +38,7 @@ def count(run: Path, picture: Path, part: Sequence[int] | None) -> None:
     if rules is None:
         raise UsageError(f"{run}: was not trained on pictures")
     resize = rules.resize
-    pixels = folders.read_picture(picture, rules, model.config.channels)
+    pixels = folders.read_resized(picture, rules, model.config.channels)
     if part is not None:
         x, y, width, height = (round(number * resize) for number in part)
         pixels = pixels[y : y + height, x : x + width]

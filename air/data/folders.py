@@ -36,7 +36,7 @@ class _Part(NamedTuple):
     width: int
 
 
-def read_picture(file: str | os.PathLike[str], rules: PictureConfig, channels: int) -> np.ndarray:
+def read_resized(file: str | os.PathLike[str], rules: PictureConfig, channels: int) -> np.ndarray:
     """Read a picture and resize it: uint8 [H, W], or [H, W, 3] for three channels; raise DataError if that fails."""
     pixels = pictures.read_pixels(file, channels)
     height, width = rules.resized(*pixels.shape[:2])
@@ -130,7 +130,7 @@ class Fitting(NamedTuple):
         shares = np.ceil(places * min(most / places.sum(), 1)).astype(int)
         patches = []
         for part, number, share in zip(parts, places, shares, strict=True):
-            pixels = read_picture(part.file, self.config, self.channels)
+            pixels = read_resized(part.file, self.config, self.channels)
             for place in rng.choice(number, share, replace=False).tolist():
                 row, column = divmod(place, part.width - width + 1)
                 patches.append(pixels[part.y + row :, part.x + column :][:height, :width])
@@ -142,7 +142,7 @@ class Fitting(NamedTuple):
 
     def _scaled(self, file: Path) -> np.ndarray:
         """Scale a picture to the canvas; a border in the median colour of its own fills what its shape leaves empty."""
-        pixels = read_picture(file, self.config, self.channels)
+        pixels = read_resized(file, self.config, self.channels)
         if pixels.shape[:2] == self.canvas_size:
             return pixels
         zoom = min(side / own for side, own in zip(self.canvas_size, pixels.shape, strict=False))

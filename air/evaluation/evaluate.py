@@ -1,5 +1,6 @@
 """Evaluate a trained model on held-out scenes like those it was trained on, and outside of that box, and write a report."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
 
     reference = _reference_objects(model, training)
-    names = recognition.build(model, training) if reference is not None and len(reference.labels) else None
+    names = _names(model, training) if reference is not None and config.other_scenes else None
     evaluator = Evaluator(model, config, reference, names)
     found, measured = evaluator.measure(test, "test scenes", config.importance_scenes)
     result: dict[str, Any] = {
@@ -146,6 +147,13 @@ def _varies_in_size(kind: held_out.SceneKind) -> bool:
     """Return True if objects are larger or smaller than in training."""
     changed = kind.rules if isinstance(kind, held_out.Generated) else {}
     return isinstance(kind, held_out.Drawn | held_out.Pyro) or any("scale" in rule for rule in changed)
+
+
+def _names(model: AIRModel, scenes: SceneSet) -> ReferenceSet | None:
+    """Make the reference set of a model; None if it counts no scene with an object right."""
+    with stage("Naming training objects", 0), contextlib.suppress(DataError):
+        return recognition.build(model, scenes)
+    return None
 
 
 def _reference_objects(model: AIRModel, scenes: SceneSet | None) -> probes.Objects | None:

@@ -8,9 +8,10 @@ AIR itself never sees a label: it found the objects of the reference set on its 
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:  # the demo opens its window before TensorFlow, SciPy and scik
     from air.model import AIRModel, Scenes
 
 REFERENCE_SET = "reference_set.npz"  # in a folder such as model/
-PER_CLASS = 400  # objects of each class; more would slow down the demo's start, for 1-2 % of accuracy
+PER_CLASS = 400  # objects of each class, and as many small ones; more would slow down the demo's start, for 1-2 % of accuracy
 NEIGHBOURS = 10
-SHRUNK = (0.6, 0.7, 0.8, 0.9)  # sizes of the scenes that are added for the sake of small objects
+SHRINK_FACTORS = (0.6, 0.7, 0.8, 0.9)  # of the scenes that are added for the sake of small objects
+SHRUNK_BATCH = 100  # scenes
 FAMILIAR = 0.985  # fraction of the reference set's own objects that count as familiar
 MEASURED = 1000  # objects of the set, about, whose distances to the others are measured
 BLUR = 1.0  # std in pixels of a window, so that a stroke that is slightly off or thicker still matches
@@ -152,7 +154,7 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
 
 @functools.cache
 def _compiled_crop(rank: int) -> Callable[..., Any]:
-    """Return a function of its own for grey canvases and for those in colour, which serves all their sizes."""
+    """Return a compiled `crop` for canvases of any size and of so many axes: grey and coloured ones can't share a trace."""
     import tensorflow as tf
 
     from air.model import transformer
@@ -163,8 +165,9 @@ def _compiled_crop(rank: int) -> Callable[..., Any]:
 def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch_size: int = 500) -> ReferenceSet:
     """Make a reference set with `per_class` objects of each class, inferring scenes only until there are as many.
 
-    If the model finds objects of any size, as many are added of further scenes that are shrunk, half of them with thicker
-    strokes: a pen is as thick for a small digit, and what is enlarged before it is encoded looks blurred.
+    If the model finds objects of any size, as many are added of scenes that are shrunk by several factors, half of them with
+    thicker strokes: a pen's stroke is no thinner in a small digit, and small objects are blurred when they are enlarged for the
+    encoder.
 
     Raises:
         DataError: if the scenes have no labels or a canvas that the model doesn't take, or if it finds no object in them.
@@ -175,20 +178,23 @@ def build(model: "AIRModel", scenes: SceneSet, per_class: int = PER_CLASS, batch
     if scenes.canvas_size != model.config.canvas_size and not model.config.takes_any_canvas:
         raise DataError(f"scenes of {scenes.canvas_size} pixels don't fit the model's canvas_size {model.config.canvas_size}")
     classes = np.unique(scenes.labels[scenes.labels >= 0])
-    starts = range(0, len(scenes), batch_size)
-
-    def batch(start: int) -> SceneSet:
-        return scenes.select(slice(start, start + batch_size))
-
-    described, labels = _describe(model, map(batch, starts), False, classes, per_class)
-    if model.config.takes_any_size:
-        ways = itertools.cycle(itertools.product(SHRUNK, (False, True)))
-        shrunk = (_shrink(batch(start), *way, model) for start, way in zip(starts[::-1], ways, strict=False))
-        more = _describe(model, shrunk, True, classes, per_class)
-        described, labels = (np.concatenate(parts) for parts in zip((described, labels), more, strict=True))
+    parts = [_describe(model, _batches(scenes, batch_size), False, classes, per_class)]
+    factors = _factors(model, scenes.canvas_size) if model.config.takes_any_size else []
+    ways = list(itertools.product(factors, (False, True)))
+    for i, way in enumerate(ways, 1):
+        first = i * len(scenes) // (len(ways) + 1)  # others in each way, if there are enough
+        shrunk = (_shrink(batch, *way) for batch in _batches(scenes, SHRUNK_BATCH, first))
+        parts.append(_describe(model, shrunk, True, classes, -(-per_class // len(ways))))
+    described, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not len(labels):
         raise DataError("the model finds no object in these scenes")
     return ReferenceSet(described[:, :-1].astype(np.float16), labels, fingerprint(model), described[:, -1].astype(np.float16))
+
+
+def _batches(scenes: SceneSet, size: int, first: int = 0) -> Iterator[SceneSet]:
+    """Divide scenes, the first one first and those before it last."""
+    order = np.roll(np.arange(len(scenes)), -first)
+    return (scenes.select(order[start : start + size]) for start in range(0, len(scenes), size))
 
 
 def _describe(
@@ -202,6 +208,8 @@ def _describe(
     for batch in batches:
         inferred = model.infer(batch.images, any_size=any_size)
         correct = inferred.count == batch.count  # elsewhere a match may be of different objects
+        if not correct.any():
+            continue
         described = np.concatenate([inferred.z_what, mismatch(batch.images / np.float32(255), inferred)[..., None]], axis=-1)
         fields = (inferred.count, inferred.attention_boxes, described)
         found = probes.matched_objects(*(field[correct] for field in fields), batch.select(correct))  # type: ignore[call-arg]
@@ -212,13 +220,19 @@ def _describe(
     return objects[picked], labels[picked].astype(np.int8)
 
 
-def _shrink(scenes: SceneSet, factor: float, thicker: bool, model: "AIRModel") -> SceneSet:
-    """Scale grey scenes, but not below the smallest canvas that a model takes, perhaps with strokes two pixels thicker."""
+def _factors(model: "AIRModel", canvas_size: tuple[int, int]) -> list[float]:
+    """Return SHRINK_FACTORS, or the least that leave a canvas large enough for the model; none if it is small already."""
+    least = max(np.divide(model.config.smallest_canvas, canvas_size).tolist())
+    return sorted({max(factor, least) for factor in SHRINK_FACTORS if least < 1})
+
+
+def _shrink(scenes: SceneSet, factor: float, thicker: bool) -> SceneSet:
+    """Scale grey scenes, perhaps with strokes two pixels thicker."""
     from scipy.ndimage import generate_binary_structure, grey_dilation
 
     from air.model import transformer
 
-    size = np.maximum(np.rint(np.multiply(factor, scenes.canvas_size)).astype(int), model.config.smallest_canvas)
+    size = [math.ceil(round(factor * side, 3)) for side in scenes.canvas_size]
     images = grey_dilation(scenes.images, footprint=generate_binary_structure(2, 1)[None]) if thicker else scenes.images
     images = np.rint(transformer.resize(np.float32(images), size)).astype(np.uint8)
     height, width = np.divide(size, scenes.canvas_size)
@@ -241,7 +255,7 @@ class Arguments:
     data: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("multi_mnist")
     """Folder with train.npz, or one file of labelled scenes of training digits; multi_mnist is made if it is missing."""
     per_class: int = PER_CLASS
-    """Objects of each class."""
+    """Objects of each class; as many small ones are added if the model finds objects of any size."""
 
 
 def main(args: list[str] | None = None) -> None:

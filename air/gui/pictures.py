@@ -36,7 +36,7 @@ def open_picture(path: str | Path, model: Path, config: AIRConfig, canvas_size: 
     from PIL import Image, ImageOps
 
     from air.data import photos  # imports SciPy and Pillow, which the window's first frame should not wait for
-    from air.data.folders import read_picture, rules_of
+    from air.data.folders import read_resized, rules_of
     from air.support.pictures import read_pixels, read_size
 
     rules = rules_of(model)
@@ -45,7 +45,7 @@ def open_picture(path: str | Path, model: Path, config: AIRConfig, canvas_size: 
         for side, least in zip(size, config.smallest_canvas, strict=True):
             if not least <= side <= MAX_SIDE:
                 raise DataError(f"{path}: {rules.describe(*size)} are not allowed; a side must have {least} to {MAX_SIDE}")
-        return read_picture(path, rules, config.channels)
+        return read_resized(path, rules, config.channels)
     if config.background == "none" and config.channels == 1:
         return np.rint(255 * photos.open_picture(path, canvas_size)).astype(np.uint8)
     picture = Image.fromarray(read_pixels(path, config.channels))

@@ -157,12 +157,12 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         with warnings.catch_warnings():  # restores what the next line changes
             warnings.showwarning = lambda message, *_, **__: _say("warning", str(message))
-            main()
+            try:
+                main()
+            finally:
+                _flush()
     except AIRError as error:
         _fail(str(error), error.exit_status)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 1)
@@ -175,6 +175,17 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         _fail(re.sub(r"{{.*?}}", "", str(error).splitlines()[0])[:500], 1)
     sys.exit(0)
+
+
+def _flush() -> None:
+    """Write what standard output holds back, or end quietly if its reader, such as `head`, has seen enough."""
+    try:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):  # perhaps another pipe's
+            print()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        sys.exit(1)
 
 
 def _fail(message: str, status: int) -> NoReturn:
