@@ -250,6 +250,9 @@ class AIRConfig(Config):
     """Weight of the KL divergence of the shift in the loss; 1 gives the ELBO."""
     z_what_kl_weight: NonNegative = _constant(1.75)
     """Weight of the KL divergence of z_what in the loss; 1 gives the ELBO."""
+    eccentricity_weight: NonNegative = _constant(0.0)
+    """Nats that an object costs whose centre of mass lies on the edge of its window, falling with the square of its distance
+    from the centre of the window; 0 gives the ELBO."""
 
     @model_validator(mode="after")
     def _cnn_is_complete(self) -> Self:

@@ -27,8 +27,10 @@ def pytest_configure():
 
 @pytest.fixture(scope="session", autouse=True)
 def xla_cache(tmp_path_factory):
-    """Let all scripts share a cache of their own, not the user's."""
-    os.environ["AIR_XLA_CACHE"] = str(tmp_path_factory.mktemp("xla"))
+    """Let all scripts, and all workers of pytest, share a cache of their own, not the user's."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ["AIR_XLA_CACHE"] = str(folder / "xla")
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import center_of_mass, map_coordinates
 from scipy.special import expit, logit
 
 from air.model.cells import CellController
+from air.model.objective import eccentricity
 
 KL_WEIGHTS = {"z_pres": 0.7, "scale": 1.3, "shift": 1.0, "z_what": 0.4}  # at step 5
 PRIORS = {"scale": (-0.5, 0.3), "shift": (0.1, 0.8), "z_what": (-0.2, 1.5)}  # mean and variance
@@ -173,6 +174,31 @@ def test_decoder_noise(make_model, tiny_images):
         np.testing.assert_allclose(getattr(losses, name), getattr(expected, name), rtol=1e-5)
     for other in (expected, noisy.objective(images, tf.constant([1, 3]))[0]):
         assert np.abs(losses.reconstruction - other.reconstruction).max() > 1
+
+
+def test_eccentricity_is_that_of_the_centre_of_mass():
+    rng, size = np.random.default_rng(0), np.array([9, 14])
+    opacity = rng.uniform(0, 1, (2, 3, *size)) ** 8  # so that the centres lie apart
+    opacity[0, 0] = np.outer(np.arange(9) == 8, np.ones(14))  # the last row
+    masses = opacity.sum(axis=(2, 3))
+    centres = np.array([[center_of_mass(picture) for picture in scene] for scene in opacity])
+    expected = np.sum(((2 * centres + 1) / size - 1) ** 2, axis=-1) * (masses / (masses + 1)) ** 2
+    np.testing.assert_allclose(eccentricity(tf.constant(opacity, tf.float32)), expected, rtol=1e-4, atol=1e-7)
+    assert eccentricity(tf.zeros((1, 1, 4, 4))).numpy() == [[0]]
+
+
+@pytest.mark.parametrize("composition", ["add", "over"])
+def test_an_object_costs_its_eccentricity(composition, make_model, tiny_images):
+    changes = {"controller": "convolutional", "estimator": "enumerated", "composition": composition, "decoder_bias": 0.0}
+    free, costly = make_model(**changes), make_model(**changes, eccentricity_weight="linear(0, 1e4, steps=10)")
+    for model in (free, costly):
+        model.step.assign(5)
+    losses, _, attention = free.objective(tf.constant(tiny_images), SEED)
+    cost = eccentricity(free.composition.appearance(attention.window_logits)[1])
+    attending = np.cumprod(expit(attention.presence_logits), axis=1)
+    costlier = costly.objective(tf.constant(tiny_images), SEED)[0]
+    np.testing.assert_allclose(costlier.total - losses.total, np.sum(5e3 * attending * cost, axis=1), rtol=1e-2, atol=1e-3)
+    assert (costlier.total - losses.total).numpy().min() > 0.1
 
 
 @pytest.mark.parametrize("controller", ["canvas", "convolutional"])

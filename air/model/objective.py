@@ -4,6 +4,9 @@
         + sum over steps t that attend to an object:
             KL(q(scale_t | x) || p(scale)) + KL(q(shift_t | x) || p(shift)) + KL(q(z_what_t | x) || p(z_what))
         + KL(q(z_background | x) || p(z_background)), if there is a background
+
+Nothing in it says where in its window an object lies. Windows that see it off-centre cut a wide one off, and pay for a second
+window; so the loss may add a cost of eccentricity, as if the prior of z_what preferred centred pictures.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from air.config import AIRConfig
-from air.model import distributions, generative
+from air.model import distributions, generative, transformer
 from air.model.composition import Composition
 from air.model.estimators import Estimate, Estimator, Proposal
 from air.model.generative import Rendering
@@ -67,13 +70,14 @@ def negative_elbo(
 
     # KL(q(z_where, z_what | x) || p(z_where, z_what)) of every step, [batch, steps] each, as if it attended to an object
     kl = distributions.kl(attention.posterior, generative.prior(config, step))
-    object_kl = tf.add_n(
-        [
-            config.scale_kl_weight(step) * kl["scale"],
-            config.shift_kl_weight(step) * kl["shift"],
-            config.z_what_kl_weight(step) * kl["z_what"],
-        ]
-    )
+    costs = [
+        config.scale_kl_weight(step) * kl["scale"],
+        config.shift_kl_weight(step) * kl["shift"],
+        config.z_what_kl_weight(step) * kl["z_what"],
+    ]
+    if not config.eccentricity_weight.is_zero:
+        costs.append(config.eccentricity_weight(step) * eccentricity(composition.appearance(logits)[1]))
+    object_kl = tf.add_n(costs)
 
     # The expectation over z_pres: which steps attend to an object, and KL(q(z_pres | x) || p(z_pres))
     proposal = Proposal(rendering, attention.presence_logits, prior_logits, object_kl)
@@ -93,3 +97,18 @@ def negative_elbo(
         z_what_kl=z_pres.attending * kl["z_what"],
     )
     return losses, z_pres
+
+
+def eccentricity(opacity: tf.Tensor) -> tf.Tensor:
+    """Compute the squared distance between the centres of mass of objects and those of their windows.
+
+    Args:
+        opacity: [batch, steps, h, w] of the objects in their windows, in [0, 1].
+
+    Returns:
+        [batch, steps] in half windows, squared: 1 in the middle of an edge. Objects of less than a pixel count less.
+    """
+    mass = tf.reduce_sum(opacity, axis=(2, 3)) + 1.0
+    lines = (tf.reduce_sum(opacity, axis=2), tf.reduce_sum(opacity, axis=3))
+    moments = (tf.reduce_sum(line * transformer.centres(line.shape[2]), axis=2) for line in lines)
+    return tf.add_n([tf.square(moment / mass) for moment in moments])

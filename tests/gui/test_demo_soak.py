@@ -18,7 +18,7 @@ from air.gui.app import App
 from air.gui.engine import config_of
 
 MODEL = Path(__file__).resolve().parents[2] / "model"
-MINUTES = float(os.environ.get("AIR_SOAK_MINUTES", "2"))
+MINUTES = float(os.environ.get("AIR_SOAK_MINUTES", "1"))
 EVERY = 0.5  # seconds between two looks at the memory
 MAX_GROWTH = 40.0  # MB from the third tenth of the time to the last; reloading the model alone moves it by 20, up or down
 KEYS = [key for action in ACTIONS if action.name != "quit" for key in action.keys]
