@@ -53,8 +53,8 @@ def backgrounds() -> Preset:
     from the first step on, because an object that covers another one costs nothing where they agree. Every step is as likely
     as not to find an object until objects have got their shapes, or a second window for the corners of a square becomes a
     habit; so z_what is free at first. The odds of presence fall further than elsewhere, because such a likelihood pays
-    hundreds of nats for the details of an object. The controller chooses by its scores alone, as remains of an object may seem
-    to be another one.
+    hundreds of nats for the details of an object. For the same reason windows are held to the middle of objects, whose ends
+    would pay for a second one. The controller chooses by its scores alone, as remains of an object may seem to be another one.
     """
     model = AIRConfig(
         composition="over",
@@ -70,6 +70,7 @@ def backgrounds() -> Preset:
         z_pres_prior_odds=Schedule("exponential", 1.0, factor=0.1, every=40.0, limit=1e-20, start=1200.0),
         z_pres_kl_weight=Schedule("linear", 200.0, final=1.0, steps=1500.0),
         z_what_kl_weight=Schedule("linear", 0.0, final=1.75, steps=2000.0),
+        eccentricity_weight=200.0,
     )
     return Preset(model, TrainingConfig())
 
