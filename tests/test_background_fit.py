@@ -23,7 +23,7 @@ def test_digits_on_noise_are_counted():
     scenes = generate(GeneratorConfig(), digits, counts, rng).images / np.float32(255)
     images = np.maximum(scenes, rng.uniform(0, 0.4, scenes.shape)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    model = AIRModel(recipe("backgrounds").model.replace(max_steps=3))
+    model = AIRModel(recipe("backgrounds").model)
     model.compile(learning_rate=f"cosine(3e-3, final=5e-5, steps={STEPS})", steps_per_execution=10)
     train = tf.data.Dataset.from_tensor_slices((images[HELD_OUT:], counts[HELD_OUT:]))
     model.fit(train.repeat().batch(32, drop_remainder=True), steps_per_epoch=STEPS, verbose=0, shuffle=False)
