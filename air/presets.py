@@ -49,18 +49,20 @@ def backgrounds() -> Preset:
     """Return the recipe for pictures that are not bright on black: paper, noise, grids, gradients, photos, colours.
 
     Objects cover a learned background. The likelihood is a Normal whose standard deviation is learned, so a window that paints
-    noise gains nothing. The count is enumerated, as in `default("enumerated")`: relaxed, all windows would share each object
-    from the first step on, because an object that covers another one costs nothing where they agree. Every step is as likely
-    as not to find an object until objects have got their shapes, or a second window for the corners of a square becomes a
-    habit; so z_what is free at first. The odds of presence fall further than elsewhere, because such a likelihood pays
-    hundreds of nats for the details of an object. For the same reason windows are held to the middle of objects, whose ends
-    would pay for a second one. The controller chooses by its scores alone, as remains of an object may seem to be another one.
+    noise gains nothing. It is at least 0.1 at first, so that thin objects gain enough to be found, and 0.2 in the end, or
+    details that the decoder can't paint yet would pay for a second window. The count is enumerated, as in
+    `default("enumerated")`: relaxed, all windows would share each object from the first step on, because an object that covers
+    another one costs nothing where they agree. Every step is as likely as not to find an object until objects have got their
+    shapes, or a second window for the corners of a square becomes a habit; so z_what is free at first. The odds of presence
+    fall further than elsewhere, because even so an object gains hundreds of nats by its details. For the same reason windows
+    are held to the middle of objects, whose ends would pay for a second one. The controller chooses by its scores alone, as
+    remains of an object may seem to be another one.
     """
     model = AIRConfig(
         composition="over",
         background="learned",
         likelihood="normal",
-        likelihood_std=0.1,
+        likelihood_std=Schedule("linear", 0.1, final=0.2, steps=2000.0),
         learn_likelihood_std=True,
         max_steps=4,
         cell_certainty=0.0,

@@ -28,4 +28,4 @@ def test_digits_on_noise_are_counted():
     train = tf.data.Dataset.from_tensor_slices((images[HELD_OUT:], counts[HELD_OUT:]))
     model.fit(train.repeat().batch(32, drop_remainder=True), steps_per_epoch=STEPS, verbose=0, shuffle=False)
     assert (model.infer(images[:HELD_OUT]).count == counts[:HELD_OUT]).mean() > 0.9
-    assert 0.1 < float(model.likelihood_std()) < 0.2  # of the noise, 0.115, and of what the decoder misses
+    assert 0.175 < float(model.likelihood_std()) < 0.225  # above the noise, 0.115, and what the decoder misses

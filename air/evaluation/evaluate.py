@@ -51,7 +51,12 @@ def evaluate(
     evaluator = Evaluator(model, config, reference, names)
     found, measured = evaluator.measure(test, "test scenes", config.importance_scenes)
     result: dict[str, Any] = {
-        "model": {"path": str(path), "step": int(model.step.numpy()), "config": model.config.to_dict()},
+        "model": {
+            "path": str(path),
+            "step": int(model.step.numpy()),
+            "likelihood_std": float(model.likelihood_std()),
+            "config": model.config.to_dict(),
+        },
         "data": str(data),
         "evaluation": config.to_dict(),
         "held_out": measured,

@@ -99,7 +99,7 @@ def write(out: str | Path, result: dict[str, Any]) -> None:
 def markdown(result: dict[str, Any]) -> str:
     """Format the report for people."""
     model, measured = result["model"], result["held_out"]
-    likelihoods = {"cross_entropy": "cross-entropy", "normal": f"Normal({model['config']['likelihood_std']})"}
+    likelihoods = {"cross_entropy": "cross-entropy", "normal": f"Normal({model['likelihood_std']:.3g})"}
     sections = [
         f"# Evaluation of {model['path']}",
         f"Trained for {model['step']:,} steps; evaluated on {measured['scenes']:,} scenes of {result['data']} in "
