@@ -171,7 +171,8 @@ def _place(area: Rect, canvas_size: tuple[int, int], unit: float, has_titles: bo
         return _Place(first.move(0, down), second.move(0, down), None, None, None, None, None, canvases)
     strip = Rect(canvases.left, canvases.bottom + gap, canvases.width, bar)
     if cards == "right":
-        rest = Rect(canvases.right + gap, first.top, right, strip.bottom - first.top)
+        bottom = max(strip.bottom, min(area.bottom, first.top + 2 * below))  # as low canvases leave no room beside them
+        rest = Rect(canvases.right + gap, first.top, right, bottom - first.top)
         count, _ = cut(rest, "top", 92 * unit), cut(rest, "top", gap)
         sliders = rest.copy()
         selected, _ = cut(sliders, "top", below), cut(sliders, "top", gap)

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from air.gui.layout import DESIGN_SIZE, MIN_SIZE, OBJECT_TOOLS, TOOLS, arrange
@@ -18,6 +18,7 @@ CANVASES = ((50, 50), (28, 28), (4, 4), (20, 24), (100, 400), (400, 100), (1024,
     canvas_size=st.sampled_from(CANVASES) | st.tuples(st.integers(4, 1024), st.integers(4, 1024)),
     count=st.integers(0, 30),
 )
+@example(size=(1593, 110), canvas_size=(4, 358), count=0)  # a low canvas, and a low window
 def test_nothing_overlaps_and_everything_is_inside(size, canvas_size, count):
     layout = arrange(size, canvas_size)
     fixed = [layout.drawn, layout.reconstructed, layout.header, layout.count, *layout.tools.values()]
