@@ -91,8 +91,9 @@ def test_growth_is_measured_in_new_processes():
 
 
 @pytest.mark.slow
-def test_only_concrete_is_biased(tiny_config):
-    config = tiny_config.replace(canvas_size=(50, 50), z_pres_prior_odds=1.0)
+@pytest.mark.parametrize("controller", ["canvas", "convolutional"])
+def test_only_concrete_is_biased(tiny_config, controller):
+    config = tiny_config.replace(canvas_size=(50, 50), controller=controller, cell_size=10, z_pres_prior_odds=1.0)
     errors = gradients.measure(gradients.Settings(steps=10, draws=150), config)
     for name in ("nvil", "nvil, centred", "nvil, centred, baseline"):
         assert errors[name].bias < 2 * errors[name].spurious_bias

@@ -123,6 +123,10 @@ def test_the_model_is_found(command):
     assert command("air-demo", "--headless") == "count: 0\n"
     command("air-embeddings", "--scenes", 40)
     assert (command.folder / "embeddings" / "embeddings.npz").exists()
+    few = {"scenes": 30, "samples": 1, "importance-scenes": 2, "reference-scenes": 30, "other-scenes": 3, "pyro-scenes": 3}
+    assert "# Evaluation of " in command(
+        "air-evaluate", *(word for name, number in few.items() for word in (f"--{name}", number)), "--no-figures"
+    )
 
 
 @slow
