@@ -39,7 +39,7 @@ def find_model(path: Path) -> Path:
 class Config(BaseModel):
     """Base of all configurations; construction raises ConfigError for an unknown field or an impossible value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, /, **fields: Any) -> None:
         try:
