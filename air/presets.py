@@ -55,8 +55,8 @@ def backgrounds() -> Preset:
     another one costs nothing where they agree. Every step is as likely as not to find an object until objects have got their
     shapes, or a second window for the corners of a square becomes a habit; so z_what is free at first. The odds of presence
     fall further than elsewhere, because even so an object gains hundreds of nats by its details. For the same reason windows
-    are held to the middle of objects, whose ends would pay for a second one. The controller chooses by its scores alone, as
-    remains of an object may seem to be another one.
+    are held to the middle of objects, whose ends would pay for a second one. The controller prefers cells with an object
+    to others by less than elsewhere, as remains of an object may seem to be another one.
     """
     model = AIRConfig(
         composition="over",
@@ -65,7 +65,7 @@ def backgrounds() -> Preset:
         likelihood_std=Schedule("linear", 0.1, final=0.2, steps=2000.0),
         learn_likelihood_std=True,
         max_steps=4,
-        cell_certainty=0.0,
+        cell_certainty=1.0,
         decoder_bias=-2.0,
         scale_prior_variance=0.05,
         estimator="enumerated",
