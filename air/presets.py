@@ -55,8 +55,8 @@ def backgrounds() -> Preset:
     another one costs nothing where they agree. Every step is as likely as not to find an object until objects have got their
     shapes, or a second window for the corners of a square becomes a habit; so z_what is free at first. The odds of presence
     fall further than elsewhere, because even so an object gains hundreds of nats by its details. For the same reason windows
-    are held to the middle of objects, whose ends would pay for a second one. The controller's preference for cells
-    with an object is weaker than elsewhere, as remains of an object may seem to be another one.
+    are held to the middle of objects, whose ends would pay for a second one. The controller's preference for cells with an
+    object is weaker than elsewhere, as remains of an object may seem to be another one.
     """
     model = AIRConfig(
         composition="over",
