@@ -1,7 +1,7 @@
 """Turn a finished run into a folder such as model/: weights, configuration, scores and a reference set.
 
     python training.py --run release
-    python -m air.evaluation.release release --data multi_mnist --output model
+    python -m air.evaluation.release release --output model --overwrite
 
 air.keras           the weights, without the optimiser's state
 config.json         the run's, without its date and host
@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import tyro
 
 from air.config import DEFAULT_DATA
-from air.data.multi_mnist import find_scenes
+from air.data import multi_mnist
 from air.data.scenes import SceneSet
 from air.errors import DataError
 from air.evaluation import attract, recognition
@@ -42,7 +42,8 @@ class Arguments:
     run: tyro.conf.Positional[FilePath]
     """Run folder, whose newest checkpoint is released."""
     data: FilePath = DEFAULT_DATA
-    """Data folder: its test scenes evaluate the weights, its training scenes make the reference set."""
+    """Data folder: its test scenes evaluate the weights, its training scenes make the reference set. The default folder is made
+    if missing."""
     output: FilePath = Path("model")
     """Folder to write."""
     overwrite: bool = False
@@ -88,11 +89,12 @@ def release(
 
     run, data = Path(run), Path(data)
     folder = RunFolder(run)
+    model_config, training, record = folder.read()
+    multi_mnist.ensure(data, model_config.canvas_size)
     test = SceneSet.load(data / "test.npz")
     for name in ("count", "boxes", "labels", *(["indices"] if test.segments is None else [])):  # segments follow from indices
         if getattr(test, name) is None:
             raise DataError(f"{data / 'test.npz'}: has no array {name!r}; a release needs all scores")
-    _, training, record = folder.read()
     step, model = checkpoints.newest_checkpoint(run)
     with files.replacing_folder(output, overwrite, OWN_FILES, "a released model") as target:
         checkpoints.save_weights(model, target / "air.keras")
@@ -100,7 +102,7 @@ def release(
         for path in (folder.metrics.path, Path(output) / "README.md"):
             if path.exists():
                 shutil.copyfile(path, target / path.name)
-        recognition.build(model, SceneSet.load(find_scenes(data, "train"))).save(target / recognition.REFERENCE_SET)
+        recognition.build(model, SceneSet.load(multi_mnist.find_scenes(data, "train"))).save(target / recognition.REFERENCE_SET)
         attract.record_test_scenes(target)
         with tempfile.TemporaryDirectory() as report_folder:
             report = evaluate(target, Path(report_folder), config or EvaluationConfig(figures=False), data=data)
