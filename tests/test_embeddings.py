@@ -209,7 +209,7 @@ def test_accuracy_is_that_of_an_evaluation(exported, saved_model, data, tmp_path
     summary = exported[-1]
     config = EvaluationConfig(importance_scenes=1, samples=1, other_scenes=0, pyro_scenes=0, figures=False)
     expected = evaluate.evaluate(saved_model, tmp_path / "report", config, data=data)["held_out"]["z_what"]
-    assert (summary.knn, summary.reference_objects) == (expected["knn"], expected["bank"])
+    assert (summary.knn, summary.reference_objects) == (expected["knn"], expected["reference_objects"])
 
 
 def test_summary_has_all_numbers(exported):

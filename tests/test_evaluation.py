@@ -225,6 +225,17 @@ def test_more_steps_continue_where_the_others_end(make_model, tiny_images, eager
     assert measures.with_steps(model, 1).count_prior.shape == (2,)
 
 
+def test_more_steps_keep_the_learned_standard_deviation(make_model):
+    model = make_model(likelihood="normal", learn_likelihood_std=True)
+    model.log_std.assign(0.5)
+    assert float(measures.with_steps(model, 5).likelihood_std()) == float(model.likelihood_std())
+
+
+def test_one_step_cannot_be_followed_by_latents_it_never_saw(make_model):
+    with pytest.raises(UsageError, match="max_steps: 1 is not allowed"):
+        measures.with_steps(make_model(controller="latents", max_steps=1), 2)
+
+
 def test_derived_segments_are_those_of_the_generator(folder):
     digits = mnist.load(folder / "digits.npz")
     for kind in held_out.generalisation(9, (50, 50), digits, max_steps=3):

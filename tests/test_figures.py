@@ -83,6 +83,12 @@ def test_a_model_without_mistakes(tiny_model, images):
     assert "0 of 0" in figures.miscounted(tiny_model, SceneSet(images, found.count), found).get_suptitle()
 
 
+def test_a_strip_of_more_steps_than_a_small_canvas_has_room_for():
+    images, boxes = np.zeros((2, 28, 28), np.uint8), np.tile([2, 2, 9, 9], (2, 16, 1))
+    picture = drawing.strip(images, images, np.array([16, 3]), boxes, np.ones((2, 16, 28, 28)))
+    assert (picture == drawing.colour(15)).all(axis=2).any()
+
+
 def test_confusion():
     figure = figures.confusion([[5, 0, 0], [1, 3, 0]], 8 / 9, (0.5, 0.9))
     texts = [text.get_text() for text in figure.axes[0].texts]

@@ -85,6 +85,14 @@ def test_evaluation_counts_as_inference_does(either_model, tiny_images):
         assert means["count_accuracy"][str(count)] == pytest.approx(np.mean(inferred[count == COUNTS] == count))
 
 
+def test_a_stop_requested_before_training_ends_it_after_a_step(make_model, tiny_images):
+    model = make_model()
+    model.compile(**STEPWISE)
+    model.request_stop()
+    model.fit(tiny_images, COUNTS, batch_size=2, epochs=3, verbose=0)
+    assert int(model.step) == 1
+
+
 def test_statistics_are_those_of_the_objective(make_model, tiny_images):
     model = make_model(seed=1)
     before = {variable.path: variable.numpy() for variable in model.weights if "statistics" not in variable.path}

@@ -205,6 +205,8 @@ def test_paths_may_be_text(tmp_path, digits_file):
     assert len(multi_mnist.read(str(tmp_path / "set/test.npz"), (50, 50))) == SIZES["test_size"]
     with pytest.raises(DataError, match="train a model for them with --canvas-size 50 50"):
         multi_mnist.read(str(tmp_path / "set/test.npz"), (20, 20))
+    with pytest.raises(DataError, match=r"test\.npz: scenes in grey do not fit the model's channels, 3"):
+        multi_mnist.read(str(tmp_path / "set/test.npz"), (50, 50), channels=3)
     assert len(held_out.load(str(tmp_path / "set"), (50, 50), 5, 4, None).reference) == 4
 
 

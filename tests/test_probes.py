@@ -16,7 +16,12 @@ def clusters(size, seed):
 
 
 def test_separate_classes_are_recognised():
-    assert probes.classification(clusters(200, 0), clusters(100, 1)) == {"knn": 1.0, "linear": 1.0, "bank": 200, "objects": 100}
+    assert probes.classification(clusters(200, 0), clusters(100, 1)) == {
+        "knn": 1.0,
+        "linear": 1.0,
+        "reference_objects": 200,
+        "objects": 100,
+    }
     assert probes.clustering(clusters(200, 0), clusters=5) == {"kmeans_ami": pytest.approx(1.0)}
 
 

@@ -123,6 +123,7 @@ class Oracle:
         windows = {
             "scale": boxes[..., 2] / 24,
             "shift": 0 * boxes[..., :2],
+            "z_where": np.float32(np.concatenate([boxes[..., 2:3] / 24, 0 * boxes[..., :2]], axis=-1)),
             "decoded_windows": np.zeros((*boxes.shape[:2], 4, 4)),
         }
         reconstruction = np.zeros(images.shape, np.float32)

@@ -142,6 +142,9 @@ def test_run_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [RunFolder.create(None).path.name for _ in range(3)]
     assert names == ["air_results", "air_results_1", "air_results_2"]
+    (tmp_path / "air_results" / "mine.txt").touch()
+    with pytest.raises(AIRError, match=r"'mine\.txt', which is not part of a run"):
+        RunFolder.check(None, overwrite=True)
 
 
 def test_a_run_is_only_replaced_on_demand(tmp_path):

@@ -29,6 +29,12 @@ UNSCORED = {"samples": 0, "more_digits_scenes": 0}
 STUDY = SeedsConfig(n=3, **UNSCORED)
 
 
+def test_more_digits_have_the_channels_of_the_model():
+    made = seeds.make_more_digits(SeedsConfig(more_digits_scenes=2), AIRConfig(channels=3), None)
+    assert made
+    assert {scenes.images.shape[3] for scenes in made.values()} == {3}
+
+
 @pytest.fixture
 def data(few_digits):
     return few_digits / "data"

@@ -140,6 +140,7 @@ def test_a_data_set_is_divided(tmp_path):
     ({"shards": 10, "images_per_count": 2}, "shards: 10 is not allowed; there must be a scene for each"),
     ({"shards": 2, "per_count_files": True}, "per_count_files is not allowed with shards"),
     ({"images_per_count": 3_000_000}, "images_per_count: 3000000 .* take more than 8 GiB; divide them with --shards"),
+    ({"test_size": 2_000_000}, "test_size: 2000000 .* take more than 8 GiB$"),  # with their segments
     ({"test_size": 10**8}, "test_size: 100000000 .* take more than 8 GiB$"),
 ])  # fmt: skip
 def test_impossible_shards(changes, message, tmp_path):

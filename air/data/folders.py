@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -76,13 +76,23 @@ class Fitting(NamedTuple):
         output = Path(output)
         recipe = {**self.config.to_dict(), "canvas_size": list(self.canvas_size), "channels": self.channels}
         recipe["pictures"] = {file.name: zlib.crc32(file.read_bytes()) for file in look.files}
-        if output.exists():
-            if not (output / "config.json").exists() or files.read_json(output / "config.json") != recipe:
-                raise UsageError(f"{output}: exists already, but not with these scenes; move or delete it")
-            return f"{output}: kept from before"
-        training, held_out = self._divided(look)
+        if not output.exists():
+            training, held_out = self._divided(look)
+            try:
+                return self._write(output, recipe, training, held_out, look.path)
+            except UsageError:
+                if not output.exists():  # otherwise another worker has just made it
+                    raise
+        if not (output / "config.json").exists() or files.read_json(output / "config.json") != recipe:
+            raise UsageError(f"{output}: exists already, but not with these scenes; move or delete it")
+        return f"{output}: kept from before"
+
+    def _write(
+        self, output: Path, recipe: dict[str, Any], training: list[_Part], held_out: Sequence[_Part], source: Path
+    ) -> str:
+        """Write the data set, and return a line for the user."""
         numbers = {}
-        with files.replacing_folder(output, False, _OWN_FILES, "a data set") as folder:
+        with files.replacing_folder(output, False, _OWN_FILES, "a data set", wait=True) as folder:
             for stream, (name, most) in enumerate(MAX_PATCHES.items()):
                 parts, rng = training if name == "train" else held_out, np.random.default_rng(stream)
                 images = self._patches(parts, most, rng) if self.config.crop else self._wholes(parts)
@@ -91,7 +101,7 @@ class Fitting(NamedTuple):
                 if name == "train":
                     _draw_preview(images, folder / "preview.png")
             files.write_json(folder / "config.json", recipe)
-        what = f"made of {'patches of ' if self.config.crop else ''}{look.path}"
+        what = f"made of {'patches of ' if self.config.crop else ''}{source}"
         return f"{output}: {what}; scenes to train on: {numbers['train']:,}, held out: {numbers['test']:,}"
 
     def _divided(self, look: Look) -> tuple[list[_Part], Sequence[_Part]]:

@@ -48,17 +48,24 @@ class HeldOut(NamedTuple):
     reference: SceneSet | None  # training scenes, whose objects train the classifiers of z_what
 
 
-def load(path: str | Path, canvas_size: tuple[int, int], scenes: int, reference_scenes: int, digits: MNIST | None) -> HeldOut:
+def load(
+    path: str | Path,
+    canvas_size: tuple[int, int],
+    scenes: int,
+    reference_scenes: int,
+    digits: MNIST | None,
+    channels: int = 1,
+) -> HeldOut:
     """Load the first scenes of a folder's test.npz and train.npz, or of other data, which has no reference scenes.
 
     Test scenes without segments get those that follow from `digits`, if given. DataError is raised if there are no scenes,
-    or if their canvas has another size.
+    or if their canvas has another size or other channels.
     """
     train = multi_mnist.find_scenes(path, "train")
-    test = multi_mnist.read(multi_mnist.find_scenes(path, "test"), canvas_size).select(slice(scenes))
+    test = multi_mnist.read(multi_mnist.find_scenes(path, "test"), canvas_size, channels).select(slice(scenes))
     reference = None
     if reference_scenes and train != Path(path) and train.exists():
-        reference = multi_mnist.read(train, canvas_size).select(slice(reference_scenes))
+        reference = multi_mnist.read(train, canvas_size, channels).select(slice(reference_scenes))
     return HeldOut(with_segments(test, digits) if digits else test, reference)
 
 

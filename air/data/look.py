@@ -25,6 +25,21 @@ BRIGHT_BORDER = 0.1  # fraction of the scenes' borders that may be brighter: obj
 PLAIN = 0.03  # standard deviation of the border of a scene before a plain background
 
 
+class _Brightness(NamedTuple):
+    """What matters of a picture, so that no more of it need be kept."""
+
+    least: float
+    median: float
+    greatest: float
+    border: np.ndarray  # of its outermost pixels
+
+    @classmethod
+    def of(cls, grey: np.ndarray) -> "_Brightness":
+        """Measure a picture [H, W] in [0, 1]."""
+        border = np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()])
+        return cls(float(grey.min()), float(np.median(grey)), float(grey.max()), border)
+
+
 class Look(NamedTuple):
     """A summary of training data, made before all of it is read."""
 
@@ -61,20 +76,17 @@ class Look(NamedTuple):
         if not found:
             return cls.of(path, read_first(scenes, SAMPLE))
         chosen = found[:: -(-len(found) // SAMPLED_PICTURES)]
-        images = [pictures.read_pixels(file, 3) / np.float32(255) for file in chosen]
-        if channels is None:
-            is_coloured = [bool((np.ptp(image, axis=-1) > COLOURFUL).mean() > COLOURED) for image in images]
-            if len(set(is_coloured)) > 1:
-                grey, coloured = (chosen[is_coloured.index(value)].name for value in (False, True))
-                raise DataError(f"{path}: {grey} is grey, but {coloured} is in colour; choose --channels 1 or 3")
-            channels = 3 if is_coloured[0] else 1
-        images = images if channels == 3 else [image @ pictures.LUMINANCE for image in images]
-        return cls(path, found, [pictures.read_size(file) for file in found], *_measure(images))
+        is_coloured, seen = zip(*(_see(pictures.read_pixels(file, 3), channels) for file in chosen), strict=True)
+        if len(set(is_coloured)) > 1:
+            grey, coloured = (chosen[is_coloured.index(value)].name for value in (False, True))
+            raise DataError(f"{path}: {grey} is grey, but {coloured} is in colour; choose --channels 1 or 3")
+        return cls(path, found, [pictures.read_size(file) for file in found], 3 if is_coloured[0] else 1, *_summarise(seen))
 
     @classmethod
     def of(cls, path: Path, images: np.ndarray) -> "Look":
         """Look at scenes [N, H, W] or [N, H, W, 3] in [0, 1], which are called by a path."""
-        return cls(path, [], [images.shape[1:3]], *_measure(list(images)))
+        seen = [_Brightness.of(image if image.ndim == 2 else image.max(axis=-1)) for image in images]
+        return cls(path, [], [images.shape[1:3]], 1 if images.ndim == 3 else 3, *_summarise(seen))
 
     def describe(self) -> str:
         """Return one line for the user."""
@@ -89,11 +101,17 @@ class Look(NamedTuple):
         return f"{self.path}: {number} of {sizes}, {colour}, {brightness}, background probably {ground}"
 
 
-def _measure(images: Sequence[np.ndarray]) -> tuple[int, tuple[float, float, float], tuple[float, float], bool]:
-    """Return the last four fields of a Look at images [H, W] or [H, W, 3] in [0, 1]."""
-    greys = [image if image.ndim == 2 else image.max(axis=-1) for image in images]  # black is black in each colour
-    borders = [np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()]) for grey in greys]
-    least, middle, greatest = (float(np.median([f(grey) for grey in greys])) for f in (np.min, np.median, np.max))
-    border = float(np.median(np.concatenate(borders))), float(np.median([line.std() for line in borders]))
-    bright = float((np.concatenate(borders) > DARK).mean())
-    return 1 if images[0].ndim == 2 else 3, (least, middle, greatest), border, least > DARK or bright > BRIGHT_BORDER
+def _see(pixels: np.ndarray, channels: int | None) -> tuple[bool, _Brightness]:
+    """Look at a picture, uint8 [H, W, 3], as it is or in so many channels; return whether that is in colour."""
+    picture = pixels / np.float32(255)
+    is_coloured = channels == 3 or (channels is None and bool((np.ptp(picture, axis=-1) > COLOURFUL).mean() > COLOURED))
+    # Black is black in each colour.
+    return is_coloured, _Brightness.of(picture.max(axis=-1) if is_coloured else picture @ pictures.LUMINANCE)
+
+
+def _summarise(seen: Sequence[_Brightness]) -> tuple[tuple[float, float, float], tuple[float, float], bool]:
+    """Return the last three fields of a Look."""
+    least, median, greatest = (float(np.median(values)) for values in list(zip(*seen, strict=True))[:3])
+    borders = np.concatenate([picture.border for picture in seen])
+    border = float(np.median(borders)), float(np.median([picture.border.std() for picture in seen]))
+    return (least, median, greatest), border, least > DARK or float((borders > DARK).mean()) > BRIGHT_BORDER

@@ -117,21 +117,23 @@ def ensure(
             raise
 
 
-def read(path: str | os.PathLike[str], canvas_size: tuple[int, int]) -> SceneSet:
-    """Load scenes as `SceneSet.load` does; raise DataError if that fails or their size is not that of the model's canvas."""
+def read(path: str | os.PathLike[str], canvas_size: tuple[int, int], channels: int = 1) -> SceneSet:
+    """Load scenes as `SceneSet.load` does; raise DataError if that fails or a model of such a canvas can't see them."""
     scenes = SceneSet.load(path)
-    check_canvas(path, scenes.canvas_size, canvas_size)
+    check_shape(path, scenes.images.shape[1:], canvas_size, channels)
     return scenes
 
 
-def check_canvas(path: str | os.PathLike[str], size: tuple[int, ...], canvas_size: tuple[int, int]) -> None:
-    """Raise DataError if the size of the scenes of a file is not that of the model's canvas."""
-    height, width = size
-    if size != canvas_size:
+def check_shape(path: str | os.PathLike[str], shape: tuple[int, ...], canvas_size: tuple[int, int], channels: int) -> None:
+    """Raise DataError if scenes of a shape, [H, W] or [H, W, 3], don't have the size or the channels of a model's canvas."""
+    height, width, *colours = shape
+    if (height, width) != canvas_size:
         raise DataError(
             f"{path}: scenes of {height}x{width} pixels do not fit the model's canvas_size of "
             f"{canvas_size[0]}x{canvas_size[1]}; train a model for them with --canvas-size {height} {width}"
         )
+    if (colours or [1]) != [channels]:
+        raise DataError(f"{path}: scenes {'in colour' if colours else 'in grey'} do not fit the model's channels, {channels}")
 
 
 def _even_counts(size: int, config: GeneratorConfig, stream: int) -> np.ndarray:

@@ -143,7 +143,8 @@ class GeneratorConfig(Config):
         scene_bytes = self.channels * height * width + 21 * self.max_digits + 1  # image, boxes, labels, indices and count
         sets = {"images_per_count": len(self.counts) / self.shards, "validation_size": 1, "test_size": 1}
         for name, scenes in ((name, math.ceil(number * getattr(self, name))) for name, number in sets.items()):
-            if scenes * scene_bytes > SCENES_LIMIT:
+            segments = 0 if name == "images_per_count" else height * width  # in held-out files only
+            if scenes * (scene_bytes + segments) > SCENES_LIMIT:
                 large = f"{scenes} scenes of {height}x{width} pixels take more than {SCENES_LIMIT >> 30} GiB"
                 divide = "; divide them with --shards" if name == "images_per_count" else ""
                 raise UsageError(f"{name}: {getattr(self, name)} is not allowed; {large}{divide}")

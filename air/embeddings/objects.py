@@ -22,7 +22,7 @@ class Inferred(NamedTuple):
 
     count: np.ndarray  # type: ignore[assignment]  # [N]
     presence: np.ndarray  # [N, T] probability that the step attends to an object
-    scale: np.ndarray  # [N, T] half the side of the attention window, canvas units
+    scale: np.ndarray  # [N, T] the longer side of the attention window, as a fraction of the canvas' longer side
     shift: np.ndarray  # [N, T, 2] its centre (x, y), canvas units
     attention_boxes: np.ndarray  # [N, T, 4] the attention window (x, y, width, height), pixels
     z_what: np.ndarray  # [N, T, Z] posterior means
@@ -46,9 +46,8 @@ def infer(
         if picture == "reconstruction":
             pictures = scenes.opacity  # of grey digits that add up, their brightness; of others, their shape
         elif picture == "crop":
-            z_where = np.concatenate([scenes.scale[..., None], scenes.shift], axis=-1)
             seen = as_float(images[part], images.shape[1:])
-            pictures = transformer.crop(seen[:, None], z_where, model.config.window_size).numpy()
+            pictures = transformer.crop(seen[:, None], scenes.z_where, model.config.window_size).numpy()
         else:
             pictures = np.empty((*scenes.presence.shape, 0, 0))
         if pictures.ndim == 5:  # the projector and the plots have a colour of their own for each point

@@ -49,7 +49,7 @@ class SeedsArguments:
     output: FilePath = Path("air_seeds")
     """Folder for the runs and their report; finished runs are not trained again, unfinished ones are resumed."""
     preset: PresetName = "default"
-    """Recipe that provides the defaults of the model's and training's flags."""
+    """Recipe that provides the defaults of the model's and training's flags, but not the scenes."""
     seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
     model: AIRConfig = dataclasses.field(default_factory=AIRConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

@@ -43,7 +43,8 @@ def evaluate(
     digits = mnist.load(mnist_path)
     any_canvas = model.config.takes_any_canvas
     size = read_canvas_size(multi_mnist.find_scenes(data, "test")) if any_canvas else model.config.canvas_size
-    test, training = held_out.load(data, size, config.scenes, config.reference_scenes, digits)
+    channels = model.config.channels
+    test, training = held_out.load(data, size, config.scenes, config.reference_scenes, digits, channels)
     out.mkdir(parents=True, exist_ok=True)
 
     reference = _reference_objects(model, training)
@@ -132,8 +133,8 @@ class Evaluator(NamedTuple):
         A reason is stated instead if the canvas has no room for the digits or for the model's window.
         """
         c = self.model.config
-        model = measures.with_steps(self.model, c.max_steps + kind.more_steps) if kind.more_steps else self.model
         try:
+            model = measures.with_steps(self.model, c.max_steps + kind.more_steps) if kind.more_steps else self.model
             scenes = self.make(kind)
             steps = measures.enough_steps(c, scenes.canvas_size)
             with stage(kind.title, len(scenes)) as advance:

@@ -109,10 +109,9 @@ def strips(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
 
 def _first_steps(model: AIRModel, inferred: Scenes, steps: int) -> np.ndarray:
     """Render the objects of the first few steps on the background: [batch, H, W], or with 3 channels."""
-    z_where = np.concatenate([inferred.scale[..., None], inferred.shift], axis=-1)
-    present = (np.arange(z_where.shape[1]) < np.minimum(inferred.count, steps)[:, None]).astype(np.float32)
+    present = (np.arange(inferred.scale.shape[1]) < np.minimum(inferred.count, steps)[:, None]).astype(np.float32)
     size = inferred.reconstruction.shape[1:3]
-    return np.asarray(model.decode(inferred.z_what, z_where, present, size, inferred.background).reconstruction)
+    return np.asarray(model.decode(inferred.z_what, inferred.z_where, present, size, inferred.background).reconstruction)
 
 
 def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
@@ -120,9 +119,8 @@ def windows(model: AIRModel, images: np.ndarray, found: Observations) -> Figure:
     picked = _varied(found.count, 9)[::-1][:6]  # the fullest first, which have a window under each head
     inferred = model.infer(images[picked])
     steps = max(int(inferred.count.max()), 1)
-    z_where = np.concatenate([inferred.scale[..., None], inferred.shift], axis=-1)
     seen = tf.constant(images[picked] / np.float32(255))
-    crops = transformer.crop(seen[:, None], tf.constant(z_where), model.config.window_size)
+    crops = transformer.crop(seen[:, None], inferred.z_where, model.config.window_size)
     pictures, objects = inferred.pictured_windows, inferred.pictured_objects
     rows = []
     for i, boxes in enumerate(_attended(inferred)):

@@ -8,6 +8,7 @@ import numpy as np
 
 from air.config import AIRConfig
 from air.data.scenes import SceneSet
+from air.errors import UsageError
 from air.evaluation import probes, scores
 from air.evaluation.recognition import ReferenceSet
 from air.model import bounds
@@ -75,7 +76,8 @@ def _boxes_and_segments(scenes: Scenes, covers: bool) -> tuple[np.ndarray, np.nd
     nearest, total, thickness = (np.zeros(segments.shape, np.float32) for _ in range(3))
     for step in range(scenes.count.max(initial=0)):
         here = np.s_[:, step : step + 1]
-        alone = scenes._replace(count=np.int32(scenes.count > step), scale=scenes.scale[here], shift=scenes.shift[here])
+        fields = {name: getattr(scenes, name)[here] for name in ("scale", "shift", "z_what")}
+        alone = scenes._replace(count=np.int32(scenes.count > step), **fields)
         windows = scenes.opacity[here]
         opacity = alone._replace(decoded_windows=windows).objects[:, 0]
         boxes[:, step] = scores.tight_boxes(opacity, OBJECT_THRESHOLD)
@@ -97,11 +99,19 @@ def sampled_counts(presence: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
-    """Copy a model whose LSTM takes a fixed number of steps, with another number; new counts get a `count_prior` of 0."""
+    """Copy a model whose LSTM takes a fixed number of steps, with another number; new counts get a `count_prior` of 0.
+
+    Raises:
+        UsageError: if it was trained to take one step, so that no weights read the latents of the step before.
+    """
+    if model.config.replace(max_steps=max_steps).latent_size != model.config.latent_size:
+        raise UsageError(f"max_steps: {model.config.max_steps} is not allowed; one step has not learned to follow another")
     copy = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
     for part, trained in zip(copy.parts, model.parts, strict=True):
         part.set_weights(trained.get_weights())
     copy.step.assign(model.step)
+    if model.log_std is not None:
+        copy.log_std.assign(model.log_std)
     known = model.count_prior.numpy()[: max_steps + 1]
     copy.count_prior.assign(np.pad(known, (0, max_steps + 1 - len(known))))
     return copy
@@ -168,6 +178,7 @@ def summarise_bounds(
             "count_kl": {name: mean(elbo.count_kl(prior)) for name, prior in priors.items()},
             "where_kl": mean(elbo.where_kl),
             "what_kl": mean(elbo.what_kl),
+            "background_kl": mean(elbo.background_kl),
         },
         "elbo": {each: {name: mean(elbo.bound(each, prior)) for name, prior in priors.items()} for each in likelihoods},
     }

@@ -35,13 +35,13 @@ def classification(reference: Objects, test: Objects) -> dict[str, Any]:
 
     Returns:
         knn, the accuracy of 5 nearest neighbours; linear, that of logistic regression on standardised dimensions; and the
-        numbers of reference objects (bank) and test objects. Empty if either set has too few objects or classes.
+        numbers of reference objects and of test objects. Empty if either set has too few objects or classes.
     """
     if len(reference.labels) < NEIGHBOURS or len(np.unique(reference.labels)) < 2 or not len(test.labels):
         return {}
     knn = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(*reference)
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*reference)
-    sizes = {"bank": len(reference.labels), "objects": len(test.labels)}
+    sizes = {"reference_objects": len(reference.labels), "objects": len(test.labels)}
     return {"knn": float(knn.score(*test)), "linear": float(linear.score(*test)), **sizes}
 
 

@@ -7,7 +7,7 @@ air.keras           the weights, without the optimiser's state
 config.json         the run's, without its date and host
 metrics.csv         copied from the run
 metrics.json        the command of the run, and the scores that `evaluation.py` gives the weights, also outside its box
-attract.npz         recorded attention, which the demo shows while TensorFlow loads
+attract.npz         recorded attention, which the demo shows while TensorFlow loads; of grey models only
 reference_set.npz   labelled objects by which the demo recognises digits
 README.md           kept when the folder is replaced
 """
@@ -63,11 +63,11 @@ def scores(report: dict[str, Any]) -> dict[str, Any]:
         "object_boxes_ap50": boxes["object"]["ap50"],
         "object_boxes_mean_iou": boxes["object"]["mean_iou"],
         "attention_windows_mean_iou": boxes["window"]["mean_iou"],
-        "foreground_ari": measured["segmentation"]["ari"],
+        "foreground_ari": measured["segmentation"].get("ari"),
         "reconstruction_nats": measured["reconstruction"]["mean"],
         "elbo_nats": measured["bounds"]["elbo"]["cross_entropy"]["frequency"]["mean"],
-        "z_what_5nn_accuracy": z_what["knn"],
-        "z_what_linear_probe_accuracy": z_what["linear"],
+        "z_what_5nn_accuracy": z_what.get("knn"),
+        "z_what_linear_probe_accuracy": z_what.get("linear"),
     }
 
 
@@ -103,12 +103,13 @@ def release(
             if path.exists():
                 shutil.copyfile(path, target / path.name)
         recognition.build(model, SceneSet.load(multi_mnist.find_scenes(data, "train"))).save(target / recognition.REFERENCE_SET)
-        attract.record_test_scenes(target)
+        if model_config.channels == 1:  # the window does without a recording in colour
+            attract.record_test_scenes(target)
         with tempfile.TemporaryDirectory() as report_folder:
             report = evaluate(target, Path(report_folder), config or EvaluationConfig(figures=False), data=data)
         metrics = {"command": record["command"], "seed": training.seed, "steps": step}
         metrics |= {
-            "judged_by": f"python evaluation.py {shlex.quote(str(output))}",
+            "evaluated_by": f"python evaluation.py {shlex.quote(str(output))}",
             "scores": scores(report),
             "scores_outside": {
                 name: scores_outside(kind) for name, kind in report["generalisation"].items() if "count" in kind

@@ -47,7 +47,13 @@ MEASURES = (
     ("attention windows: mean matched IoU", "boxes.window.mean_iou", ".3f", "{pairs:,} pairs", ""),
     ("attention windows: centre error", "boxes.window.centre_error", ".3f", "pixels", ""),
     ("segmentation: foreground ARI", "segmentation.ari", ".3f", ARI_NOTE, "ARI"),
-    ("z_what: 5-NN accuracy", "z_what.knn", ".2%", "{objects:,} objects, reference set of {bank:,} training objects", "5-NN"),
+    (
+        "z_what: 5-NN accuracy",
+        "z_what.knn",
+        ".2%",
+        "{objects:,} objects, reference set of {reference_objects:,} training objects",
+        "5-NN",
+    ),
     ("z_what: linear probe accuracy", "z_what.linear", ".2%", "logistic regression", "linear"),
     ("z_what: AMI of 10 k-means clusters", "z_what.kmeans_ami", ".3f", "adjusted mutual information", ""),
     ("reconstruction", "reconstruction", "", "cross-entropy, nats per scene, deterministic", ""),
@@ -143,12 +149,15 @@ def _main_rows(measured: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
 def _bounds(measured: dict[str, Any], likelihoods: dict[str, str]) -> list[str]:
     terms, importance = measured["terms"], measured.get("importance", {})
     head = ["likelihood", "prior over n", "ELBO", "reconstruction", "KL count", "KL where", "KL what"]
+    has_background = terms["background_kl"]["mean"] > 0
+    head += ["KL background"] if has_background else []
     if importance:
         head += [f"IWAE {samples}" for samples in importance["normal"]["geometric"]["by_samples"]]
     rows = []
     for likelihood, name in likelihoods.items():
         for prior, elbo in measured["elbo"][likelihood].items():
             kls = [terms["count_kl"][prior], terms["where_kl"], terms["what_kl"]]
+            kls += [terms["background_kl"]] if has_background else []
             samples = importance[likelihood][prior]["by_samples"].values() if importance else ()
             texts = [*map(_text, (elbo, terms["log_likelihood"][likelihood])), *(f"{kl['mean']:.2f}" for kl in kls)]
             rows.append([name, prior, *texts, *map(_text, samples)])

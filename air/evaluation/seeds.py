@@ -162,16 +162,18 @@ def make_more_digits(config: SeedsConfig, model: AIRConfig, mnist_path: str | Pa
         DataError: if the digits can't be used.
         UsageError: if the canvas is too small.
     """
-    if not config.more_digits_scenes:
+    one_step = model.controller == "latents" and model.max_steps == 1  # which has no weights to follow another
+    if not config.more_digits_scenes or one_step:
         return {}
     any_canvas = model.takes_any_canvas
     names = ("three_digits", "four_digits", "canvas_100") if any_canvas else ("three_digits_same_steps",)
     scenes = config.more_digits_scenes
     kinds = held_out.generalisation(scenes, model.canvas_size, mnist.load(mnist_path), model.max_steps, any_canvas)
     try:
-        return {kind.name.removesuffix("_same_steps"): kind.make() for kind in kinds if kind.name in names}
+        made = {kind.name.removesuffix("_same_steps"): kind.make() for kind in kinds if kind.name in names}
     except UsageError as error:
         raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of more digits") from None
+    return made if model.channels == 1 else {name: scenes.in_colour() for name, scenes in made.items()}
 
 
 class Scorer:
@@ -185,7 +187,7 @@ class Scorer:
         self.config = config
         self.more_digits = more_digits  # by field of `Result`
         self.models: dict[str, AIRModel] = {}  # by estimator
-        self.path, self.test = path, multi_mnist.read(path, model.canvas_size)
+        self.path, self.test = path, multi_mnist.read(path, model.canvas_size, model.channels)
         self.checksum = self.test.checksum()
         if self.test.count is None:
             raise DataError(f"{path}: has no counts; runs are scored by them")

@@ -68,6 +68,7 @@ class Editor:
         """Give sliders to the dimensions with the greatest effects, [Z]."""
         self.dimensions = np.argsort(-effects, kind="stable")[:DIMENSIONS].tolist()
         self.dimension = self.dimensions[0]
+        self.ends = self._varied = None
 
     def accept(self, seen: Seen) -> bool:
         """Take in an answer of the engine; return False if it is out of date."""

@@ -55,10 +55,9 @@ class Programs:
 
     def render(self, image: np.ndarray, scene: Scenes) -> Answer:
         """Render a scene whose count, presence, scale, shift or z_what were changed, and compare the result with an image."""
-        z_where = np.concatenate([scene.scale[:, None], scene.shift], axis=1)
-        present = np.float32(np.arange(len(z_where)) < scene.count)
+        present = np.float32(np.arange(len(scene.scale)) < scene.count)
         background = scene.background[None]
-        decoded = self._decode(scene.z_what[None], z_where[None], present[None], background)
+        decoded = self._decode(scene.z_what[None], scene.z_where[None], present[None], background)
         return self._answer(image, decoded._replace(presence=scene.presence[None]))
 
     def _answer(self, image: np.ndarray, scenes: Scenes) -> Answer:

@@ -310,8 +310,9 @@ class AIRModel(TrainedModel):
 
     @property
     def parts(self) -> list[keras.layers.Layer]:
-        """The networks: controller, refiner if there is one, encoder, decoder."""
-        return [part for part in (self.controller, self.refiner, self.encoder, self.decoder) if part is not None]
+        """The networks: controller, refiner if there is one, encoder, decoder, background if there is one."""
+        parts = (self.controller, self.refiner, self.encoder, self.decoder, self.background)
+        return [part for part in parts if part is not None]
 
     def get_config(self) -> dict[str, Any]:
         return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name, "glimpses": GLIMPSES}

@@ -2,7 +2,7 @@
 
 An object has three latent variables, the keys of every posterior q and prior p in this package:
 
-    "scale"   [..., 1]  half the side of its attention window, before a sigmoid
+    "scale"   [..., 1]  the longer side of its attention window over the canvas', before a sigmoid
     "shift"   [..., 2]  the centre of that window (x, y), before a tanh
     "z_what"  [..., Z]  the appearance of the object
 

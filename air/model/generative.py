@@ -44,6 +44,12 @@ class Scenes(NamedTuple):
     nearness: np.ndarray  # [B, T] of two objects that cover, the one with the greater hides the other; 0 if they add up
 
     @property
+    def z_where(self) -> np.ndarray:
+        """[B, T, 3] (scale, shift_x, shift_y), canvas units."""
+        joined = tf.concat([self.scale[..., None], self.shift], axis=-1)
+        return joined if tf.is_tensor(self.count) else joined.numpy()
+
+    @property
     def objects(self) -> np.ndarray:
         """[B, T, H, W] each object alone rendered onto a canvas of its own, 0 for absent ones; rendered anew at each access."""
         return self._render(self.decoded_windows)
@@ -59,7 +65,7 @@ class Scenes(NamedTuple):
     @property
     def pictured_windows(self) -> np.ndarray:
         """[B, T, h, w] the decoded windows on the background that they cover, as objects may be darker than it."""
-        behind = transformer.crop(self.background[:, None], self._z_where, self.opacity.shape[2:4])
+        behind = transformer.crop(self.background[:, None], self.z_where, self.opacity.shape[2:4])
         return self._on(behind, self.decoded_windows, self.opacity)
 
     @property
@@ -76,10 +82,6 @@ class Scenes(NamedTuple):
         added = canvases - tf.concat([self.background[:, None], canvases[:, :-1]], axis=1)
         return added if tf.is_tensor(self.count) else added.numpy()
 
-    @property
-    def _z_where(self) -> tf.Tensor:
-        return tf.concat([self.scale[..., None], self.shift], axis=-1)
-
     def _on(self, behind: Any, pictures: Any, opacity: Any) -> Any:
         """Lay pictures [B, T, ..., C] of an opacity [B, T, ...] on what is behind."""
         opacity = opacity[..., None] if len(pictures.shape) == 5 else opacity
@@ -90,7 +92,7 @@ class Scenes(NamedTuple):
         """Render windows [B, T, h, w, ...] of the objects onto canvases of their own."""
         present = tf.sequence_mask(self.count, transformer.size_of(self.z_what)[0], tf.float32)
         present = present[(...,) + (None,) * (len(windows.shape) - 2)]
-        rendered = transformer.render(windows * present, self._z_where, transformer.size_of(self.reconstruction))
+        rendered = transformer.render(windows * present, self.z_where, transformer.size_of(self.reconstruction))
         return rendered if tf.is_tensor(self.count) else rendered.numpy()
 
 

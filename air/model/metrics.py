@@ -40,12 +40,13 @@ class GroupedMean(keras.metrics.Metric):
         per_scene = tf.stack([values[name] for name in PER_SCENE], axis=1)
         columns = tf.concat([per_scene, *(values[name] for name in PER_STEP)], axis=1)
         members = tf.concat([tf.one_hot(count, self.groups), tf.ones_like(columns[:, :1])], axis=1)
-        # The means over replicas of both, as only their ratio matters.
-        sums, scenes = replicas.mean([tf.matmul(members, columns, transpose_a=True), tf.reduce_sum(members, axis=0)])
-        # A single scene without a true count makes the overall accuracy unknown.
+        # A single scene without a true count, on any replica, makes the overall accuracy unknown.
         unknown = tf.where(tf.reduce_any(count < 0), float("nan"), 0.0)
         accuracy = [(self.groups, self.quantities.index("count_accuracy"))]
-        self.sums.assign_add(tf.tensor_scatter_nd_add(sums, accuracy, unknown[None]))
+        sums = tf.tensor_scatter_nd_add(tf.matmul(members, columns, transpose_a=True), accuracy, unknown[None])
+        # The means over replicas of both, as only their ratio matters.
+        sums, scenes = replicas.mean([sums, tf.reduce_sum(members, axis=0)])
+        self.sums.assign_add(sums)
         self.scenes.assign_add(scenes)
 
     def overall(self, quantity: str) -> tf.Tensor:

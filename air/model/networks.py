@@ -141,14 +141,18 @@ class Controller(keras.layers.Layer):
         return self.answer(tf.stack(outputs, axis=1))
 
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
-        """Compute what a canvas [batch, height, width] in [0, 1] contributes to the gates: [batch, 4 * lstm_units]."""
+        """Compute what a canvas [batch, height, width] in [0, 1] contributes to the gates.
+
+        Returns:
+            [batch, 4 * lstm_units], or [batch, lstm_units] for an MLP.
+        """
         return self.input_gates(self.flatten(run(self.cnn, canvas[..., None])))
 
     def advance(self, from_canvas: tf.Tensor, latents: tf.Tensor | None, state: State | None) -> State:
         """Take one step of the LSTM and return the state after it.
 
         Args:
-            from_canvas: [batch, 4 * lstm_units], from `read`.
+            from_canvas: from `read`.
             latents: [batch, latent_size] of the previous step; None if the LSTM sees none.
             state: after the previous step; None at the first.
         """

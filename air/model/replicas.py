@@ -41,6 +41,7 @@ class ReplicatedModel(keras.Model):
         """
         strategy = self._distribute_strategy
         if strategy is None:
+            self.stop_training = self.stop_requested  # by a signal before Keras' `fit`, which has just forgotten it
             return super().make_train_function(force)
         if self.train_function is not None and not force:
             return None

@@ -83,7 +83,7 @@ def strip(
     height, width = images.shape[1:3]
     steps = details.shape[1]
     gap = 2 * zoom
-    cell = (width * zoom - (steps - 1) * gap) // steps  # all details together are as wide as an image
+    cell = max((width * zoom - (steps - 1) * gap) // steps, 1)  # all details together are as wide as an image
     below = gap + len(canvases) * (height * zoom + gap)  # top of the details
     picture = Image.new("RGB", ((width * zoom + gap) * len(images) + gap, below + cell + gap), BACKGROUND)
     for i in range(len(images)):

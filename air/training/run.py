@@ -310,7 +310,7 @@ def load_data(
         data: a folder with train.npz or shards, see `Shards`, and perhaps validation.npz; one file of scenes; a folder of
             pictures; or the rules of scenes to draw while the model trains, by the run's seed.
         held_out: a file of other held-out scenes.
-        model: whose canvas_size the scenes must have, or DataError is raised.
+        model: whose canvas_size and channels the scenes must have, or DataError is raised.
         training: the run's configuration.
         mnist: see `air.data.mnist.load`.
     """
@@ -325,18 +325,18 @@ def load_data(
         if held_out is None:
             scenes = stream.batch(0, training.validation_scenes, "validation")
         else:
-            scenes = multi_mnist.read(held_out, canvas_size)
+            scenes = multi_mnist.read(held_out, canvas_size, model.channels)
         return RunData(stream.batch(0, training.batch_size), scenes, stream)
     path = Path(data)
     if held_out is None and (path / "validation.npz").exists():
         held_out = path / "validation.npz"
-    held_out_set = multi_mnist.read(Path(held_out), canvas_size) if held_out else None
+    held_out_set = multi_mnist.read(Path(held_out), canvas_size, model.channels) if held_out else None
     if multi_mnist.find_shards(path):
         shards = Shards(path, training.seed)
-        multi_mnist.check_canvas(shards.files[0], shards.shape[:2], canvas_size)
+        multi_mnist.check_shape(shards.files[0], shards.shape, canvas_size, model.channels)
         check_batch_size(training.batch_size, len(shards))
         return RunData(shards.first(training.batch_size), held_out_set, shards)
-    train_set = multi_mnist.read(multi_mnist.find_scenes(path, "train"), canvas_size)
+    train_set = multi_mnist.read(multi_mnist.find_scenes(path, "train"), canvas_size, model.channels)
     train_set = SceneSet(train_set.images, train_set.count)  # frees the segments, which are as large as the images
     return RunData(train_set, held_out_set)
 

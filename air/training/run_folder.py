@@ -61,10 +61,10 @@ class RunFolder:
     @classmethod
     def check(cls, path: str | Path | None, overwrite: bool = False) -> None:
         """Raise AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
-        if path is None:
+        if path is None and not overwrite:
             files.check_writable(next(name for name in _free_names() if not name.exists()), "run")
             return
-        path = Path(path)
+        path = Path(path or DEFAULT_RUN)
         files.check_replaceable(path, overwrite, _OWN, "a run", flag="run")
         if (path / "config.json").exists() and not path.is_symlink():
             try:

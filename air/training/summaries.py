@@ -3,8 +3,8 @@
 Under `summary/train`, means over the training scenes since the last row; `<count>` is the true number of objects, or "all":
 
     loss/<count>, reconstruction/<count>              negative ELBO and its reconstruction term, nats per scene
-    count/<count>, count_accuracy/<count>             sampled number of steps, and how often it is right
-    z_pres_<step>/<count>, scale_<step>/<count>       z_pres, and half the window's side in canvas units
+    count/<count>, count_accuracy/<count>             number of steps with z_pres rounded, and how often it is right
+    z_pres_<step>/<count>, scale_<step>/<count>       z_pres, and the window's size: its longer side over the canvas'
     z_pres_kl_<step>/<count> ... z_what_kl_<step>/..  the KL terms of each step, nats
     gradient_norm/before_clipping, after_clipping     global norms
     schedule/learning_rate, z_pres_prior_odds, ...    every scalar that is annealed, without the constant ones
@@ -41,8 +41,8 @@ DESCRIPTIONS = {
     "reconstruction": "Reconstruction term of the loss, nats per scene.",
     "count": "Sampled number of steps that attend to an object.",
     "count_accuracy": "Fraction of scenes whose count is right: sampled in training, inferred deterministically in validation.",
-    "z_pres": "Whether this step attends to an object, relaxed or sampled.",
-    "scale": "Half the side of the window of this step, canvas units.",
+    "z_pres": "Whether this step attends to an object: relaxed, sampled or, if enumerated, its probability.",
+    "scale": "Longer side of the window of this step, as a fraction of the canvas' longer side.",
     "z_pres_kl": "KL divergence of z_pres at this step, nats.",
     "scale_kl": "KL divergence of the scale at this step, nats.",
     "shift_kl": "KL divergence of the shift at this step, nats.",
