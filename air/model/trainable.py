@@ -116,8 +116,11 @@ class TrainableModel(replicas.ReplicatedModel):
         Raises:
             DataError: if the first batch has images that `infer` would reject.
         """
-        check_first(x, self.config)
-        return super().fit(x, *args, **kwargs)
+        try:
+            check_first(x, self.config)
+            return super().fit(x, *args, **kwargs)
+        finally:
+            self.stop_requested = False
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as in Keras: loss, count accuracy (NaN without true counts) and reconstruction, see `fit`."""

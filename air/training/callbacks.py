@@ -100,7 +100,6 @@ class Interruption:
         self.previous: dict[int, Callable[..., Any] | int | None] = {}
 
     def __enter__(self) -> "Interruption":
-        self.model.stop_requested = False
         is_main = threading.current_thread() is threading.main_thread()
         for name in ("SIGINT", "SIGTERM", "SIGHUP") if is_main else ():
             number = getattr(signal, name, None)  # Windows has no SIGHUP
