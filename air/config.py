@@ -333,6 +333,11 @@ class AIRConfig(Config):
         return 3 + self.z_what_size if self.controller == "latents" and self.max_steps > 1 else 0
 
     @property
+    def can_take_more_steps(self) -> bool:
+        """Return False for one step alone that would read the latents of the one before: it has no weights for them."""
+        return self.controller != "latents" or self.max_steps > 1
+
+    @property
     def scheduled_fields(self) -> tuple[str, ...]:
         """The names of the fields that may be annealed."""
         return tuple(name for name in type(self).model_fields if isinstance(getattr(self, name), Schedule))

@@ -77,9 +77,8 @@ class Fitting(NamedTuple):
         recipe = {**self.config.to_dict(), "canvas_size": list(self.canvas_size), "channels": self.channels}
         recipe["pictures"] = {file.name: zlib.crc32(file.read_bytes()) for file in look.files}
         if not output.exists():
-            training, held_out = self._divided(look)
             try:
-                return self._write(output, recipe, training, held_out, look.path)
+                return self._write(output, recipe, look)
             except UsageError:
                 if not output.exists():  # otherwise another worker has just made it
                     raise
@@ -87,10 +86,9 @@ class Fitting(NamedTuple):
             raise UsageError(f"{output}: exists already, but not with these scenes; move or delete it")
         return f"{output}: kept from before"
 
-    def _write(
-        self, output: Path, recipe: dict[str, Any], training: list[_Part], held_out: Sequence[_Part], source: Path
-    ) -> str:
+    def _write(self, output: Path, recipe: dict[str, Any], look: Look) -> str:
         """Write the data set, and return a line for the user."""
+        training, held_out = self._divided(look)
         numbers = {}
         with files.replacing_folder(output, False, _OWN_FILES, "a data set", wait=True) as folder:
             for stream, (name, most) in enumerate(MAX_PATCHES.items()):
@@ -101,7 +99,7 @@ class Fitting(NamedTuple):
                 if name == "train":
                     _draw_preview(images, folder / "preview.png")
             files.write_json(folder / "config.json", recipe)
-        what = f"made of {'patches of ' if self.config.crop else ''}{source}"
+        what = f"made of {'patches of ' if self.config.crop else ''}{look.path}"
         return f"{output}: {what}; scenes to train on: {numbers['train']:,}, held out: {numbers['test']:,}"
 
     def _divided(self, look: Look) -> tuple[list[_Part], Sequence[_Part]]:

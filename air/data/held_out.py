@@ -111,6 +111,10 @@ class SceneKind:
         """Make the scenes; raise UsageError if the canvas is too small for them."""
         raise NotImplementedError
 
+    def make_for(self, channels: int) -> SceneSet:
+        """Make the scenes for a model of 1 or 3 channels, see `make`."""
+        return self.make() if channels == 1 else self.make().in_colour()
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generated(SceneKind):

@@ -26,7 +26,7 @@ PLAIN = 0.03  # standard deviation of the border of a scene before a plain backg
 
 
 class _Brightness(NamedTuple):
-    """What matters of a picture, so that no more of it need be kept."""
+    """Summarise the brightness of a picture, so that its pixels need not be kept."""
 
     least: float
     median: float
@@ -111,7 +111,7 @@ def _see(pixels: np.ndarray, channels: int | None) -> tuple[bool, _Brightness]:
 
 def _summarise(seen: Sequence[_Brightness]) -> tuple[tuple[float, float, float], tuple[float, float], bool]:
     """Return the last three fields of a Look."""
-    least, median, greatest = (float(np.median(values)) for values in list(zip(*seen, strict=True))[:3])
+    least, median, greatest = np.median([picture[:3] for picture in seen], axis=0).tolist()
     borders = np.concatenate([picture.border for picture in seen])
     border = float(np.median(borders)), float(np.median([picture.border.std() for picture in seen]))
     return (least, median, greatest), border, least > DARK or float((borders > DARK).mean()) > BRIGHT_BORDER

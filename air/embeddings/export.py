@@ -112,8 +112,8 @@ def export(
     multi_mnist.ensure(data, size, mnist_path)
     if model.config.takes_any_canvas:
         size = read_canvas_size(multi_mnist.find_scenes(data, "test"))
-    number, channels = EvaluationConfig().reference_scenes, model.config.channels
-    scenes, reference = held_out.load(data, size, config.scenes or NO_LIMIT, number, None, channels)
+    numbers = config.scenes or NO_LIMIT, EvaluationConfig().reference_scenes
+    scenes, reference = held_out.load(data, size, *numbers, None, model.config.channels)
     if scenes.labels is not None and scenes.segments is None:
         scenes = held_out.with_segments(scenes, mnist.load(mnist_path))
 

@@ -103,16 +103,11 @@ class Evaluator(NamedTuple):
             measured["bounds"] = measures.summarise_bounds(elbo, importance, priors)
         return found, measured
 
-    def make(self, kind: held_out.SceneKind) -> SceneSet:
-        """Make the scenes of a kind, in the model's channels."""
-        scenes = kind.make()
-        return scenes if self.model.config.channels == 1 else scenes.in_colour()
-
     def pyro(self, digits: mnist.MNIST) -> dict[str, Any]:
         """Measure scenes by the rules of Pyro's generator; state the reason if the canvas is too small for them."""
         kind = held_out.pyro_scenes(self.config.pyro_scenes, self.model.config.canvas_size, digits)
         try:
-            scenes = self.make(kind)
+            scenes = kind.make_for(self.model.config.channels)
         except UsageError as error:
             return {"title": kind.title, "not_possible": str(error)}
         return {"title": kind.title, **self.measure(scenes, kind.title, self.config.importance_scenes)[1]}
@@ -135,7 +130,7 @@ class Evaluator(NamedTuple):
         c = self.model.config
         try:
             model = measures.with_steps(self.model, c.max_steps + kind.more_steps) if kind.more_steps else self.model
-            scenes = self.make(kind)
+            scenes = kind.make_for(c.channels)
             steps = measures.enough_steps(c, scenes.canvas_size)
             with stage(kind.title, len(scenes)) as advance:
                 found = measures.observe(model, scenes.images, advance, steps)

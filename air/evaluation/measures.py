@@ -102,9 +102,9 @@ def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
     """Copy a model whose LSTM takes a fixed number of steps, with another number; new counts get a `count_prior` of 0.
 
     Raises:
-        UsageError: if it was trained to take one step, so that no weights read the latents of the step before.
+        UsageError: if the model can't take more, see `AIRConfig.can_take_more_steps`.
     """
-    if model.config.replace(max_steps=max_steps).latent_size != model.config.latent_size:
+    if not model.config.can_take_more_steps:
         raise UsageError(f"max_steps: {model.config.max_steps} is not allowed; one step has not learned to follow another")
     copy = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
     for part, trained in zip(copy.parts, model.parts, strict=True):

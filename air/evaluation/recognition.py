@@ -141,9 +141,10 @@ def mismatch(images: np.ndarray, scenes: "Scenes") -> np.ndarray:
     """
     from scipy.ndimage import gaussian_filter
 
-    crop, window_size = _compiled_crop(images.ndim), scenes.decoded_windows.shape[2:4]
+    z_where, window_size = scenes.z_where, scenes.decoded_windows.shape[2:4]
+    crop = _compiled_crop(images.ndim)
     seen, painted = (
-        gaussian_filter(crop(np.float32(canvas)[:, None], scenes.z_where, window_size).numpy(), BLUR, axes=(2, 3))
+        gaussian_filter(crop(np.float32(canvas)[:, None], z_where, window_size).numpy(), BLUR, axes=(2, 3))
         for canvas in (images, scenes.reconstruction)
     )
     pixels = tuple(range(2, seen.ndim))

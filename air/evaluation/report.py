@@ -148,16 +148,16 @@ def _main_rows(measured: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
 
 def _bounds(measured: dict[str, Any], likelihoods: dict[str, str]) -> list[str]:
     terms, importance = measured["terms"], measured.get("importance", {})
-    head = ["likelihood", "prior over n", "ELBO", "reconstruction", "KL count", "KL where", "KL what"]
-    has_background = terms["background_kl"]["mean"] > 0
-    head += ["KL background"] if has_background else []
+    kls_of = {"KL where": terms["where_kl"], "KL what": terms["what_kl"]}  # besides that of the count
+    if terms["background_kl"]["mean"] > 0:
+        kls_of["KL background"] = terms["background_kl"]
+    head = ["likelihood", "prior over n", "ELBO", "reconstruction", "KL count", *kls_of]
     if importance:
         head += [f"IWAE {samples}" for samples in importance["normal"]["geometric"]["by_samples"]]
     rows = []
     for likelihood, name in likelihoods.items():
         for prior, elbo in measured["elbo"][likelihood].items():
-            kls = [terms["count_kl"][prior], terms["where_kl"], terms["what_kl"]]
-            kls += [terms["background_kl"]] if has_background else []
+            kls = [terms["count_kl"][prior], *kls_of.values()]
             samples = importance[likelihood][prior]["by_samples"].values() if importance else ()
             texts = [*map(_text, (elbo, terms["log_likelihood"][likelihood])), *(f"{kl['mean']:.2f}" for kl in kls)]
             rows.append([name, prior, *texts, *map(_text, samples)])

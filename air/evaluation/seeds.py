@@ -162,18 +162,16 @@ def make_more_digits(config: SeedsConfig, model: AIRConfig, mnist_path: str | Pa
         DataError: if the digits can't be used.
         UsageError: if the canvas is too small.
     """
-    one_step = model.controller == "latents" and model.max_steps == 1  # which has no weights to follow another
-    if not config.more_digits_scenes or one_step:
+    if not config.more_digits_scenes or not model.can_take_more_steps:
         return {}
     any_canvas = model.takes_any_canvas
     names = ("three_digits", "four_digits", "canvas_100") if any_canvas else ("three_digits_same_steps",)
     scenes = config.more_digits_scenes
     kinds = held_out.generalisation(scenes, model.canvas_size, mnist.load(mnist_path), model.max_steps, any_canvas)
     try:
-        made = {kind.name.removesuffix("_same_steps"): kind.make() for kind in kinds if kind.name in names}
+        return {kind.name.removesuffix("_same_steps"): kind.make_for(model.channels) for kind in kinds if kind.name in names}
     except UsageError as error:
         raise UsageError(f"{error}; --more-digits-scenes 0 leaves out the scenes of more digits") from None
-    return made if model.channels == 1 else {name: scenes.in_colour() for name, scenes in made.items()}
 
 
 class Scorer:

@@ -46,8 +46,7 @@ class Scenes(NamedTuple):
     @property
     def z_where(self) -> np.ndarray:
         """[B, T, 3] (scale, shift_x, shift_y), canvas units."""
-        joined = tf.concat([self.scale[..., None], self.shift], axis=-1)
-        return joined if tf.is_tensor(self.count) else joined.numpy()
+        return self._as_fields(tf.concat([self.scale[..., None], self.shift], axis=-1))
 
     @property
     def objects(self) -> np.ndarray:
@@ -79,21 +78,22 @@ class Scenes(NamedTuple):
             return self.objects
         painted = self._render(composition.repaint(self.decoded_windows, self.opacity, self.nearness))
         canvases = composition.flatten(tf.cumsum(painted, axis=1), self.background[:, None])
-        added = canvases - tf.concat([self.background[:, None], canvases[:, :-1]], axis=1)
-        return added if tf.is_tensor(self.count) else added.numpy()
+        return self._as_fields(canvases - tf.concat([self.background[:, None], canvases[:, :-1]], axis=1))
 
     def _on(self, behind: Any, pictures: Any, opacity: Any) -> Any:
         """Lay pictures [B, T, ..., C] of an opacity [B, T, ...] on what is behind."""
         opacity = opacity[..., None] if len(pictures.shape) == 5 else opacity
-        shown = tf.clip_by_value(pictures + (1.0 - opacity) * behind, 0.0, 1.0)
-        return shown if tf.is_tensor(self.count) else shown.numpy()
+        return self._as_fields(tf.clip_by_value(pictures + (1.0 - opacity) * behind, 0.0, 1.0))
 
     def _render(self, windows: Any) -> Any:
         """Render windows [B, T, h, w, ...] of the objects onto canvases of their own."""
         present = tf.sequence_mask(self.count, transformer.size_of(self.z_what)[0], tf.float32)
         present = present[(...,) + (None,) * (len(windows.shape) - 2)]
-        rendered = transformer.render(windows * present, self.z_where, transformer.size_of(self.reconstruction))
-        return rendered if tf.is_tensor(self.count) else rendered.numpy()
+        return self._as_fields(transformer.render(windows * present, self.z_where, transformer.size_of(self.reconstruction)))
+
+    def _as_fields(self, tensor: tf.Tensor) -> Any:
+        """Return a tensor as it is if the fields are tensors, and as an array if they are arrays."""
+        return tensor if tf.is_tensor(self.count) else tensor.numpy()
 
 
 class Rendering(NamedTuple):

@@ -61,10 +61,10 @@ class RunFolder:
     @classmethod
     def check(cls, path: str | Path | None, overwrite: bool = False) -> None:
         """Raise AIRError if `create` could not make this folder, so that a mistake costs no waiting."""
-        if path is None and not overwrite:
+        path = _chosen(path, overwrite)
+        if path is None:
             files.check_writable(next(name for name in _free_names() if not name.exists()), "run")
             return
-        path = Path(path or DEFAULT_RUN)
         files.check_replaceable(path, overwrite, _OWN, "a run", flag="run")
         if (path / "config.json").exists() and not path.is_symlink():
             try:
@@ -81,12 +81,11 @@ class RunFolder:
         Raises:
             AIRError: if the folder exists and `overwrite` is not set, or if it is not a run folder, or in use.
         """
-        if path is None and overwrite:
-            path = DEFAULT_RUN
         cls.check(path, overwrite)
-        if path is not None and Path(path).exists():
+        path = _chosen(path, overwrite)
+        if path is not None and path.exists():
             cls(Path(os.path.abspath(path)))._remove()
-        for candidate in [Path(path)] if path else _free_names():
+        for candidate in [path] if path else _free_names():
             try:
                 candidate.mkdir(parents=True)
                 folder = cls(candidate)
@@ -223,6 +222,13 @@ class MetricsFile:
         else:
             self.path.unlink(missing_ok=True)
         return before[-1] if before else {}
+
+
+def _chosen(path: str | Path | None, overwrite: bool) -> Path | None:
+    """Return the path of a new run, by default that of the run to overwrite; None for the first free name."""
+    if path is None:
+        return DEFAULT_RUN if overwrite else None
+    return Path(path)
 
 
 def _free_names() -> Iterator[Path]:

@@ -39,7 +39,7 @@ OVERVIEW = ("loss", "count_accuracy")
 DESCRIPTIONS = {
     "loss": "Negative ELBO, nats per scene.",
     "reconstruction": "Reconstruction term of the loss, nats per scene.",
-    "count": "Sampled number of steps that attend to an object.",
+    "count": "Number of steps that attend to an object, z_pres rounded.",
     "count_accuracy": "Fraction of scenes whose count is right: sampled in training, inferred deterministically in validation.",
     "z_pres": "Whether this step attends to an object: relaxed, sampled or, if enumerated, its probability.",
     "scale": "Longer side of the window of this step, as a fraction of the canvas' longer side.",
