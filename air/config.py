@@ -143,9 +143,10 @@ class AIRConfig(Config):
     max_steps: Annotated[int, Field(ge=1, le=16)] = 3
     """Steps in training, and in inference on a canvas of this size unless told otherwise: at most so many objects are found."""
 
-    controller: Literal["convolutional", "canvas", "latents", "residual"] = "convolutional"
+    controller: Literal["convolutional", "canvas", "latents", "residual", "dense"] = "convolutional"
     """Network that decides where to look: convolutions without memory, for canvases of any size and any number of objects;
-    or an LSTM that sees the canvas, the canvas and the previous latents, or the canvas minus all explained so far."""
+    an LSTM that sees the canvas, the canvas and the previous latents, or the canvas minus all explained so far; or dense
+    layers that see the canvas once and infer z_what too, without a glimpse."""
     cell_size: Annotated[int, Field(ge=2, le=64)] = 5
     """Side of the cells among which a convolutional controller chooses, in pixels."""
     cell_filters: Annotated[Units, Field(min_length=1)] = (32, 32, 64)
@@ -162,8 +163,8 @@ class AIRConfig(Config):
     head_units: Units = (64,)
     """Hidden ReLU layers of each head that maps the LSTM's output to the parameters of one latent."""
     head_biases: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
-    """Initial biases of these heads: mean and log-variance of the scale before the sigmoid, the same of the shift before the
-    tanh, and log-odds of presence."""
+    """Initial biases of these heads, or of a dense controller's: mean and log-variance of the scale before the sigmoid, the
+    same of the shift before the tanh, and log-odds of presence."""
     cnn_filters: Units = (32, 32)
     """Filters of the convolutions between canvas and LSTM; empty feeds the raw canvas to the LSTM."""
     cnn_kernels: Units = (6, 3)
@@ -180,7 +181,7 @@ class AIRConfig(Config):
     looks: Literal[1, 2] = 2
     """2: inference looks at each object again, at what the other objects leave unexplained; training looks once."""
     encoder_units: Units = (512, 256)
-    """Hidden layers of the glimpse encoder."""
+    """Hidden layers of the glimpse encoder, or of a dense controller."""
     decoder_units: Units = (256, 512)
     """Hidden layers of the glimpse decoder."""
     z_what_size: Width = 50
@@ -334,8 +335,8 @@ class AIRConfig(Config):
 
     @property
     def can_take_more_steps(self) -> bool:
-        """Return False for one step alone that would read the latents of the one before: it has no weights for them."""
-        return self.controller != "latents" or self.max_steps > 1
+        """Return False for a controller that lacks weights for more: a dense one, or one step that reads no step's latents."""
+        return self.controller != "dense" and (self.controller != "latents" or self.max_steps > 1)
 
     @property
     def scheduled_fields(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def test_only_latents_carry_gradients_from_step_to_step(make_model, images):
     assert min(norms["latents"][1:]) > 1e-5
 
 
-@pytest.mark.parametrize("controller", ["canvas", "latents", "residual", "convolutional"])
+@pytest.mark.parametrize("controller", ["canvas", "latents", "residual", "dense", "convolutional"])
 def test_samples_take_the_place_of_their_scene(controller, make_model, tiny_images):
     model = make_model(controller=controller, refiner_units=(4,))
     twice = model.attend(tf.constant(tiny_images), SEED, samples=2)

@@ -64,7 +64,7 @@ def test_elbo_agrees_with_brute_force(either_model, floats):
     np.testing.assert_allclose(elbo.bound("normal", prior), expected[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual"])
+@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual", "dense"])
 @pytest.mark.parametrize("likelihood", bounds.LIKELIHOODS)
 def test_the_enumerated_loss_is_the_elbo(controller, likelihood, make_model, floats):
     """Computed in two ways from the same samples, with the learned prior of the count."""

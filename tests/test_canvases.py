@@ -167,7 +167,7 @@ def test_a_number_of_steps_may_be_of_any_integer_type(tiny_cells, tiny_images):
 
 LSTM = {
     "images: shape (1, 21, 24) is not allowed; it must be [batch, 20, 24]": {"images": np.zeros((1, 21, 24))},
-    "max_steps: 4 is not allowed; this model's LSTM takes 3 steps": {"max_steps": 4},
+    "max_steps: 4 is not allowed; this model's controller takes 3 steps": {"max_steps": 4},
     "any_size: True is not allowed; it needs the convolutional controller": {"any_size": True},
 }
 

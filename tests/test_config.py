@@ -43,7 +43,7 @@ def test_json_round_trip(config):
             "canvas_size": SIZES,
             "max_steps": st.integers(1, 16),
             "head_units": UNITS,
-            "controller": st.sampled_from(["convolutional", "canvas", "latents", "residual"]),
+            "controller": st.sampled_from(["convolutional", "canvas", "latents", "residual", "dense"]),
             "cell_size": st.integers(2, 64),
             "cell_filters": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
             "cell_certainty": st.floats(0, 1e6),
@@ -101,7 +101,7 @@ def test_json_round_trip_of_any_training(fields):
         (AIRConfig, "lstm_units", 8193, "equal to 8192"),
         (AIRConfig, "head_units", (64, 0), "equal to 1"),
         (AIRConfig, "cnn_kernels", (3, 3, 3), "cnn_filters"),
-        (AIRConfig, "controller", "gru", "'convolutional', 'canvas', 'latents' or 'residual'"),
+        (AIRConfig, "controller", "gru", "'convolutional', 'canvas', 'latents', 'residual' or 'dense'"),
         (AIRConfig, "cell_size", 1, "equal to 2"),
         (AIRConfig, "cell_filters", (), "at least 1 item"),
         (AIRConfig, "estimator", "reinforce", "'concrete', 'nvil' or 'enumerated'"),
@@ -191,7 +191,7 @@ def test_files_of_an_older_version_have_an_lstm():
     assert AIRConfig.from_dict({"canvas_size": [40, 30]}).canvas_size == (40, 30)  # of this version
 
 
-@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual"])
+@pytest.mark.parametrize("controller", ["convolutional", "canvas", "latents", "residual", "dense"])
 def test_steps_on_other_canvases(controller):
     """In proportion to the area, rounded up, where a controller takes any canvas."""
     config = AIRConfig(controller=controller, canvas_size=(20, 30), max_steps=2)

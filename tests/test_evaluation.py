@@ -234,6 +234,8 @@ def test_more_steps_keep_the_learned_standard_deviation(make_model):
 def test_one_step_cannot_be_followed_by_latents_it_never_saw(make_model):
     with pytest.raises(UsageError, match="max_steps: 1 is not allowed"):
         measures.with_steps(make_model(controller="latents", max_steps=1), 2)
+    with pytest.raises(UsageError, match="max_steps: 3 is not allowed"):
+        measures.with_steps(make_model(controller="dense"), 5)
 
 
 def test_derived_segments_are_those_of_the_generator(folder):

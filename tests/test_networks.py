@@ -7,7 +7,7 @@ import tensorflow as tf
 from fitting import flatten, set_bias
 from scipy.signal import correlate2d
 
-from air.model.networks import LOG_VARIANCE_RANGE, Controller, GlimpseDecoder, GlimpseEncoder, Refiner
+from air.model.networks import LOG_VARIANCE_RANGE, Controller, DenseController, GlimpseDecoder, GlimpseEncoder, Refiner
 
 RNG = np.random.default_rng(0)
 CANVAS, WINDOW, Z_WHAT = (RNG.random(shape, np.float32) for shape in ((5, 10, 14), (5, 3, 8, 6), (5, 3, 4)))
@@ -18,6 +18,8 @@ LAYERS = {  # with their inputs and the shapes of their outputs
     "controller without hidden layers": (Controller(3, lstm_units=8, head_units=()), CANVAS, POSTERIOR),
     "controller with MLP": (Controller(3, lstm_units=8, head_units=(6,), recurrence="mlp"), CANVAS, POSTERIOR),
     "controller with CNN": (Controller(3, lstm_units=8, head_units=(6,), **CNN), CANVAS, POSTERIOR),
+    "dense controller": (DenseController(3, (8, 7), 4, "tanh"), CANVAS, [*POSTERIOR, (5, 3, 4), (5, 3, 4)]),
+    "dense controller without hidden layers": (DenseController(3, (), 4), CANVAS, [*POSTERIOR, (5, 3, 4), (5, 3, 4)]),
     "refiner": (Refiner((7, 9), "softplus"), WINDOW, [(5, 3, 1), (5, 3, 2)] * 2),
     "encoder": (GlimpseEncoder((7, 9), 4, "softplus"), WINDOW, [(5, 3, 4)] * 2),
     "encoder without hidden layers": (GlimpseEncoder((), 4), WINDOW, [(5, 3, 4)] * 2),
@@ -148,10 +150,31 @@ def test_an_mlp_in_place_of_the_lstm():
     assert expected.any()
 
 
-def test_heads_begin_at_their_biases():
-    answer = Controller(3, lstm_units=8, recurrence="mlp", head_biases=(-0.5, -2.0, 0.25, -3.0, 1.0))(0 * CANVAS)
-    for tensor, value in zip(flatten(answer), (-0.5, np.exp(-1), 0.25, np.exp(-1.5), 1.0), strict=True):
+BIASES = {"head_biases": (-0.5, -2.0, 0.25, -3.0, 1.0)}
+
+
+@pytest.mark.parametrize("controller", [Controller(3, lstm_units=8, recurrence="mlp", **BIASES), DenseController(3, **BIASES)])
+def test_heads_begin_at_their_biases(controller):
+    answer = flatten(controller(0 * CANVAS))
+    for tensor, value in zip(answer[:5], (-0.5, np.exp(-1), 0.25, np.exp(-1.5), 1.0), strict=True):
         np.testing.assert_allclose(tensor, np.full(tensor.shape, value), rtol=1e-5)
+
+
+def test_a_dense_controller_is_an_mlp_with_a_head_for_every_step():
+    controller = randomised(*LAYERS["dense controller"][:2])
+    hidden = CANVAS.reshape(5, -1)
+    for layer in controller.hidden:
+        hidden = np.tanh(hidden @ layer.kernel.numpy() + layer.bias.numpy())
+
+    def head(name):
+        kernel, bias = controller.heads[name].get_weights()
+        return (hidden @ kernel + bias).reshape(5, 3, -1)
+
+    answer = controller(CANVAS)
+    for name, normal in {**answer.where, "what": answer.what}.items():
+        np.testing.assert_allclose(normal.loc, head(f"{name}_mean"), atol=1e-5)
+        np.testing.assert_allclose(normal.scale, np.exp(head(f"{name}_log_variance") / 2), rtol=1e-4)
+    np.testing.assert_allclose(answer.presence_logits, head("presence")[..., 0], atol=1e-5)
 
 
 def test_the_cnn_agrees_with_scipy():

@@ -44,12 +44,20 @@ def test_borea17s_digits_have_distant_centres():
         generate(SCENES["borea17"], block, [4], np.random.default_rng(0))
 
 
+def test_numpys_digits_are_small_and_may_overlap():
+    block = Digits.from_images(np.full((1, 28, 28), 100, np.uint8), np.array([7]), whole=True)
+    scenes = generate(SCENES["numpy"], block, [2] * 200, np.random.default_rng(0))
+    assert np.unique(scenes.boxes[..., 2:]).tolist() == [12, 13, 14, 15, 16, 17, 18]
+    assert (scenes.boxes[..., 2] == scenes.boxes[..., 3]).all()
+    assert 0.8 < (scenes.images == 200).any(axis=(1, 2)).mean() < 1  # where two overlap
+
+
 def test_rules_that_contradict_each_other():
     with pytest.raises(ConfigError, match="gap: 2 is not allowed; the rules pyro replace it"):
         SCENES["pyro"].replace(gap=2)
 
 
-@pytest.mark.parametrize("name", ["borea17", "kosiorek"])
+@pytest.mark.parametrize("name", ["borea17", "kosiorek", "numpy"])
 def test_recipes_train(name):
     model, training = PRESETS[name]()
     model = AIRModel(model.replace(**TINY, canvas_size=(32, 32)))

@@ -25,7 +25,7 @@ class Arguments:
     scenes: SceneName = "default"
     """Defaults of the flags below: MNIST's digits unchanged; of many sizes, strokes and greys, as people draw them (broad);
     over noise, grids, gradients and blurred photos, or paper, also dark on light; coloured shapes that cover each other;
-    letters of many fonts; or those on which the preset of that name was trained (original, pyro, kosiorek, borea17)."""
+    letters of many fonts; or those on which the preset of that name was trained (original, pyro, kosiorek, borea17, numpy)."""
     output: Path = Path("multi_mnist")
     """Folder to write."""
     mnist: Path | None = None

@@ -7,6 +7,7 @@ canvas. A scene that breaks a rule is drawn again:
   (`pyro/contrib/examples/multi_mnist.py`).
 - "kosiorek": digits of MNIST's size that share no pixel (Kosiorek's `attend_infer_repeat`).
 - "borea17": a side of 24 pixels, centres at least 12 pixels apart in both x and y (borea17's summary of the paper).
+- "numpy": a side of 12 to 18 pixels; digits may overlap (a NumPy implementation).
 """
 
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ def _draw(
 def _side(rules: RulesName, side: int, rng: np.random.Generator) -> int:
     if rules == "pyro":
         return int(side / max(rng.normal(1.3, 0.1), 0.5))
+    if rules == "numpy":
+        return int(rng.integers(12, 19))
     return side * 24 // 28 if rules == "borea17" else side
 
 
@@ -98,5 +101,7 @@ def _are_allowed(rules: RulesName, layers: np.ndarray, corners: np.ndarray) -> b
         return layers.sum(axis=0).max(initial=0) <= 255
     if rules == "kosiorek":
         return (layers > 0).sum(axis=0).max(initial=0) <= 1
+    if rules == "numpy":
+        return True
     first, second = np.triu_indices(len(corners), 1)
     return np.abs(corners[first] - corners[second]).min(initial=12) >= 12

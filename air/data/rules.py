@@ -40,7 +40,7 @@ MaxDigits = Annotated[int, Field(ge=1, le=16)]
 MinDigits = Annotated[int, Field(ge=0, le=16)]
 ObjectKind = Literal["digits", "shapes", "letters"]
 BackgroundKind = Literal["plain", "noise", "grid", "gradient", "paper", "photos"]
-RulesName = Literal["own", "pyro", "kosiorek", "borea17"]
+RulesName = Literal["own", "pyro", "kosiorek", "borea17", "numpy"]
 
 _SIZES = ("canvas_size", "min_digits", "max_digits", "images_per_count", "shards", "validation_size", "test_size")
 _CHANGES = ("width_scale", "height_scale", "rotation", "scale", "thickening", "pen_fraction", "brightness")
@@ -177,8 +177,9 @@ class GeneratorConfig(Config):
 
 
 SceneName = Literal[
-    "default", "broad", "noise", "grid", "gradients", "paper", "shapes", "letters", "original", "pyro", "kosiorek", "borea17"
-]
+    "default", "broad", "noise", "grid", "gradients", "paper", "shapes", "letters",
+    "original", "pyro", "kosiorek", "borea17", "numpy"
+]  # fmt: skip
 _OVER_BACKGROUNDS: dict[str, Any] = {"images_per_count": 20000, "test_size": 3000}
 SCENES: dict[str, GeneratorConfig] = {
     "default": GeneratorConfig(),
@@ -227,6 +228,7 @@ SCENES: dict[str, GeneratorConfig] = {
     "pyro": GeneratorConfig(rules="pyro", images_per_count=20000),
     "kosiorek": GeneratorConfig(rules="kosiorek", images_per_count=20000),
     "borea17": GeneratorConfig(rules="borea17", images_per_count=3334),
+    "numpy": GeneratorConfig(rules="numpy", canvas_size=(32, 32), images_per_count=500, validation_size=300, test_size=3000),
 }
 """Named kinds of scenes: MNIST's digits unchanged; digits of many sizes, strokes and greys, as people draw them; digits over
 noise, grids, gradients and blurred photos, or paper; coloured shapes that cover each other; letters of many fonts; and

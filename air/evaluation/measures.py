@@ -105,7 +105,7 @@ def with_steps(model: AIRModel, max_steps: int) -> AIRModel:
         UsageError: if the model can't take more, see `AIRConfig.can_take_more_steps`.
     """
     if not model.config.can_take_more_steps:
-        raise UsageError(f"max_steps: {model.config.max_steps} is not allowed; one step has not learned to follow another")
+        raise UsageError(f"max_steps: {model.config.max_steps} is not allowed; its controller has no weights for more steps")
     copy = AIRModel(model.config.replace(max_steps=max_steps), seed=model.seed)
     for part, trained in zip(copy.parts, model.parts, strict=True):
         part.set_weights(trained.get_weights())

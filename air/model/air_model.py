@@ -28,7 +28,7 @@ from air.model.exploration import Found, Price, as_scenes, explore
 from air.model.generative import Scenes, compose
 from air.model.images import as_float, check_images, unpack
 from air.model.inference import Attention, InferenceNetwork
-from air.model.networks import Controller, GlimpseDecoder, GlimpseEncoder, Refiner
+from air.model.networks import Controller, DenseController, GlimpseDecoder, GlimpseEncoder, Refiner
 from air.model.objective import Losses, negative_elbo
 from air.model.optimisation import Clipped, clip
 from air.model.trained import TrainedModel
@@ -75,12 +75,17 @@ class AIRModel(TrainedModel):
         if c.controller == "convolutional":
             cells = c.cell_size, c.cell_filters, c.cell_units, c.cell_certainty
             self.controller = CellController(c.canvas_size, float(c.scale_prior_mean(0)), *cells, c.channels, name="controller")
+        elif c.controller == "dense":
+            networks = c.encoder_units, c.z_what_size, c.activation
+            self.controller = DenseController(c.max_steps, *networks, c.head_biases, name="controller")
         else:
             cnn = {name: getattr(c, name) for name in ("cnn_filters", "cnn_kernels", "cnn_strides", "cnn_pools")}
             own: dict[str, Any] = {name: getattr(c, name) for name in ("latent_size", "recurrence", "head_biases")}
             self.controller = Controller(c.max_steps, c.lstm_units, c.head_units, **cnn, **own, name="controller")
         self.refiner = Refiner(c.refiner_units, c.activation, name="refiner") if c.refiner_units else None
-        self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
+        self.encoder = None
+        if c.controller != "dense":
+            self.encoder = GlimpseEncoder(c.encoder_units, c.z_what_size, c.activation, name="encoder")
         self.decoder = GlimpseDecoder(
             c.window_size, c.decoder_units, c.activation, c.decoder_bias, c.channels, c.composition == "over", name="decoder"
         )
@@ -105,7 +110,8 @@ class AIRModel(TrainedModel):
         glimpse = (None, c.max_steps, *c.window_size, channels)
         if self.refiner is not None:
             self.refiner.build(glimpse)
-        self.encoder.build(glimpse)
+        if self.encoder is not None:
+            self.encoder.build(glimpse)
         if self.background is not None:
             self.background.build()
         self.decoder.build((None, c.max_steps, c.z_what_size))
@@ -275,7 +281,7 @@ class AIRModel(TrainedModel):
         if controller == "convolutional":  # whose second look may drop objects
             scenes = self.draw(images, None)
             return tf.sequence_mask(scenes.count, scenes.presence.shape[1], tf.float32)
-        posterior = self.controller(images) if controller == "canvas" else self.attend(images, None, looks=1)
+        posterior = self.controller(images) if controller in ("canvas", "dense") else self.attend(images, None, looks=1)
         return tf.sigmoid(posterior.presence_logits)
 
     def decode(
@@ -310,7 +316,7 @@ class AIRModel(TrainedModel):
 
     @property
     def parts(self) -> list[keras.layers.Layer]:
-        """The networks: controller, refiner if there is one, encoder, decoder, background if there is one."""
+        """The networks: controller, refiner and encoder if there are any, decoder, background if there is one."""
         parts = (self.controller, self.refiner, self.encoder, self.decoder, self.background)
         return [part for part in parts if part is not None]
 

@@ -25,7 +25,16 @@ from air.model.background import Background, BackgroundNetwork
 from air.model.cells import CellController, Explained
 from air.model.composition import Composition
 from air.model.distributions import Normals, gaussian, tfd
-from air.model.networks import Controller, Correction, GlimpseDecoder, GlimpseEncoder, Posterior, Refiner, clip_log_variance
+from air.model.networks import (
+    Controller,
+    Correction,
+    DenseController,
+    GlimpseDecoder,
+    GlimpseEncoder,
+    Posterior,
+    Refiner,
+    clip_log_variance,
+)
 
 Seeds = dict[str, tf.Tensor | None]  # of the draws of each latent variable; None for the mean
 NOISE = 2.0  # standard deviations by which a pixel differs from what is painted if it counts 0.4 as unexplained
@@ -68,10 +77,10 @@ class InferenceNetwork(NamedTuple):
     """The networks that infer z from x, and how they are wired."""
 
     config: AIRConfig
-    controller: Controller | CellController
+    controller: Controller | DenseController | CellController
     refiner: Refiner | None
     refinement: tf.Tensor  # scalar: the fraction of the refiner's correction that is applied
-    encoder: GlimpseEncoder
+    encoder: GlimpseEncoder | None  # None if the controller infers z_what
     decoder: GlimpseDecoder
     background: BackgroundNetwork | None = None
     std: tf.Tensor | float = 1.0  # scalar, of the Normal likelihood
@@ -90,7 +99,7 @@ class InferenceNetwork(NamedTuple):
             return self._attend_by_cells(tf.repeat(images, samples, axis=0) if samples > 1 else images, seed, steps, looks)
         seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
         canvas = images[:, None]
-        if self.config.controller == "canvas":
+        if self.config.controller in ("canvas", "dense"):
             posterior = self.controller(images)
             if looks == 2:
                 canvas = self._unexplained(canvas, self.look(canvas, posterior, MEANS))
@@ -217,7 +226,9 @@ class InferenceNetwork(NamedTuple):
             posterior = self._refine(canvas, posterior)
         where = tf.concat([distributions.draw(normal, seeds[name]) for name, normal in posterior.where.items()], axis=-1)
         z_where = transformer.as_z_where(where, transformer.unit(self.config.canvas_size, transformer.size_of(canvas, 2)))
-        what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
+        what = posterior.what
+        if self.encoder is not None:
+            what = self.encoder(transformer.crop(canvas, z_where, self.config.window_size))
         z_what = distributions.draw(what, seeds["z_what"])
         q = {**posterior.where, "z_what": what}
         sample = {"scale": where[..., :1], "shift": where[..., 1:], "z_what": z_what}
@@ -254,7 +265,7 @@ class InferenceNetwork(NamedTuple):
             "scale": correct(scale, correction.scale, correction.scale_log_variance),
             "shift": correct(shift, unit * correction.shift, correction.shift_log_variance),
         }
-        return Posterior(corrected, posterior.presence_logits)
+        return posterior._replace(where=corrected)
 
     def _correction(self, canvas: tf.Tensor, z_where: tf.Tensor) -> Correction:
         """Run the refiner, a fifth of a training step, or return zeros as long as none of its correction is applied."""

@@ -1,4 +1,4 @@
-"""The trainable parts of AIR: controller with heads, refiner, glimpse encoder and glimpse decoder."""
+"""The trainable parts of AIR: controllers with heads, refiner, glimpse encoder and glimpse decoder."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,16 @@ from air.model import transformer
 from air.model.distributions import Normals, gaussian, tfd
 
 LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() and its gradient finite
+HEADS = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
+"""The parameters of a step's posterior that a controller answers, and their sizes."""
 
 
 class Posterior(NamedTuple):
-    """The controller's posterior of z_where and z_pres at every step."""
+    """The controller's posterior of z_where and z_pres at every step, and of z_what if it takes no glimpse."""
 
     where: Normals  # "scale" [batch, steps, 1], before a sigmoid, and "shift" [batch, steps, 2], before a tanh
     presence_logits: tf.Tensor  # [batch, steps] log-odds
+    what: tfd.Normal | None = None  # [batch, steps, Z] z_what; None if the glimpse encoder infers it
 
 
 class State(NamedTuple):
@@ -104,13 +107,12 @@ class Controller(keras.layers.Layer):
             self.latent_gates = keras.layers.Dense(gates, use_bias=False, name="latent_gates")
         if recurrence == "mlp":
             self.second_layer = keras.layers.Dense(lstm_units, activation="relu", name="second_layer")
-        sizes = {"scale_mean": 1, "scale_log_variance": 1, "shift_mean": 2, "shift_log_variance": 2, "presence": 1}
         biases = map(keras.initializers.Constant, head_biases)
         self.heads = {
             name: keras.Sequential(
                 [*mlp(self.head_units, "relu", "hidden"), keras.layers.Dense(n, bias_initializer=b)], name=name
             )
-            for (name, n), b in zip(sizes.items(), biases, strict=True)
+            for (name, n), b in zip(HEADS.items(), biases, strict=True)
         }
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
@@ -183,6 +185,59 @@ class Controller(keras.layers.Layer):
             name: gaussian(head(f"{name}_mean"), clip_log_variance(head(f"{name}_log_variance"))) for name in ("scale", "shift")
         }
         return Posterior(where, head("presence")[..., 0])
+
+
+@keras.saving.register_keras_serializable(package="air")
+class DenseController(keras.layers.Layer):
+    """Answers all latents of every step at once from the whole canvas, z_what too: without memory and without a glimpse.
+
+    Args:
+        steps: number of steps T.
+        units: hidden layers.
+        z_what_size: latent dimensions of z_what.
+        activation: of the hidden layers.
+        head_biases: initial biases of the heads, see `AIRConfig`.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        units: Sequence[int] = (200, 100),
+        z_what_size: int = 50,
+        activation: str = "relu",
+        head_biases: Sequence[float] = (0.0,) * 5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.steps, self.z_what_size = steps, z_what_size
+        self.hidden = mlp(units, activation, "hidden")
+        heads = {**HEADS, "what_mean": z_what_size, "what_log_variance": z_what_size}
+        biases = map(keras.initializers.Constant, (*head_biases, 0.0, 0.0))
+        self.heads = {
+            name: keras.layers.Dense(steps * n, bias_initializer=b, name=name)
+            for (name, n), b in zip(heads.items(), biases, strict=True)
+        }
+
+    def build(self, input_shape: tuple[int | None, int, int]) -> None:
+        inputs = math.prod(input_shape[1:])
+        build_chain(self.hidden, inputs)
+        for head in self.heads.values():
+            head.build((None, self.hidden[-1].units if self.hidden else inputs))
+        super().build(input_shape)
+
+    def call(self, canvas: tf.Tensor) -> Posterior:
+        """Answer from a canvas [batch, height, width] in [0, 1]."""
+        hidden = run(self.hidden, tf.reshape(canvas, [-1, math.prod(canvas.shape[1:])]))
+
+        def head(name: str) -> tf.Tensor:
+            layer = self.heads[name]
+            return tf.reshape(layer(hidden), [-1, self.steps, layer.units // self.steps])
+
+        scale, shift, what = (
+            gaussian(head(f"{name}_mean"), clip_log_variance(head(f"{name}_log_variance")))
+            for name in ("scale", "shift", "what")
+        )
+        return Posterior({"scale": scale, "shift": shift}, head("presence")[..., 0], what)
 
 
 class Correction(NamedTuple):

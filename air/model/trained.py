@@ -56,7 +56,7 @@ class TrainedModel(TrainableModel):
 
         Raises:
             DataError: for images of another shape, type or range.
-            ValueError: for an impossible option, or one that an LSTM doesn't offer.
+            ValueError: for an impossible option, or one that only a convolutional controller offers.
         """
         images = check_images(images, self.config)
         steps = self._steps(max_steps, images.shape[1:3])
@@ -93,7 +93,7 @@ class TrainedModel(TrainableModel):
         if self.config.takes_any_canvas:
             fits, allowed = height >= least[0] and width >= least[1], f"at least {least}"
         else:
-            fits, allowed = size == self.config.canvas_size, f"{self.config.canvas_size}, as this model has an LSTM"
+            fits, allowed = size == self.config.canvas_size, f"{self.config.canvas_size}, as its controller takes no other"
         if not fits:
             raise ValueError(f"canvas_size: {size} is not allowed; it must be {allowed}")
         steps = self.config.steps_on(size)
@@ -218,7 +218,9 @@ class TrainedModel(TrainableModel):
         if max_steps is None:
             return self.config.steps_on(canvas_size)
         if not self.config.takes_any_canvas and max_steps != self.config.max_steps:
-            raise ValueError(f"max_steps: {max_steps} is not allowed; this model's LSTM takes {self.config.max_steps} steps")
+            raise ValueError(
+                f"max_steps: {max_steps} is not allowed; this model's controller takes {self.config.max_steps} steps"
+            )
         if not 1 <= max_steps <= MAX_STEPS:
             raise ValueError(f"max_steps: {max_steps} is not allowed; it must be from 1 to {MAX_STEPS}")
         return operator.index(max_steps)  # of any integer type of NumPy's
