@@ -12,7 +12,7 @@ from air.data.rules import GeneratorConfig
 from air.model.air_model import AIRModel
 from air.presets import recipe
 
-HELD_OUT, STEPS = 300, 1500
+HELD_OUT, STEPS = 300, 1000
 
 
 @pytest.mark.slow
