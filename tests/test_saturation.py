@@ -162,7 +162,8 @@ def set_heads(**values):
             set_bias(model.controller.presence, values.get("presence", 0.0))
             return
         for name, value in values.items():
-            set_bias(model.controller.heads[name].layers[-1], value)
+            head = model.controller.heads[name]
+            set_bias(getattr(head, "layers", [head])[-1], value)
 
     return change
 
@@ -194,7 +195,8 @@ SATURATED = {
     "all heads": set_heads(**HEADS),
     "all heads, reversed": set_heads(**{name: -value for name, value in HEADS.items()}),
 }
-WAYS = [(estimator, name) for estimator in ("concrete", "nvil", "enumerated") for name in ("canvas", "latents", "residual")]
+LSTMS = ("canvas", "latents", "residual")
+WAYS = [(estimator, name) for estimator in ("concrete", "nvil", "enumerated") for name in (*LSTMS, "dense")]
 CASES = [(name, "concrete", "canvas") for name in SATURATED]
 for case in ("huge weights", "white decoder", "certain presence", "certain absence"):
     CASES += [(case, "nvil", "latents"), (case, "enumerated", "residual")]
