@@ -153,6 +153,8 @@ def scene_flops(model: "AIRModel") -> int:
     canvas_steps = c.max_steps if c.controller == "residual" else 1
     # How often layers are used in a scene: every other one at every step.
     times = {"estimator": 1, "input_gates": canvas_steps, "from_canvas": 1, "convolution_": 1}
+    if c.controller == "dense":
+        times["controller"] = 1
     for variable in model.trainable_variables:
         if len(variable.shape) == 2 or (by_cells and len(variable.shape) == 4):
             used = next((times[name] for name in times if name in variable.path), c.max_steps)

@@ -30,6 +30,12 @@ def test_products_of_a_step(make_model):
     assert speed.scene_flops(make_model(**convolution)) == 6 * convolved
 
 
+def test_products_of_a_step_without_glimpses(make_model):
+    products = 20 * 24 * 16 + 16 * 3 * (1 + 1 + 2 + 2 + 1 + 4 + 4)  # the canvas and all answers once
+    products += 3 * (48 * 10 + 10 * 6 + 4 * 12 + 12 * 48)  # refiner, decoder
+    assert speed.scene_flops(make_model(controller="dense")) == 6 * products
+
+
 def test_products_of_a_step_among_cells(make_model):
     cells = 7 * 8  # of 3 x 3 pixels
     products = cells * (6 * 6 * 4 + 3 * 3 * 4 * 6 + 6 * 8) + 3 * cells * (16 * 8 + 8 * (1 + 1 + 6))  # once; at every step
