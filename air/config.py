@@ -297,6 +297,11 @@ class AIRConfig(Config):
         return {"cell_certainty": 0.0, **fields} if is_file and is_convolutional else fields
 
     @property
+    def attends_at_once(self) -> bool:
+        """True of a controller that decides on all steps from the canvas alone, before the first glimpse."""
+        return self.controller in ("canvas", "dense")
+
+    @property
     def takes_any_canvas(self) -> bool:
         """True of a controller for canvases of any size and any number of steps."""
         return self.controller == "convolutional"

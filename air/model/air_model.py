@@ -277,11 +277,10 @@ class AIRModel(TrainedModel):
 
     def _presence(self, images: tf.Tensor) -> tf.Tensor:
         """Infer deterministically the probability that each step attends to an object, if all before it do: [batch, steps]."""
-        controller = self.config.controller
-        if controller == "convolutional":  # whose second look may drop objects
+        if self.config.takes_any_canvas:  # a convolutional controller's second look may drop objects
             scenes = self.draw(images, None)
             return tf.sequence_mask(scenes.count, scenes.presence.shape[1], tf.float32)
-        posterior = self.controller(images) if controller in ("canvas", "dense") else self.attend(images, None, looks=1)
+        posterior = self.controller(images) if self.config.attends_at_once else self.attend(images, None, looks=1)
         return tf.sigmoid(posterior.presence_logits)
 
     def decode(

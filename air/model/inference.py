@@ -99,7 +99,7 @@ class InferenceNetwork(NamedTuple):
             return self._attend_by_cells(tf.repeat(images, samples, axis=0) if samples > 1 else images, seed, steps, looks)
         seeds = MEANS if seed is None else split(seed, distributions.LATENTS)
         canvas = images[:, None]
-        if self.config.controller in ("canvas", "dense"):
+        if self.config.attends_at_once:
             posterior = self.controller(images)
             if looks == 2:
                 canvas = self._unexplained(canvas, self.look(canvas, posterior, MEANS))

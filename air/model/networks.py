@@ -34,11 +34,12 @@ def mlp(units: Sequence[int], activation: str, name: str) -> list[keras.layers.L
     return [keras.layers.Dense(n, activation=activation, name=f"{name}_{i}") for i, n in enumerate(units)]
 
 
-def build_chain(layers: Sequence[keras.layers.Dense], inputs: int) -> None:
-    """Build a chain of dense layers, the first of which takes `inputs` numbers."""
+def build_chain(layers: Sequence[keras.layers.Dense], inputs: int) -> int:
+    """Build a chain of dense layers, the first of which takes `inputs` numbers, and return how many the last one gives."""
     for layer in layers:
         layer.build((None, inputs))
         inputs = layer.units
+    return inputs
 
 
 def run(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
@@ -209,7 +210,7 @@ class DenseController(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.steps, self.z_what_size = steps, z_what_size
+        self.steps = steps
         self.hidden = mlp(units, activation, "hidden")
         heads = {**HEADS, "what_mean": z_what_size, "what_log_variance": z_what_size}
         biases = map(keras.initializers.Constant, (*head_biases, 0.0, 0.0))
@@ -219,10 +220,9 @@ class DenseController(keras.layers.Layer):
         }
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
-        inputs = math.prod(input_shape[1:])
-        build_chain(self.hidden, inputs)
+        features = build_chain(self.hidden, math.prod(input_shape[1:]))
         for head in self.heads.values():
-            head.build((None, self.hidden[-1].units if self.hidden else inputs))
+            head.build((None, features))
         super().build(input_shape)
 
     def call(self, canvas: tf.Tensor) -> Posterior:
@@ -347,11 +347,9 @@ class GlimpseDecoder(keras.layers.Layer):
             self.nearness = keras.layers.Dense(1, name="nearness")
 
     def build(self, input_shape: tuple[int | None, int, int]) -> None:
-        build_chain([*self.hidden, self.logits], input_shape[-1])
-        if self.covers:
-            inputs = self.units[-1] if self.units else input_shape[-1]
-            self.colour.build((None, inputs))
-            self.nearness.build((None, inputs))
+        features = build_chain(self.hidden, input_shape[-1])
+        for layer in (self.logits, self.colour, self.nearness) if self.covers else (self.logits,):
+            layer.build((None, features))
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
