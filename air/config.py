@@ -377,7 +377,7 @@ class TrainingConfig(Config):
     """Training steps between scalar summaries."""
     gradients_every: Count = 100
     """Training steps between summaries of gradient norms."""
-    histograms_every: Count = 250
+    histograms_every: Count = 500
     """Training steps between histograms of variables and gradients."""
     images_every: Count = 500
     """Training steps between images of attention and reconstruction."""

@@ -8,7 +8,7 @@ import pytest
 from air.config import TrainingConfig
 from air.errors import AIRError
 from air.presets import Preset
-from benchmarks import gradients, growth, speed
+from benchmarks import gradients, growth, profile, speed
 
 MODEL = Path(__file__).resolve().parent.parent / "model"
 
@@ -82,6 +82,34 @@ def test_growth_finds_the_exponent(monkeypatch, capsys, tmp_path):
         "2.00",
     ]
     assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_the_profile_has_the_operations_of_xla_alone():
+    from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+
+    space = XSpace()
+    plane = space.planes.add()
+    plane.stat_metadata[1].name = "hlo_op"
+    for number, name in enumerate(("MatMul.3", "add_fusion", "ThunkExecutor::Execute"), 1):
+        plane.event_metadata[number].name = name
+    for line in (plane.lines.add(), plane.lines.add()):  # two cores
+        for number, milliseconds in ((2, 3), (1, 2), (3, 9)):
+            event = line.events.add(metadata_id=number, duration_ps=milliseconds * 10**9)
+            if number < 3:
+                event.stats.add(metadata_id=1)
+    add, product = profile.read(space.SerializeToString())
+    assert (add.name, add.number, product.name, product.number) == ("add_fusion", 2, "MatMul.3", 2)
+    assert (add.seconds, product.seconds) == (pytest.approx(0.006), pytest.approx(0.004))
+    assert (profile.kind_of(add), profile.kind_of(product)) == (profile.OTHERS, "matrix products")
+
+
+@pytest.mark.slow
+def test_profile_of_a_training_step(tiny_config):
+    training = speed.Training(Preset(tiny_config, TrainingConfig()), batch_size=4, scenes=8)
+    seconds, operations = profile.profile(training, 2)
+    assert 0 < seconds < 60
+    assert "matrix products" in map(profile.kind_of, operations)
+    assert min(operation.number for operation in operations) >= 1
 
 
 @pytest.mark.slow
