@@ -180,6 +180,9 @@ class AIRConfig(Config):
     """Fraction of that correction to apply. Applied before counting is learned, it draws several windows to one object."""
     looks: Literal[1, 2] = 2
     """2: inference looks at each object again, at what the other objects leave unexplained; training looks once."""
+    ascent_steps: CountOrZero = 0
+    """Steps of gradient ascent on the latent variables, by which inference fits a doubtful object and its neighbours with and
+    without it; 0 to believe the networks."""
     encoder_units: Units = (512, 256)
     """Hidden layers of the glimpse encoder, or of a dense controller."""
     decoder_units: Units = (256, 512)
@@ -271,7 +274,7 @@ class AIRConfig(Config):
     def _options_fit(self) -> Self:
         if self.learn_likelihood_std and self.likelihood != "normal":
             raise ValueError(f"learn_likelihood_std: True is not allowed with likelihood {self.likelihood}; it must be normal")
-        for name, plain in (("channels", 1), ("composition", "add"), ("background", "none")):
+        for name, plain in (("channels", 1), ("composition", "add"), ("background", "none"), ("ascent_steps", 0)):
             if self.controller != "convolutional" and getattr(self, name) != plain:
                 value = f"{name}: {getattr(self, name)} is not allowed with controller {self.controller}"
                 raise ValueError(f"{value}; it needs the convolutional one")

@@ -58,7 +58,8 @@ def backgrounds() -> Preset:
     shapes, or a second window for the corners of a square becomes a habit; so z_what is free at first. The odds of presence
     fall further than elsewhere, because even so an object gains hundreds of nats by its details. For the same reason windows
     are held to the middle of objects, whose ends would pay for a second one. The controller's preference for cells with an
-    object is weaker than elsewhere, as remains of an object may seem to be another one.
+    object is weaker than elsewhere, as remains of an object may seem to be another one. Inference settles what is still in
+    doubt by gradient ascent.
     """
     model = AIRConfig(
         composition="over",
@@ -67,6 +68,7 @@ def backgrounds() -> Preset:
         likelihood_std=Schedule("linear", 0.1, final=0.2, steps=2000.0),
         learn_likelihood_std=True,
         max_steps=4,
+        ascent_steps=40,
         cell_certainty=1.0,
         decoder_bias=-2.0,
         scale_prior_variance=0.05,

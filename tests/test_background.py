@@ -28,6 +28,7 @@ OPTIONS = {
         "background_units": 6,
         "likelihood": "normal",
         "learn_likelihood_std": True,
+        "ascent_steps": 2,
     },
 }
 
@@ -238,6 +239,7 @@ def test_a_plain_model_has_no_other_weights():
     [
         ({"channels": 3, "controller": "canvas"}, "channels: 3 is not allowed with controller canvas"),
         ({"background": "learned", "controller": "latents"}, "background: learned is not allowed with controller latents"),
+        ({"ascent_steps": 5, "controller": "canvas"}, "ascent_steps: 5 is not allowed with controller canvas"),
         ({"composition": "over", "controller": "residual"}, "composition: over is not allowed with controller residual"),
         ({"learn_likelihood_std": True}, "learn_likelihood_std: True is not allowed with likelihood cross_entropy"),
         ({"channels": 2}, "channels: 2 is not allowed"),

@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     ]  # class of each of the first `count` objects, None if unfamiliar; empty without a reference set
     confidences: tuple[float, ...]  # of the labels
     unexplained: np.ndarray  # [H, W] ink that no object explains, in [0, 1], see `residual.unexplained`
-    quick: bool = False  # whether it is an answer about objects of the usual size only
+    quick: bool = False  # whether it is the answer of a quick look, see `Programs.infer`
     sampled: bool = False  # whether the latents are samples of the posterior rather than its means
     edited: bool = False  # whether the user changed objects
 
@@ -136,9 +136,9 @@ class Engine:
         return start + (end - start) * fraction
 
     @property
-    def offers_any_size(self) -> bool:
-        """Return whether `look` can find objects of any size by now."""
-        return self.programs is not None and self.programs.finds_any_size
+    def offers_thorough_look(self) -> bool:
+        """Return whether `look` can do more than look quickly by now, see `Programs.infer`."""
+        return self.programs is not None and self.programs.looks_thoroughly
 
     @property
     def is_busy(self) -> bool:
@@ -178,7 +178,7 @@ class Engine:
         return self._wait_for(lambda: self._answered >= version, seconds)
 
     def wait_until_settled(self, seconds: float) -> bool:
-        """Wait until the model is ready for objects of any size and its reference set, if any, loaded; False if that fails."""
+        """Wait until the model is ready to look thoroughly and its reference set, if any, loaded; False if that fails."""
         return self._wait_for(lambda: self._is_settled, seconds)
 
     def take_seen(self) -> Seen | None:
@@ -288,7 +288,7 @@ class Engine:
             answer = self.programs.infer(image, request.seed, request.quick)
         scene = answer.scene
         milliseconds = 1000 * (time.perf_counter() - start)
-        is_final = before is None and not (request.quick and self.offers_any_size)
+        is_final = before is None and not (request.quick and self.offers_thorough_look)
         sampled = request.seed is not None if before is None else before.sampled
         recognised = self._recognise(scene, image if is_final else None, sampled)
         left = unexplained(request.image, scene.reconstruction)
@@ -326,7 +326,7 @@ class Engine:
             self.recognition_note = f"Digits can't be recognised: {error or type(error).__name__}"
         self.notify()
         try:  # after it, because this takes several seconds
-            programs.warm_up_any_size()
+            programs.warm_up_thorough_look()
             self.effects = programs.effects()
         except Exception as error:
             self._fail(error)

@@ -37,7 +37,7 @@ class Programs:
     def __init__(self, model: AIRModel) -> None:
         self.model = model
         self._picture = _picture(model.config)  # to compile with
-        self.finds_any_size = False  # see `warm_up_any_size`
+        self.looks_thoroughly = False  # see `warm_up_thorough_look`
         # After the second canvas, these two serve any other.
         self._decode = tf.function(self._decode_scenes, autograph=False, reduce_retracing=True)
         self._explain = tf.function(self._objects_and_loss, autograph=False, reduce_retracing=True)
@@ -46,10 +46,12 @@ class Programs:
     def infer(self, image: np.ndarray, seed: int | None = None, quick: bool = False) -> Answer:
         """Attend to an image of the model's channels in [0, 1], with posterior means or, from a seed, with its samples.
 
-        After `warm_up_any_size` it finds objects of any size, unless it is asked to be quick or to sample.
+        After `warm_up_thorough_look` it finds objects of any size and settles doubtful ones, as far as the model can, unless it
+        is asked to be quick or to sample.
         """
-        any_size = self.finds_any_size and not quick
-        how = {"any_size": any_size} if seed is None else {"sample": True, "seed": seed}
+        quick = quick or not self.looks_thoroughly
+        any_size = self.model.config.takes_any_size and not quick
+        how = {"any_size": any_size, "quick": quick} if seed is None else {"sample": True, "seed": seed}
         scenes = self.model.infer(image[None], max_steps=self._steps(image.shape[:2]), **how)
         return self._answer(image, scenes)
 
@@ -85,16 +87,17 @@ class Programs:
         return True
 
     def warm_up(self) -> None:
-        """Compile what `infer` needs for objects of the usual size."""
+        """Compile what `infer` needs to look quickly."""
         for _ in range(WARM_UP):
             self.infer(self._picture, quick=True)
 
-    def warm_up_any_size(self) -> None:
-        """Compile what it needs for objects of any size, if the model can find them; this takes several seconds."""
-        if self.model.config.takes_any_size:
+    def warm_up_thorough_look(self) -> None:
+        """Compile what it needs to look thoroughly, if the model can do more than look quickly; this takes several seconds."""
+        if self.model.config.takes_any_size or self.model.config.ascent_steps:
+            any_size, steps = self.model.config.takes_any_size, self._steps(self._picture.shape[:2])
             for _ in range(WARM_UP):
-                self.model.infer(self._picture[None], max_steps=self._steps(self._picture.shape[:2]), any_size=True)
-            self.finds_any_size = True
+                self.model.infer(self._picture[None], max_steps=steps, any_size=any_size)
+            self.looks_thoroughly = True
 
     def warm_up_the_rest(self) -> None:
         """Compile `render` and sampling."""

@@ -3,7 +3,8 @@
 A picture and the attention to it are one `Seen` and are only ever shown together. While the model looks at a newer picture, the
 older pair stays for a moment (`HOLD`); after that the newer picture is shown alone, without attention.
 
-While the pen is down, the model only looks for objects of the usual size, which takes a frame; once it is up, for any size.
+While the pen is down, the model looks quickly, which takes a frame; once it is up, it finds objects of any size and settles
+doubtful ones.
 """
 
 import math
@@ -244,8 +245,8 @@ class Session:
 
     @property
     def _is_quick(self) -> bool:
-        """Return whether to look for objects of the usual size only."""
-        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_any_size)
+        """Return whether to look quickly only."""
+        return not self.sampling and (self.drawing.is_drawn or not self.engine.offers_thorough_look)
 
     def _wants_look(self) -> bool:
         if not self.engine.is_ready or self.engine.is_busy:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, generative, presence, replicas, transformer
+from air.model.ascent import settle
 from air.model.background import BackgroundNetwork
 from air.model.cells import CellController
 from air.model.composition import Composition
@@ -263,12 +264,14 @@ class AIRModel(TrainedModel):
         return scenes._replace(presence=presence.cumulative_product(probability))
 
     def explore(
-        self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, shrink: bool = False
+        self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, shrink: bool = False, quick: bool = False
     ) -> tuple[Found, Scenes]:
-        """Find objects with a convolutional controller, and compose scenes from them, see `exploration` and `draw`."""
+        """Find objects with a convolutional controller, and compose scenes from them, see `exploration`, `draw` and `infer`."""
         network = self._network()
         view = network.view(images, seed)
         found = explore(network, view, steps, self.price(), self.config.looks, seed, shrink)
+        if self.config.ascent_steps and seed is None and not quick:
+            found = settle(network, view, found, self.price(), shrink)
         return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=shrink)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
@@ -276,9 +279,13 @@ class AIRModel(TrainedModel):
         return tf.cast(tf.reduce_sum(presence.discrete(self._presence(images)), axis=1), tf.int32)
 
     def _presence(self, images: tf.Tensor) -> tf.Tensor:
-        """Infer deterministically the probability that each step attends to an object, if all before it do: [batch, steps]."""
+        """Infer deterministically and quickly the probability that each step attends to an object, if all before it do.
+
+        Return [batch, steps].
+        """
         if self.config.takes_any_canvas:  # a convolutional controller's second look may drop objects
-            scenes = self.draw(images, None)
+            images = as_float(images, self.config.image_shape)
+            scenes = self.explore(images, None, self.config.steps_on(images.shape[1:3]), quick=True)[1]
             return tf.sequence_mask(scenes.count, scenes.presence.shape[1], tf.float32)
         posterior = self.controller(images) if self.config.attends_at_once else self.attend(images, None, looks=1)
         return tf.sigmoid(posterior.presence_logits)

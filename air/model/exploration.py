@@ -116,17 +116,17 @@ def _attend(
 
     def body(step: tf.Tensor, state: tuple[Any, ...], presence: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         scenes, going, reached, explained = state
-        posterior = network.controller(_of(features, scenes if shrink else None), explained)
+        posterior = network.controller(gather(features, scenes if shrink else None), explained)
         probability = tf.sigmoid(posterior.presence_logits)
         threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
         reached = reached * probability * going
         presence = _write(presence, step, reached, going, scenes if shrink else None)
         going *= tf.cast(probability > threshold, tf.float32)
         staying = tf.where(going[:, 0] > 0.0)[:, 0] if shrink else None
-        scenes, going, reached, explained, posterior = _of((scenes, going, reached, explained, posterior), staying)
+        scenes, going, reached, explained, posterior = gather((scenes, going, reached, explained, posterior), staying)
 
         chosen = scenes if shrink else None
-        seen = _of(view, chosen)
+        seen = gather(view, chosen)
         attention = network.look(seen.glimpsed, posterior, MEANS if looks == 2 else _seeds(step, seed))
         explained = network.explain(seen, explained, attention)
         scale, shift = (posterior.where[name] for name in ("scale", "shift"))
@@ -175,10 +175,10 @@ def _look_again(
 
     def look(step: tf.Tensor, scenes: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if shrink else None
-        scenes, painted = _of((scenes, painted), staying)
+        scenes, painted = gather((scenes, painted), staying)
         chosen = scenes if shrink else None
-        row = tf.nest.map_structure(lambda field: tf.gather(_of(field, chosen), [step], axis=1), rows)
-        here = _of(view, chosen)
+        row = tf.nest.map_structure(lambda field: tf.gather(gather(field, chosen), [step], axis=1), rows)
+        here = gather(view, chosen)
 
         def log_prob(painted: tf.Tensor) -> tf.Tensor:
             canvas = tf.clip_by_value(composition.flatten(painted, here.picture), 0.0, 1.0)
@@ -210,7 +210,7 @@ def _found(present: tf.Tensor, presence: tf.Tensor, attention: Attention, prior:
     return Found(present, presence, attention.z_where, attention.z_what, attention.window_logits, kl)
 
 
-def _of(tree: Any, scenes: tf.Tensor | None) -> Any:
+def gather(tree: Any, scenes: tf.Tensor | None) -> Any:
     """Gather some scenes from a tree of batched tensors; None for all of them."""
     return tree if scenes is None else map_tensors(lambda field: tf.gather(field, scenes), tree)
 

@@ -123,7 +123,10 @@ class TrainableModel(replicas.ReplicatedModel):
             self.stop_requested = False
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate as in Keras: loss, count accuracy (NaN without true counts) and reconstruction, see `fit`."""
+        """Evaluate as in Keras: loss, count accuracy (NaN without true counts) and reconstruction, see `fit`.
+
+        The counts are those of `infer(images, quick=True)`.
+        """
         check_first(x, self.config)
         return super().evaluate(x, *args, **kwargs)
 

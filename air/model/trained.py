@@ -33,6 +33,7 @@ class TrainedModel(TrainableModel):
         *,
         max_steps: int | None = None,
         any_size: bool = False,
+        quick: bool = False,
         sample: bool = False,
         seed: int = 0,
         batch_size: int | None = None,
@@ -47,6 +48,7 @@ class TrainedModel(TrainableModel):
                 in proportion more on a larger canvas.
             any_size: also look at enlarged and at smaller versions of the images, and keep what explains each part of
                 them best: for objects of other sizes than in training.
+            quick: believe the networks, even if `ascent_steps` of the configuration asks to settle doubtful objects.
             sample: draw the latent variables from their posterior instead of taking the means.
             seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
@@ -66,7 +68,7 @@ class TrainedModel(TrainableModel):
         if any_size and (sample or not self.config.takes_any_size):
             needed = "sample=False" if sample else "the convolutional controller, and grey objects that add up on black"
             raise ValueError(f"any_size: True is not allowed; it needs {needed}")
-        return self._in_batches(functools.partial(self._infer, steps, sample, any_size), images, batch_size, seed)
+        return self._in_batches(functools.partial(self._infer, steps, sample, any_size, quick), images, batch_size, seed)
 
     def generate(
         self, scenes: int, *, count: int | None = None, seed: int = 0, canvas_size: tuple[int, int] | None = None
@@ -201,11 +203,12 @@ class TrainedModel(TrainableModel):
         size = max(self._batch(SAMPLES_BATCH, images.shape[1:3], steps) // samples, 1)
         return self._in_batches(program, images, size, seed, progress, pad=True)
 
-    def _infer(self, steps: int, sample: bool, any_size: bool, images: tf.Tensor, seed: tf.Tensor) -> Scenes:
+    def _infer(self, steps: int, sample: bool, any_size: bool, quick: bool, images: tf.Tensor, seed: tf.Tensor) -> Scenes:
         """Infer scenes of images [batch, H, W] by compiled functions, which serve all canvases and numbers of steps."""
         if not self.config.takes_any_canvas:
             return self._program("draw", self.config.canvas_size, steps, sample)(images, seed)
-        explore = self._program("explore", (None, None), None, sample)
+        settles = bool(self.config.ascent_steps) and not quick and not sample
+        explore = self._program("explore", (None, None), None, (sample, settles))
         steps = tf.constant(steps)
         if not any_size:
             return explore(images, seed, steps)[1]
@@ -286,7 +289,8 @@ class TrainedModel(TrainableModel):
             return as_scenes(zooms.choose(pictures, found), transformer.size_of(pictures[0]), self.composition)
         images, seed, *max_steps = arguments
         if name == "explore":
-            return self.explore(images, seed if option else None, *max_steps, shrink=True)
+            sample, settles = option
+            return self.explore(images, seed if sample else None, *max_steps, shrink=True, quick=not settles)
         if name == "draw":
             return self.draw(images, seed if option else None, steps)
         if name == "elbo":

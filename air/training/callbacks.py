@@ -41,7 +41,7 @@ def draw_attention(model: AIRModel, images: np.ndarray, zoom: int = 4) -> np.nda
 
     See `drawing.strip`: RGB uint8.
     """
-    found = model.infer(images)
+    found = model.infer(images, quick=True)
     backgrounds = None if model.config.background == "none" else found.background
     boxes, windows = found.attention_boxes, found.pictured_windows
     return drawing.strip(images, found.reconstruction, found.count, boxes, windows, zoom, backgrounds)

@@ -54,7 +54,7 @@ class Person:
         self.see()
         session = self.app.session
         assert session.engine.wait_until_settled(READY), session.engine.status
-        while self.app.exchange.is_busy or session.engine.is_busy or not session.engine.offers_any_size:
+        while self.app.exchange.is_busy or session.engine.is_busy or not session.engine.offers_thorough_look:
             self.see()
             time.sleep(0.02)
         session.engine._extras.join(READY)
