@@ -169,7 +169,8 @@ def test_latents_of_a_part_are_those_of_the_canvas():
     _, _, found = scenes((90, 110), (37, 50))
     part = Part.around(found.z_where[:, 0, 1:], (90, 110), CANVAS)
     latents = part.latents(found)
-    np.testing.assert_allclose(part.shift(latents), found.z_where[..., 1:], atol=1e-6)
+    np.testing.assert_allclose(part.z_where(latents), found.z_where, atol=1e-6)
+    assert np.abs(part.z_where({**latents, "shift": 9.0 * latents["shift"]})[..., 1:]).max() < 1
     np.testing.assert_allclose(latents["scale"][..., 0], np.tile(logit((OBJECTS + ERROR)[:, 0]), (4, 1)), rtol=1e-4)
     _, view, here = scenes()
     cut = Part.around(here.z_where[:, 0, 1:], CANVAS, CANVAS)

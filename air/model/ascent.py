@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from air.model import transformer
+from air.model.cells import MAX_SHIFT
 from air.model.distributions import LATENTS
 from air.model.exploration import Found, Price, gather
 from air.model.generative import LIKELIHOODS
@@ -120,9 +121,7 @@ def _fit(network: InferenceNetwork, view: View, found: Found, price: Price, doub
     worth = value - value_without - (objects.kl - _cost(price, start))[:, 0] - price.count
     superfluous = worth < 0.0
     latents = map_tensors(functools.partial(_where, superfluous), without_it, with_it)
-    z_where = tf.concat(
-        [transformer.unit(network.config.canvas_size, size) * tf.sigmoid(latents["scale"]), part.shift(latents)], -1
-    )
+    z_where = part.z_where(latents)
     changed = {"z_where": z_where, "z_what": latents["z_what"], "window_logits": network.decoder(latents["z_what"])}
     fitted = found._replace(**{name: _put(getattr(found, name), chosen, new, objects) for name, new in changed.items()})
     dropped = tf.one_hot(doubtful, tf.shape(found.present)[1]) * tf.cast(superfluous, tf.float32)[:, None]
@@ -156,9 +155,9 @@ def ascend(objective: Callable[[Latents], tf.Tensor], start: Latents, steps: int
 
     still = map_tensors(tf.zeros_like, start)
     end = tf.while_loop(lambda number, *_: number < steps, step, (tf.constant(0), start, still, still))[1]
-    values = objective(start), objective(end)
-    latents = map_tensors(functools.partial(_where, values[1] > values[0]), end, start)
-    return latents, tf.maximum(*values)
+    before, after = objective(start), objective(end)
+    better = after > before  # not so of a NaN
+    return map_tensors(functools.partial(_where, better), end, start), tf.where(better, after, before)
 
 
 class Part(NamedTuple):
@@ -201,10 +200,12 @@ class Part(NamedTuple):
         shift = ((objects.z_where[..., 1:] + 1.0) * canvas_size - 2.0 * origin) / size - 1.0
         return {"scale": tf.math.log(scale) - tf.math.log1p(-scale), "shift": shift, "z_what": objects.z_what}
 
-    def shift(self, latents: Latents) -> tf.Tensor:
-        """Convert the shift of latent variables to canvas units."""
+    def z_where(self, latents: Latents) -> tf.Tensor:
+        """Return z_where of latent variables, [P, objects, 3] in units of the canvas, on which centres lie."""
         size, canvas_size, origin = self._in_pixels()
-        return ((latents["shift"] + 1.0) * size + 2.0 * origin) / canvas_size - 1.0
+        shift = ((latents["shift"] + 1.0) * size + 2.0 * origin) / canvas_size - 1.0
+        scale = transformer.unit(self.training_size, self.canvas_size) * tf.sigmoid(latents["scale"])
+        return tf.concat([scale, tf.clip_by_value(shift, -MAX_SHIFT, MAX_SHIFT)], axis=-1)
 
     def _in_pixels(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return width and height of parts and of canvases, and the origins [P, 1, 2] (x, y)."""
