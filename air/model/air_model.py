@@ -242,19 +242,20 @@ class AIRModel(TrainedModel):
             self(np.zeros((1, *self.config.image_shape), np.float32))
         super().export(*args, **kwargs)
 
-    def draw(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None) -> Scenes:
+    def draw(self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | None = None, quick: bool = False) -> Scenes:
         """Infer scenes with latent variables drawn from the posterior.
 
         Args:
             images: [batch, canvas_height, canvas_width] in [0, 1].
             seed: [2] integers; None for posterior means and rounded z_pres.
             steps: maximum number of steps, and rows of the result; as many as configured for this canvas when None.
+            quick: see `infer`.
         """
         c = self.config
         images = as_float(images, c.image_shape)
         size = images.shape[1:3]
         if c.takes_any_canvas:
-            return self.explore(images, seed, c.steps_on(size) if steps is None else steps)[1]
+            return self.explore(images, seed, c.steps_on(size) if steps is None else steps, quick=quick)[1]
         seeds = [None] * 2 if seed is None else tf.unstack(tf.random.split(seed))
         attention = self.attend(images, seeds[1])
         probability = tf.sigmoid(attention.presence_logits)
@@ -267,11 +268,11 @@ class AIRModel(TrainedModel):
         self, images: tf.Tensor, seed: tf.Tensor | None, steps: int | tf.Tensor, shrink: bool = False, quick: bool = False
     ) -> tuple[Found, Scenes]:
         """Find objects with a convolutional controller, and compose scenes from them, see `exploration`, `draw` and `infer`."""
-        network = self._network()
+        network, price = self._network(), self.price()
         view = network.view(images, seed)
-        found = explore(network, view, steps, self.price(), self.config.looks, seed, shrink)
+        found = explore(network, view, steps, price, self.config.looks, seed, shrink)
         if self.config.ascent_steps and seed is None and not quick:
-            found = settle(network, view, found, self.price(), shrink)
+            found = settle(network, view, found, price, shrink)
         return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=shrink)
 
     def count(self, images: tf.Tensor) -> tf.Tensor:
@@ -284,8 +285,7 @@ class AIRModel(TrainedModel):
         Return [batch, steps].
         """
         if self.config.takes_any_canvas:  # a convolutional controller's second look may drop objects
-            images = as_float(images, self.config.image_shape)
-            scenes = self.explore(images, None, self.config.steps_on(images.shape[1:3]), quick=True)[1]
+            scenes = self.draw(images, None, quick=True)
             return tf.sequence_mask(scenes.count, scenes.presence.shape[1], tf.float32)
         posterior = self.controller(images) if self.config.attends_at_once else self.attend(images, None, looks=1)
         return tf.sigmoid(posterior.presence_logits)

@@ -19,7 +19,6 @@ from air.model import transformer
 from air.model.cells import MAX_SHIFT
 from air.model.distributions import LATENTS
 from air.model.exploration import Found, Price, gather
-from air.model.generative import LIKELIHOODS
 from air.model.inference import InferenceNetwork, View, map_tensors
 
 DOUBT = 800.0  # nats that an object adds above which it is never superfluous
@@ -31,8 +30,8 @@ MOMENTA = (0.8, 0.95)  # of Adam; lower than in training, as these gradients hav
 EPSILON = 1e-6  # of Adam
 
 Latents = dict[str, tf.Tensor]
-"""Of P fits: "scale" [P, objects, 1] before the sigmoid, "shift" [P, objects, 2] in units of the part of the canvas that is
-fitted, and "z_what" [P, objects, Z]."""
+"""Hold the latent variables of P fits: "scale" [P, objects, 1] before the sigmoid, "shift" [P, objects, 2] in units of the part
+of the canvas that is fitted, and "z_what" [P, objects, Z]."""
 
 
 def settle(network: InferenceNetwork, view: View, found: Found, price: Price, shrink: bool = False) -> Found:
@@ -59,9 +58,7 @@ def settle(network: InferenceNetwork, view: View, found: Found, price: Price, sh
         return found, tf.tensor_scatter_nd_update(worth, tf.stack([scenes, doubtful], axis=1), settled)
 
     worth = _worth(network, view, found, price)
-    found = tf.while_loop(lambda _, worth: tf.reduce_any(worth < DOUBT), fit, (found, worth))[0]
-    order = tf.argsort(-found.present, axis=1, stable=True)
-    return map_tensors(lambda field: tf.gather(field, order, batch_dims=1), found)
+    return tf.while_loop(lambda _, worth: tf.reduce_any(worth < DOUBT), fit, (found, worth))[0].objects_first()
 
 
 def _worth(network: InferenceNetwork, view: View, found: Found, price: Price) -> tf.Tensor:
@@ -72,12 +69,12 @@ def _worth(network: InferenceNetwork, view: View, found: Found, price: Price) ->
     size = transformer.size_of(view.images)
     windows = network.composition.paint(found.window_logits, found.present)
     painted = transformer.render_sum(windows, found.z_where, size)
-    explained = _log_likelihood(network, price, view.images, view.picture, painted)
+    explained = price.log_likelihood(network.composition, view.images, view.picture, painted)
 
     def compare(step: tf.Tensor, added: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         window, z_where = (tf.gather(field, [step], axis=1) for field in (windows, found.z_where))
         others = painted - transformer.render_sum(window, z_where, size)
-        here = explained - _log_likelihood(network, price, view.images, view.picture, others)
+        here = explained - price.log_likelihood(network.composition, view.images, view.picture, others)
         return step + 1, tf.where(tf.range(tf.shape(added)[1]) == step, here[:, None], added)
 
     most = tf.cast(tf.reduce_max(tf.reduce_sum(found.present, axis=1)), tf.int32)
@@ -104,7 +101,7 @@ def _fit(network: InferenceNetwork, view: View, found: Found, price: Price, doub
     objects = map_tensors(lambda field: tf.gather(field, chosen, batch_dims=1), found)
     part = Part.around(objects.z_where[:, 0, 1:], size, network.config.canvas_size)
     images, picture = part.cut(view.images), None if view.picture is None else part.cut(view.picture)
-    others = part.cut(_render(network, found, size) - _render(network, objects, size))
+    others = part.cut(found.render(network.composition, size) - objects.render(network.composition, size))
     neighbours = objects.present * tf.cast(tf.range(tf.shape(chosen)[1]) > 0, tf.float32)
 
     def log_prob(present: tf.Tensor, latents: Latents) -> tf.Tensor:
@@ -112,7 +109,7 @@ def _fit(network: InferenceNetwork, view: View, found: Found, price: Price, doub
         windows = network.composition.paint(network.decoder(latents["z_what"]), present)
         z_where = tf.concat([part.unit * tf.sigmoid(latents["scale"]), latents["shift"]], axis=-1)
         painted = others + transformer.render_sum(windows, z_where, part.size)
-        likelihood = _log_likelihood(network, price, images, picture, painted)
+        likelihood = price.log_likelihood(network.composition, images, picture, painted)
         return likelihood - tf.reduce_sum(present * _cost(price, latents), axis=1)
 
     start = part.latents(objects)
@@ -234,20 +231,6 @@ def _cost(price: Price, latents: Latents) -> tf.Tensor:
     """Compute the part of the KL of objects that depends on the means of their scale and z_what: [P, objects] nats."""
     deviations = [(latents[name] - price.prior[name].loc) / price.prior[name].scale for name in ("scale", "z_what")]
     return 0.5 * tf.add_n([tf.reduce_sum(tf.square(each), axis=-1) for each in deviations])
-
-
-def _render(network: InferenceNetwork, found: Found, size: transformer.Size) -> tf.Tensor:
-    """Render what objects paint onto one canvas, [batch, H, W, ...]."""
-    return transformer.render_sum(network.composition.paint(found.window_logits, found.present), found.z_where, size)
-
-
-def _log_likelihood(
-    network: InferenceNetwork, price: Price, images: tf.Tensor, picture: tf.Tensor | None, painted: tf.Tensor
-) -> tf.Tensor:
-    """Compute log p(x | z) of images on whose background, of this picture, objects are painted: [batch] nats."""
-    composition = network.composition
-    canvas = tf.clip_by_value(composition.flatten(painted, picture), 0.0, 1.0)
-    return LIKELIHOODS[price.likelihood](composition.in_line(images), composition.in_line(canvas), price.std)
 
 
 def _where(condition: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:

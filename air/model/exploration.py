@@ -36,6 +36,15 @@ class Found(NamedTuple):
         dropped = self.present * (1.0 - kept)
         return self._replace(present=self.present - dropped, presence=self.presence * (1.0 - dropped))
 
+    def objects_first(self, steps: int | tf.Tensor | None = None) -> "Found":
+        """Put the steps that find an object before those that find none, and keep the first steps; all when None."""
+        order = tf.argsort(-self.present, axis=1, stable=True)[:, :steps]
+        return Found(*(tf.gather(field, order, batch_dims=1) for field in self))
+
+    def render(self, composition: Composition, size: transformer.Size) -> tf.Tensor:
+        """Render what the objects paint onto one canvas, [batch, H, W, ...]."""
+        return transformer.render_sum(composition.paint(self.window_logits, self.present), self.z_where, size)
+
 
 class Price(NamedTuple):
     """State what an object must add to the log-likelihood, in nats: its KL, and a constant for the count."""
@@ -44,6 +53,13 @@ class Price(NamedTuple):
     count: tf.Tensor  # scalar
     likelihood: str  # a key of LIKELIHOODS
     std: tf.Tensor  # scalar, of the Normal likelihood
+
+    def log_likelihood(
+        self, composition: Composition, images: tf.Tensor, picture: tf.Tensor | None, painted: tf.Tensor
+    ) -> tf.Tensor:
+        """Compute log p(x | z) of images on whose background, of this picture, objects are painted: [batch] nats."""
+        canvas = tf.clip_by_value(composition.flatten(painted, picture), 0.0, 1.0)
+        return LIKELIHOODS[self.likelihood](composition.in_line(images), composition.in_line(canvas), self.std)
 
 
 class _Row(NamedTuple):
@@ -170,8 +186,7 @@ def _look_again(
     composition, most = network.composition, tf.reduce_max(number)
 
     def render(found: Found) -> tf.Tensor:
-        windows = composition.paint(found.window_logits, found.present)
-        return transformer.render_sum(windows, found.z_where, transformer.size_of(view.images))
+        return found.render(composition, transformer.size_of(view.images))
 
     def look(step: tf.Tensor, scenes: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if shrink else None
@@ -181,9 +196,7 @@ def _look_again(
         here = gather(view, chosen)
 
         def log_prob(painted: tf.Tensor) -> tf.Tensor:
-            canvas = tf.clip_by_value(composition.flatten(painted, here.picture), 0.0, 1.0)
-            images, canvas = composition.in_line(here.images), composition.in_line(canvas)
-            return LIKELIHOODS[price.likelihood](images, canvas, price.std)[:, None]
+            return price.log_likelihood(composition, here.images, here.picture, painted)[:, None]
 
         where = {"scale": tfd.Normal(*row.scale), "shift": tfd.Normal(*row.shift)}
         own = render(row.found)

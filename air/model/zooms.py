@@ -74,8 +74,7 @@ def _better(best: Found, others: Found, picture: tf.Tensor, view: View, canvas_s
     more = _sum_by_label(more[:, None], group[:, None], 2 * steps)  # objects: [batch, groups]
     replaced = more_rest < tf.where(more < 0.0, view.fewer, tf.where(more > 0.0, -MORE, 0.0)) * ink
     both = both.keep(tf.cast(tf.gather(replaced, group, batch_dims=1) == in_others, tf.float32))
-    order = tf.argsort(-both.present, axis=1, stable=True)[:, :steps]
-    return Found(*(tf.gather(field, order, batch_dims=1) for field in both))
+    return both.objects_first(steps)
 
 
 def _seen(images: tf.Tensor, brush: int, size: transformer.Size) -> tf.Tensor:

@@ -194,9 +194,8 @@ def test_recorded_scenes_are_shown_until_the_first_stroke(cells, tiny_cells):
 
 
 def test_larger_canvases(cells, tiny_cells, monkeypatch):
-    monkeypatch.setattr(
-        "air.gui.programs.Programs.warm_up_thorough_look", lambda *arguments: None
-    )  # takes long, and isn't used
+    # It takes long, and is not used.
+    monkeypatch.setattr("air.gui.programs.Programs.warm_up_thorough_look", lambda *arguments: None)
     app = cells
     app.session.engine.start()
     assert app.session.engine.wait_until_settled(SECONDS), app.session.engine.status
