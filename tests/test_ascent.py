@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import logit
 
 from air.config import AIRConfig
-from air.model import transformer
+from air.model import generative, transformer
 from air.model.ascent import Part, ascend, settle
 from air.model.distributions import LATENTS, gaussian
 from air.model.exploration import Found, Price
@@ -114,6 +114,16 @@ def test_a_quick_look_believes_the_networks(make_model, tiny_images, uncompiled)
     thorough = model.infer(tiny_images)
     assert not np.allclose(thorough.z_what, plain.infer(tiny_images).z_what, atol=1e-3)
     assert_same_scenes(thorough, model(tiny_images))
+
+
+@pytest.mark.parametrize(("probability", "proposed"), [(0.05, False), (0.3, True), (0.6, True)])
+def test_less_likely_objects_are_proposed_where_they_are_settled(probability, proposed, make_model, tiny_images, uncompiled):
+    model = make_model(ascent_steps=1, controller="convolutional", looks=1)
+    model.controller.presence.kernel.assign(0 * model.controller.presence.kernel)
+    model.controller.presence.bias.assign([logit(probability)])
+    model.price = lambda: PRICE._replace(prior=generative.prior(model.config, 0), count=tf.constant(-1e4))
+    assert (model.infer(tiny_images, quick=True).count == (3 if probability > 0.5 else 0)).all()
+    assert (model.infer(tiny_images).count == (3 if proposed else 0)).all()
 
 
 # Ascent

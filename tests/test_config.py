@@ -281,6 +281,16 @@ def test_another_estimator_of_another_preset_changes_nothing_else():
     assert presets.recipe("pyro") == PRESETS["pyro"]()
 
 
+def test_colour_has_a_recipe_for_backgrounds():
+    grey, colour = (presets.recipe("backgrounds", channels=channels) for channels in (1, 3))
+    assert grey == PRESETS["backgrounds"]() == presets.recipe("backgrounds")
+    assert colour.training == grey.training.replace(learning_rate="cosine(1e-3, final=5e-5)")
+    assert colour.model == grey.model.replace(channels=3, likelihood_std=0.1)
+    changed = Preset(colour.model.replace(looks=1), colour.training.replace(batch_size=5))
+    assert presets.with_estimator("backgrounds", changed, "enumerated") == changed
+    assert presets.recipe("pyro", channels=3) == PRESETS["pyro"]()
+
+
 def test_changes_to_a_preset_survive_another_estimator():
     changed = Preset(AIRConfig(lstm_units=9, z_pres_kl_weight=3), TrainingConfig(batch_size=5))
     assert presets.with_estimator("default", changed, "concrete") == changed
@@ -295,7 +305,9 @@ def test_changes_to_a_preset_survive_another_estimator():
 def test_presets_of_command_lines_before_they_are_parsed():
     assert presets.of_flags("pyro", None) == ("pyro", PRESETS["pyro"]())
     assert presets.of_flags(None, "nvil") == ("default", presets.default("nvil"))
-    assert presets.of_flags("no such", "no such") == ("default", PRESETS["default"]())
+    assert presets.of_flags("no such", "no such", "no such") == ("default", PRESETS["default"]())
+    for channels in ("3", 3):
+        assert presets.of_flags("backgrounds", None, channels) == ("backgrounds", presets.recipe("backgrounds", channels=3))
 
 
 @pytest.mark.parametrize("name", ["original", "original_corrected", "paper", "kosiorek", "pyro"])

@@ -66,7 +66,7 @@ def known(name, mean):
     return gaussian(mean, tf.fill(mean.shape, 2 * tf.math.log(STDS[name])))
 
 
-def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2, seed=None, encode=None):
+def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2, seed=None, encode=None, **options):
     """Explore images whose windows are decoded as the known ones, in turn at either look."""
     windows = iter([*WINDOWS[: len(PLACES)]] * looks)
     encode = encode or (lambda window: known("z_what", np.zeros((len(window), 1, 3))))
@@ -80,7 +80,7 @@ def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2
     )
     prior = {name: gaussian(tf.constant(mean), tf.constant(2 * np.log(std), tf.float32)) for name, (mean, std) in PRIOR.items()}
     price = Price(prior, tf.constant(count, tf.float32), likelihood, tf.constant(0.4))
-    return explore(network, network.view(tf.constant(images, tf.float32), None), STEPS, price, looks, seed)
+    return explore(network, network.view(tf.constant(images, tf.float32), None), STEPS, price, looks, seed, **options)
 
 
 def objects():
@@ -126,6 +126,16 @@ def test_objects_that_lower_the_bound_are_dropped(shown, count, likelihood, tiny
     reached = np.cumprod(expit(KnownController.log_odds))
     rest = [0.0 if step < 3 else reached[3] if step == 3 else 0.0 for step in range(STEPS) if step not in kept]
     np.testing.assert_allclose(found.presence[0], [*reached[kept], *rest], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("threshold", "number"), [(0.01, 4), (0.04, 4), (0.05, 3), (0.5, 3), (0.97, 2), (0.995, 0)])
+def test_steps_end_at_the_threshold(threshold, number, tiny_config):
+    everything = objects().sum(axis=0)[None]
+    found = explore_known(tiny_config, everything, count=-1e3, threshold=threshold)
+    np.testing.assert_array_equal(found.present[0], np.arange(STEPS) < number)
+    seed = tf.constant([0, 4])
+    drawn = [explore_known(tiny_config, everything, seed=seed, threshold=each).present for each in (threshold, 0.5)]
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_each_object_is_seen_without_the_others(tiny_config):

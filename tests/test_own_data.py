@@ -167,6 +167,7 @@ def test_options_follow_from_pictures(tmp_path, run):
     assert f"--preset {arguments.preset} --channels 3 --canvas-size 40 50" in out
     if own_data.FOR_BACKGROUNDS in presets.PRESETS:
         assert arguments.preset == own_data.FOR_BACKGROUNDS
+        assert arguments.training == presets.recipe(own_data.FOR_BACKGROUNDS, channels=3).training
     assert SceneSet.load(data / "train.npz").images.shape == (5, 40, 50, 3)
     assert read_json(data / "config.json")["crop"] is False
     arguments, data, _ = run("--data", "mine", "--crop", "--resize", "2", "--channels", "1", "--preset", "default")
@@ -215,6 +216,11 @@ def test_options_follow_from_the_scenes_to_draw(run):
     assert (arguments.preset, arguments.model.canvas_size, arguments.model.channels) == ("backgrounds", (64, 64), 3)
     assert rules == SCENES["shapes"]
     assert out == "Training with --preset backgrounds --channels 3 --canvas-size 64 64\n"
+    model, training = presets.recipe("backgrounds", channels=3)
+    assert (arguments.model, arguments.training) == (model.replace(canvas_size=(64, 64)), training)
+    model, training = presets.recipe("backgrounds")
+    assert run("--scenes", "noise")[0].training == training
+    assert run("--scenes", "shapes", "--learning-rate", "2e-3")[0].training == training.replace(learning_rate=2e-3)
     arguments, rules, out = run("--canvas-size", "60", "70")
     assert (arguments.preset, rules, out) == ("default", SCENES["default"].replace(canvas_size=(60, 70)), "")
     assert run("--data", "stream")[1] == SCENES["default"]

@@ -72,7 +72,7 @@ def evaluate_model() -> None:
 
 
 def evaluate_seeds() -> None:
-    preset, recipe = presets.of_flags(cli.peek("--preset"), cli.peek("--estimator"))
+    preset, recipe = presets.of_flags(*map(cli.peek, ("--preset", "--estimator", "--channels")))
     recipe = scored_often(recipe)
     default = SeedsArguments(preset=preset, model=recipe.model, training=recipe.training)
     text = "Train a recipe with several seeds, and report how soon and how well each learns to count."

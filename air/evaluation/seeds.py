@@ -68,7 +68,7 @@ def report(
         results.setdefault(run.model.estimator, []).append(result)
     if not any(result.steps for several in results.values() for result in several):
         raise AIRError(f"{out}: no run got as far as its first scoring{'; the reason is above' if failed else ''}")
-    changes = differences(recipe, scored_often(presets.recipe(preset, recipe.model.estimator)))
+    changes = differences(recipe, scored_often(presets.recipe(preset, recipe.model.estimator, recipe.model.channels)))
     changed = ", ".join(f"`{name} {value}`" for name, value in changes.items() if name not in ("seed", "iterations"))
     title = f"The {preset} recipe{', changed,' if changed else ''} with {config.n} seed{'' if config.n == 1 else 's'}"
     return seed_report.write(out, Study(title, changed, config, recipe), results)

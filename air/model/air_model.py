@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from air.config import AIRConfig
 from air.model import distributions, generative, presence, replicas, transformer
-from air.model.ascent import settle
+from air.model.ascent import LIKELY, settle
 from air.model.background import BackgroundNetwork
 from air.model.cells import CellController
 from air.model.composition import Composition
@@ -270,8 +270,9 @@ class AIRModel(TrainedModel):
         """Find objects with a convolutional controller, and compose scenes from them, see `exploration`, `draw` and `infer`."""
         network, price = self._network(), self.price()
         view = network.view(images, seed)
-        found = explore(network, view, steps, price, self.config.looks, seed, shrink)
-        if self.config.ascent_steps and seed is None and not quick:
+        settles = self.config.ascent_steps > 0 and seed is None and not quick
+        found = explore(network, view, steps, price, self.config.looks, seed, shrink, LIKELY if settles else 0.5)
+        if settles:
             found = settle(network, view, found, price, shrink)
         return found, as_scenes(found, transformer.size_of(images), self.composition, view.picture, trim=shrink)
 

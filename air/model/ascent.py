@@ -3,7 +3,8 @@
 The networks answer at a glance what an optimisation would find more precisely. Where objects cover each other, the difference
 is hundreds of nats, enough to pay for a superfluous window on their border, even at the second look. So where an object adds
 little to the log-likelihood, and others are near that may explain what it shows, all of them are fitted twice, with it and
-without it, by gradient ascent on their latent variables, and the more probable explanation is kept.
+without it, by gradient ascent on their latent variables, and the more probable explanation is kept. As superfluous objects then
+go, less likely ones may be proposed: hardly anything is lost that is hidden by others but for a corner.
 
 A fit sees as much of the canvas as a training scene shows. So its time doesn't depend on the canvas, and only doubtful objects
 take any.
@@ -21,6 +22,7 @@ from air.model.distributions import LATENTS
 from air.model.exploration import Found, Price, gather
 from air.model.inference import InferenceNetwork, View, map_tensors
 
+LIKELY = 0.1  # probability of an object, to the controller, above which one is proposed
 DOUBT = 800.0  # nats that an object adds above which it is never superfluous
 REACH = 0.6  # distance of two windows, 1 if they touch, up to which one may explain what the other shows
 TOGETHER = 3  # objects that are fitted at once: the doubtful one and its nearest neighbours

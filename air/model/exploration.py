@@ -78,6 +78,7 @@ def explore(
     looks: int,
     seed: tf.Tensor | None,
     shrink: bool = False,
+    threshold: float = 0.5,
 ) -> Found:
     """Find the objects of scenes.
 
@@ -90,9 +91,10 @@ def explore(
         seed: [2] integers; None for posterior means and rounded z_pres.
         shrink: take scenes that have stopped out of the batch, so that a scene's work grows with its objects; XLA can't compile
             this, as it needs to know the size of every batch.
+        threshold: of the probability that a step finds an object, above which it attends to it; samples draw theirs.
     """
     shrink = shrink and seed is None  # draws depend on the size of a batch
-    rows = _attend(network, view, steps, price.prior, seed, looks, shrink)
+    rows = _attend(network, view, steps, price.prior, seed, looks, shrink, threshold)
     number = tf.reduce_sum(tf.cast(rows.found.present, tf.int32), axis=1, keepdims=True)  # of objects at the first look
     found = _look_again(network, view, rows, number, price, seed, shrink) if looks == 2 else rows.found
     order = tf.argsort(-found.present, axis=1, stable=True)
@@ -126,6 +128,7 @@ def _attend(
     seed: tf.Tensor | None,
     looks: int,
     shrink: bool,
+    threshold: float,
 ) -> _Row:
     """Attend until every scene has stopped; return the rows of all steps."""
     features = network.controller.read(view.objects)
@@ -134,10 +137,10 @@ def _attend(
         scenes, going, reached, explained = state
         posterior = network.controller(gather(features, scenes if shrink else None), explained)
         probability = tf.sigmoid(posterior.presence_logits)
-        threshold = 0.5 if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
+        least = threshold if seed is None else distributions.uniform(tf.shape(probability), _at(step, seed))
         reached = reached * probability * going
         presence = _write(presence, step, reached, going, scenes if shrink else None)
-        going *= tf.cast(probability > threshold, tf.float32)
+        going *= tf.cast(probability > least, tf.float32)
         staying = tf.where(going[:, 0] > 0.0)[:, 0] if shrink else None
         scenes, going, reached, explained, posterior = gather((scenes, going, reached, explained, posterior), staying)
 

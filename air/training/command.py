@@ -86,7 +86,8 @@ def read_arguments() -> Arguments:
     asked = asked if isinstance(asked, str) else None  # else it is refused later, as other wrong values are
     data, scenes, channels = (cli.peek(f"--{name}") or fields.get(name) for name in ("data", "scenes", "channels"))
     seen = own_data.look(data or own_data.STREAM, scenes or own_data.scenes_of(asked), channels)
-    preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator)
+    channels = seen.channels if seen is not None else channels
+    preset, (model, training) = presets.of_flags(asked or own_data.preset(seen), estimator, channels)
     model = own_data.fit(model, seen, _picture_config(fields))
     defaults = Arguments(preset=preset, scenes=own_data.scenes_of(preset), model=model, training=training)
     if path is not None:
