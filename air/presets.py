@@ -259,7 +259,7 @@ PRESETS: dict[PresetName, Callable[[], Preset]] = {
 def recipe(name: PresetName, estimator: EstimatorName | None = None, channels: Literal[1, 3] = 1) -> Preset:
     """Return a preset, optionally with another estimator; the default preset has a recipe for each.
 
-    That for backgrounds has one for each number of channels, which the others leave at 1.
+    `backgrounds` also has one for each number of channels, which the other presets leave at 1.
     """
     if name == "default":
         return default(estimator or "concrete")

@@ -4,7 +4,7 @@ The networks answer at a glance what an optimisation would find more precisely. 
 is hundreds of nats, enough to pay for a superfluous window on their border, even at the second look. So where an object adds
 little to the log-likelihood, and others are near that may explain what it shows, all of them are fitted twice, with it and
 without it, by gradient ascent on their latent variables, and the more probable explanation is kept. As superfluous objects then
-go, less likely ones may be proposed: hardly anything is lost that is hidden by others but for a corner.
+go, less likely ones may be proposed, so that one of which others leave only a corner to see isn't missed.
 
 A fit sees as much of the canvas as a training scene shows. So its time doesn't depend on the canvas, and only doubtful objects
 take any.
