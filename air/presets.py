@@ -62,8 +62,8 @@ def backgrounds(channels: Literal[1, 3] = 1) -> Preset:
     doubt by gradient ascent.
 
     In colour, a step of Adam changes what a layer makes of its inputs about three times as much, as they are three times as
-    many, and with some seeds objects stay round; so steps are a third as long. Their details, once learned, don't pay for a
-    second window, and the standard deviation stays at 0.1, so that what others leave to see of an object pays for one.
+    many, and with some seeds objects stay round; so the learning rate is a third. Details, once learned, don't pay for a second
+    window, so the standard deviation may stay at 0.1, and what others leave to see of an object pays for a window.
 
     Args:
         channels: of the pictures, 1 or 3.
