@@ -193,6 +193,8 @@ def inference(model: Path, scenes: int = 10000, calls: int = 1000) -> Figures:
         return 1000 * statistics.median(times[20:])
 
     figures = {"one scene, ms": single(), f"{scenes} scenes, s": seconds(lambda: loaded.infer(images))}
+    figures |= {"XLA: its compilation, s": seconds(lambda: loaded.infer(images[:1], jit_compile=True))}
+    figures |= {"XLA: one scene, ms": single(jit_compile=True)}
     return figures | ({"one scene, objects of any size, ms": single(any_size=True)} if loaded.config.takes_any_canvas else {})
 
 

@@ -124,6 +124,19 @@ def test_a_step_agrees_with_numpy(size, seed):
     np.testing.assert_allclose(flat(take_step(controller, *scene)), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("cell_size", [3, 4])
+def test_the_first_layer_is_a_convolution(cell_size):
+    """Keras' own, of a canvas in colour that is completed with zeros to whole cells."""
+    controller = CellController(TRAINING, cell_size=cell_size, filters=(4,), units=6, channels=3)
+    controller.build((None, *TRAINING, 3))
+    (layer,), rng = controller.convolutions, np.random.default_rng(0)
+    layer.bias.assign(rng.normal(size=4))
+    canvas = rng.random((2, 16, 19, 3)).astype(np.float32)
+    padded = np.pad(canvas, [(0, 0), (0, -16 % cell_size), (0, -19 % cell_size), (0, 0)])
+    expected = controller.from_canvas(layer(padded))
+    np.testing.assert_allclose(controller.read(tf.constant(canvas)), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_gradients_agree_with_finite_differences(seed):
     """Compare with those of the reference, which has more digits, along a random direction of each weight array."""

@@ -98,6 +98,14 @@ def test_neither_batch_size_nor_order_matters(scenes, either_model, tiny_images)
     assert_same_scenes(either_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
 
 
+def test_xla_infers_the_same(scenes, either_model, tiny_images):
+    assert not tf.config.functions_run_eagerly()
+    for _ in range(2):  # the last batch has two scenes
+        assert_same_scenes(either_model.infer(tiny_images, batch_size=3, jit_compile=True), scenes, atol=1e-4)
+    first = Scenes(*(array[:1] for array in scenes))
+    assert_same_scenes(either_model.infer(tiny_images[:1], jit_compile=True), first, atol=1e-4)
+
+
 @CONTROLLERS
 def test_no_scenes(controller, make_model, uncompiled):
     model = make_model(controller=controller, cnn_filters=(4,), cnn_kernels=(4,), cnn_strides=(2,), cnn_pools=(1,))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import tensorflow as tf
 from fitting import assert_same_scenes, draw_blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,15 @@ def test_one_program_serves_all_canvases(tiny_cells, monkeypatch):
         assert tiny_cells.infer(image, max_steps=size[0] // 10).count == 2
         assert tiny_cells.infer(image, any_size=True).count == 2
     assert [program.experimental_get_tracing_count() for program in tiny_cells._programs.values()] == [1, 1]
+
+
+@pytest.mark.slow
+def test_xla_finds_objects_of_any_size_too(tiny_cells):
+    images = np.stack([draw_blobs((44, 46), [(9, 11), (28, 27)]), draw_blobs((44, 46), [(15, 15)], std=3.0)])
+    scenes = tiny_cells.infer(images, any_size=True)
+    assert scenes.count.tolist() == [2, 1]
+    assert not tf.config.functions_run_eagerly()
+    assert_same_scenes(tiny_cells.infer(images, any_size=True, jit_compile=True), scenes, atol=1e-4)
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -111,8 +111,9 @@ class CellController(keras.layers.Layer):
 
     def read(self, canvas: tf.Tensor) -> tf.Tensor:
         """Compute what canvases [batch, H, W], perhaps in colour, contribute to all steps: [batch, rows, columns, units]."""
-        features = self._pad(canvas)
-        for layer in self.convolutions:
+        first, *others = self.convolutions
+        features = self._convolve_cells(first, self._pad(canvas))
+        for layer in others:
             features = layer(features)
         return self.from_canvas(features)
 
@@ -120,26 +121,26 @@ class CellController(keras.layers.Layer):
         """Take one step, given the canvas' features from `read`."""
         size = transformer.size_of(explained.residual)
         rows, columns = transformer.size_of(features)
-        pixels = self._cells(explained.residual)
-        residual = _around(tf.reduce_mean(pixels, axis=-1, keepdims=True))
-        covered = tf.nn.avg_pool2d(self._pad(explained.coverage), self.cell_size, self.cell_size, "VALID")
+        pixels, covered = (self._cells(self._pad(image)) for image in explained[:2])
+        covered = tf.reduce_mean(covered, axis=-1, keepdims=True)
+        residual, near_covered = _around(tf.reduce_mean(pixels, axis=-1), covered[..., 0])
         # Factors that bring all inputs to the order of 1
-        inputs = [3.0 * pixels, *(10.0 * mean for mean in residual), covered, *_around(covered)]
+        inputs = [3.0 * pixels, 10.0 * residual, covered, near_covered]
         hidden = tf.nn.relu(features + self.from_explained(tf.concat(inputs, axis=-1)))
 
-        logits = self.presence(hidden)
+        score, logits, where = self._answer(hidden)
         place = self.cell_size * (tf.stack(tf.meshgrid(tf.range(columns), tf.range(rows)), axis=-1))  # upper left, pixels
         place = tf.cast(place, tf.float32) + self.cell_size / 2
         # On a larger canvas less steep, as it must not outweigh the difference between an object and nothing.
         longest = transformer.longer_side((transformer.longer_side(size), transformer.longer_side(self.canvas_size)))
         order = tf.reduce_sum(self.slope * place, axis=-1, keepdims=True) * 2.0 / longest
-        score = SHARPNESS * self.score(hidden) + logits + self.saliency * residual[1] - self.inhibition * covered - order
+        score = SHARPNESS * score + logits + self.saliency * residual[..., 1:2] - self.inhibition * covered - order
         weights = _softmax_around_best(score[..., 0], self.certainty * tf.sigmoid(logits[..., 0]))
 
         def choose(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(weights[..., None] * values, axis=(1, 2))
 
-        where = choose(self.where(hidden))
+        where = choose(where)
         centre = choose(place)
         centre += REACH * self.cell_size * tf.tanh(where[:, :2])
         width_and_height = tf.cast(tf.stack(size[::-1]), tf.float32)
@@ -154,13 +155,32 @@ class CellController(keras.layers.Layer):
         }
         return Posterior(q, choose(logits))
 
+    def _answer(self, hidden: tf.Tensor) -> list[tf.Tensor]:
+        """Compute the heads' answers in every cell: its score, the log-odds of an object there, and where it is."""
+        heads = self.score, self.presence, self.where
+        kernel = tf.concat([head.kernel for head in heads], axis=-1)  # one product rather than three narrow ones
+        bias = tf.concat([tf.zeros(1), self.presence.bias, self.where.bias], axis=-1)
+        return tf.split(tf.tensordot(hidden, kernel, 1) + bias, [head.units for head in heads], axis=-1)
+
+    def _convolve_cells(self, layer: keras.layers.Conv2D, image: tf.Tensor) -> tf.Tensor:
+        """Apply the first convolution, each of whose patches is two by two cells, as one matrix product.
+
+        On a CPU this takes less time than the convolution, and gives the same up to rounding.
+        """
+        side = self.cell_size
+        cells = self._cells(tf.pad(image, [[0, 0], *[[side // 2, side - side // 2]] * 2, [0, 0]]))
+        patches = tf.concat([cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]], axis=-1)
+        kernel = tf.reshape(layer.kernel, [2, side, 2, side, self.channels, layer.filters])
+        kernel = tf.reshape(tf.transpose(kernel, [0, 2, 1, 3, 4, 5]), [-1, layer.filters])
+        return tf.nn.relu(tf.tensordot(patches, kernel, 1) + layer.bias)
+
     def _cells(self, image: tf.Tensor) -> tf.Tensor:
-        """Sort the pixels of an image [batch, H, W] into cells [batch, rows, columns, pixels]."""
-        padded, side = self._pad(image), self.cell_size
-        rows, columns = (pixels // side for pixels in transformer.size_of(padded))
+        """Sort the pixels of an image [batch, H, W, channels] into cells [batch, rows, columns, values]."""
+        side, channels = self.cell_size, image.shape[-1]
+        rows, columns = (pixels // side for pixels in transformer.size_of(image))
         # Three times as fast as `tf.nn.space_to_depth`
-        cells = tf.transpose(tf.reshape(padded, [-1, rows, side, columns, side]), [0, 1, 3, 2, 4])
-        return tf.reshape(cells, [-1, rows, columns, side * side])
+        cells = tf.transpose(tf.reshape(image, [-1, rows, side, columns, side, channels]), [0, 1, 3, 2, 4, 5])
+        return tf.reshape(cells, [-1, rows, columns, side * side * channels])
 
     def _pad(self, image: tf.Tensor) -> tf.Tensor:
         """Complete the last cells of an image [batch, H, W], so that all layers divide it alike: [batch, H', W', channels]."""
@@ -169,9 +189,20 @@ class CellController(keras.layers.Layer):
         return tf.pad(image, [[0, 0], [0, -height % self.cell_size], [0, -width % self.cell_size], [0, 0]])
 
 
-def _around(mean: tf.Tensor) -> list[tf.Tensor]:
-    """Average cells [batch, rows, columns, 1] over each neighbourhood."""
-    return [tf.nn.avg_pool2d(mean, size, 1, "SAME") for size in NEIGHBOURHOODS]
+def _around(*maps: tf.Tensor) -> list[tf.Tensor]:
+    """Average the cells of maps [batch, rows, columns] over each neighbourhood: [batch, rows, columns, neighbourhoods].
+
+    On a CPU, two products with matrices of weights take less time than pooling.
+    """
+    rows, columns = map(_neighbours, transformer.size_of(maps[0]))
+    means = tf.matmul(tf.matmul(rows, tf.stack(maps, axis=1)[:, :, None]), columns, transpose_b=True)
+    return tf.unstack(tf.transpose(means, [1, 0, 3, 4, 2]))
+
+
+def _neighbours(cells: int | tf.Tensor) -> tf.Tensor:
+    """Compute the weights of cells in the mean around each cell of a line: [neighbourhoods, cells, cells]."""
+    near = tf.stack([tf.linalg.band_part(tf.ones([cells, cells]), size // 2, size // 2) for size in NEIGHBOURHOODS])
+    return near / tf.reduce_sum(near, axis=-1, keepdims=True)
 
 
 def _softmax_around_best(score: tf.Tensor, bonus: tf.Tensor) -> tf.Tensor:

@@ -37,6 +37,7 @@ class TrainedModel(TrainableModel):
         sample: bool = False,
         seed: int = 0,
         batch_size: int | None = None,
+        jit_compile: bool = False,
     ) -> Scenes:
         """Infer scenes: how many objects there are, where, and what they look like.
 
@@ -52,6 +53,8 @@ class TrainedModel(TrainableModel):
             sample: draw the latent variables from their posterior instead of taking the means.
             seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
+            jit_compile: compile with XLA for this canvas and numbers of scenes and steps: several seconds at the first call,
+                then a third of the time for a scene.
 
         Returns:
             `Scenes` of NumPy arrays.
@@ -68,7 +71,9 @@ class TrainedModel(TrainableModel):
         if any_size and (sample or not self.config.takes_any_size):
             needed = "sample=False" if sample else "the convolutional controller, and grey objects that add up on black"
             raise ValueError(f"any_size: True is not allowed; it needs {needed}")
-        return self._in_batches(functools.partial(self._infer, steps, sample, any_size, quick), images, batch_size, seed)
+        settles = self.config.ascent_steps > 0 and not quick and not sample
+        infer = functools.partial(self._infer, steps=steps, option=(sample, settles), any_size=any_size, xla=jit_compile)
+        return self._in_batches(infer, images, batch_size, seed, pad=jit_compile)
 
     def generate(
         self, scenes: int, *, count: int | None = None, seed: int = 0, canvas_size: tuple[int, int] | None = None
@@ -203,18 +208,22 @@ class TrainedModel(TrainableModel):
         size = max(self._batch(SAMPLES_BATCH, images.shape[1:3], steps) // samples, 1)
         return self._in_batches(program, images, size, seed, progress, pad=True)
 
-    def _infer(self, steps: int, sample: bool, any_size: bool, quick: bool, images: tf.Tensor, seed: tf.Tensor) -> Scenes:
-        """Infer scenes of images [batch, H, W] by compiled functions, which serve all canvases and numbers of steps."""
+    def _infer(
+        self, images: tf.Tensor, seed: tf.Tensor, *, steps: int, option: tuple[bool, bool], any_size: bool, xla: bool
+    ) -> Scenes:
+        """Infer scenes of images [batch, H, W] by compiled functions; without XLA, they serve all canvases and steps."""
         if not self.config.takes_any_canvas:
-            return self._program("draw", self.config.canvas_size, steps, sample)(images, seed)
-        settles = bool(self.config.ascent_steps) and not quick and not sample
-        explore = self._program("explore", (None, None), None, (sample, settles))
-        steps = tf.constant(steps)
+            return self._program("draw", self.config.canvas_size, steps, option, xla)(images, seed)
+
+        def explore(picture: tf.Tensor) -> tuple[Found, Scenes]:
+            if xla:
+                return self._program("explore", tuple(picture.shape[1:3]), steps, option, xla)(picture, seed)
+            return self._program("explore", (None, None), None, option)(picture, seed, tf.constant(steps))
+
         if not any_size:
-            return explore(images, seed, steps)[1]
+            return explore(images)[1]
         pictures = zooms.look(images)
-        found = [explore(picture, seed, steps)[0] for picture in pictures]
-        return self._program("choose", (None, None), None)(pictures, found)
+        return self._program("choose", (None, None), None)(pictures, [explore(picture)[0] for picture in pictures])
 
     def _steps(self, max_steps: int | None, canvas_size: tuple[int, int]) -> int:
         """Check a number of steps, or return the default."""
@@ -260,14 +269,14 @@ class TrainedModel(TrainableModel):
         return in_batches(part, len(images), size, progress) if len(images) else part(slice(0, 0))
 
     def _program(
-        self, name: str, canvas_size: tuple[int | None, int | None], steps: int | None, option: Any = None
+        self, name: str, canvas_size: tuple[int | None, int | None], steps: int | None, option: Any = None, xla: bool = False
     ) -> Callable[..., Any]:
         """Return a function that is compiled once for a canvas and a number of steps, or for all of them."""
-        key = name, canvas_size, steps, option
+        key = name, canvas_size, steps, option, xla
         if key not in self._programs:
             # TensorFlow takes functions of the same code for one that is traced again and again, and warns; not so partials.
             function = functools.partial(self._compute, name, steps, option)
-            if name in ("elbo", "importance") and steps <= MAX_COMPILED_STEPS:
+            if xla or (name in ("elbo", "importance") and steps <= MAX_COMPILED_STEPS):
                 options: dict[str, Any] = {"jit_compile": True}
             else:  # of any batch size, on which XLA can't branch
                 options = {"input_signature": self._signature(name, canvas_size)}
@@ -288,11 +297,13 @@ class TrainedModel(TrainableModel):
             pictures, found = arguments
             return as_scenes(zooms.choose(pictures, found), transformer.size_of(pictures[0]), self.composition)
         images, seed, *max_steps = arguments
-        if name == "explore":
+        if name in ("explore", "draw"):
             sample, settles = option
-            return self.explore(images, seed if sample else None, *max_steps, shrink=True, quick=not settles)
-        if name == "draw":
-            return self.draw(images, seed if option else None, steps)
+            seed = seed if sample else None
+            if name == "draw":
+                return self.draw(images, seed, steps)
+            shrink = steps is None  # XLA must know the number of steps and the size of every batch
+            return self.explore(images, seed, max_steps[0] if shrink else steps, shrink, quick=not settles)
         if name == "elbo":
             return self._elbo(images, seed, steps)
         return self._importance_samples(images, seed, steps, option)
