@@ -115,7 +115,7 @@ def a_scene(size, seed):
     return canvas, canvas * rng.uniform(0, 1, size), coverage
 
 
-@pytest.mark.parametrize("size", [TRAINING, (28, 16), (40, 48)])
+@pytest.mark.parametrize("size", [TRAINING, (8, 12), (28, 16), (40, 48)])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_step_agrees_with_numpy(size, seed):
     controller = make_controller(seed)

@@ -201,7 +201,8 @@ def _around(*maps: tf.Tensor) -> list[tf.Tensor]:
 
 def _neighbours(cells: int | tf.Tensor) -> tf.Tensor:
     """Compute the weights of cells in the mean around each cell of a line: [neighbourhoods, cells, cells]."""
-    near = tf.stack([tf.linalg.band_part(tf.ones([cells, cells]), size // 2, size // 2) for size in NEIGHBOURHOODS])
+    place = tf.range(cells)
+    near = tf.cast(tf.abs(place[:, None] - place) <= tf.constant(NEIGHBOURHOODS)[:, None, None] // 2, tf.float32)
     return near / tf.reduce_sum(near, axis=-1, keepdims=True)
 
 
