@@ -10,11 +10,12 @@ from scipy.special import logit
 
 from air.config import AIRConfig
 from air.model import generative, transformer
-from air.model.ascent import Part, ascend, settle
+from air.model.ascent import ascend, settle
 from air.model.distributions import LATENTS, gaussian
 from air.model.exploration import Found, Price
 from air.model.generative import normal_log_prob
 from air.model.inference import InferenceNetwork, View
+from air.model.parts import Part
 
 CANVAS, WINDOW, LATENT_SIZE = (40, 36), (12, 12), 2
 CONFIG = AIRConfig(canvas_size=CANVAS, window_size=WINDOW, z_what_size=LATENT_SIZE, likelihood="normal", ascent_steps=60)
@@ -178,11 +179,11 @@ def test_a_part_of_a_canvas_is_within_it_and_as_large_as_a_training_scene(x, y, 
 def test_latents_of_a_part_are_those_of_the_canvas():
     _, _, found = scenes((90, 110), (37, 50))
     part = Part.around(found.z_where[:, 0, 1:], (90, 110), CANVAS)
-    latents = part.latents(found)
+    latents = part.latents(found.z_where, found.z_what)
     np.testing.assert_allclose(part.z_where(latents), found.z_where, atol=1e-6)
     assert np.abs(part.z_where({**latents, "shift": 9.0 * latents["shift"]})[..., 1:]).max() < 1
     np.testing.assert_allclose(latents["scale"][..., 0], np.tile(logit((OBJECTS + ERROR)[:, 0]), (4, 1)), rtol=1e-4)
     _, view, here = scenes()
     cut = Part.around(here.z_where[:, 0, 1:], CANVAS, CANVAS)
     np.testing.assert_array_equal(cut.cut(view.images), view.images)
-    np.testing.assert_allclose(cut.latents(here)["shift"], here.z_where[..., 1:], atol=1e-6)
+    np.testing.assert_allclose(cut.latents(here.z_where, here.z_what)["shift"], here.z_where[..., 1:], atol=1e-6)

@@ -83,9 +83,14 @@ def explore_known(config, images, likelihood="cross_entropy", count=0.0, looks=2
     return explore(network, network.view(tf.constant(images, tf.float32), None), STEPS, price, looks, seed, **options)
 
 
-def objects():
+def places_on(size):
+    """The known places on another canvas, where windows have as many pixels."""
+    return PLACES * np.float32([max(SIZE) / max(size), 1, 1])
+
+
+def objects(size=SIZE):
     """The known objects, each on a canvas of its own."""
-    return transformer.render(tf.constant(WINDOWS[:, None]), PLACES[:, None], SIZE).numpy()[:, 0].astype(float)
+    return transformer.render(tf.constant(WINDOWS[:, None]), places_on(size)[:, None], size).numpy()[:, 0].astype(float)
 
 
 def log_prob(image, canvas, likelihood):
@@ -108,8 +113,9 @@ def object_kl(place):
 @pytest.mark.parametrize("likelihood", ["cross_entropy", "normal"])
 @pytest.mark.parametrize("shown", [(0, 1, 2), (0, 2), (1,), ()])
 @pytest.mark.parametrize("count", [-3.0, 0.0, 5.0])
-def test_objects_that_lower_the_bound_are_dropped(shown, count, likelihood, tiny_config):
-    rendered = objects()
+@pytest.mark.parametrize("size", [SIZE, (45, 61)])
+def test_objects_that_lower_the_bound_are_dropped(size, shown, count, likelihood, tiny_config):
+    rendered = objects(size)
     image = rendered[list(shown)].sum(axis=0)
     kept, worths = [0, 1, 2], []
     for step in (0, 1, 2):
@@ -121,7 +127,7 @@ def test_objects_that_lower_the_bound_are_dropped(shown, count, likelihood, tiny
     assert np.abs(worths).min() > 0.01
     found = explore_known(tiny_config, image[None], likelihood, count)
     np.testing.assert_array_equal(found.present[0], np.arange(STEPS) < len(kept))  # those that are kept come first
-    np.testing.assert_allclose(found.z_where[0, : len(kept)], PLACES[kept], atol=1e-5)
+    np.testing.assert_allclose(found.z_where[0, : len(kept)], places_on(size)[kept], atol=1e-5)
     np.testing.assert_allclose(found.kl[0, : len(kept)], [object_kl(PLACES[step]) for step in kept], rtol=1e-4)
     reached = np.cumprod(expit(KnownController.log_odds))
     rest = [0.0 if step < 3 else reached[3] if step == 3 else 0.0 for step in range(STEPS) if step not in kept]

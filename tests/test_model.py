@@ -98,6 +98,7 @@ def test_neither_batch_size_nor_order_matters(scenes, either_model, tiny_images)
     assert_same_scenes(either_model.infer(tiny_images[::-1]), Scenes(*(array[::-1] for array in scenes)))
 
 
+@pytest.mark.slow
 def test_xla_infers_the_same(scenes, either_model, tiny_images):
     assert not tf.config.functions_run_eagerly()
     for _ in range(2):  # the last batch has two scenes

@@ -12,28 +12,23 @@ take any.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from air.model import transformer
-from air.model.cells import MAX_SHIFT
 from air.model.distributions import LATENTS
 from air.model.exploration import Found, Price, gather
 from air.model.inference import InferenceNetwork, View, map_tensors
+from air.model.parts import Latents, Part
 
 LIKELY = 0.1  # probability of an object, to the controller, above which one is proposed
 DOUBT = 800.0  # nats that an object adds above which it is never superfluous
 REACH = 0.6  # distance of two windows, 1 if they touch, up to which one may explain what the other shows
 TOGETHER = 3  # objects that are fitted at once: the doubtful one and its nearest neighbours
 RATES = {"scale": 0.08, "shift": 0.08, "z_what": 0.25}  # of Adam at first, falling to 0
-SCALES = (1e-3, 1.0 - 1e-3)  # the logit of 0 or 1 is infinite
 MOMENTA = (0.8, 0.95)  # of Adam; lower than in training, as these gradients have no noise
 EPSILON = 1e-6  # of Adam
-
-Latents = dict[str, tf.Tensor]
-"""Hold the latent variables of P fits: "scale" [P, objects, 1] before the sigmoid, "shift" [P, objects, 2] in units of the part
-of the canvas that is fitted, and "z_what" [P, objects, Z]."""
 
 
 def settle(network: InferenceNetwork, view: View, found: Found, price: Price, shrink: bool = False) -> Found:
@@ -114,7 +109,7 @@ def _fit(network: InferenceNetwork, view: View, found: Found, price: Price, doub
         likelihood = price.log_likelihood(network.composition, images, picture, painted)
         return likelihood - tf.reduce_sum(present * _cost(price, latents), axis=1)
 
-    start = part.latents(objects)
+    start = part.latents(objects.z_where, objects.z_what)
     with_it, value = ascend(functools.partial(log_prob, objects.present), start, network.config.ascent_steps)
     without_it, value_without = ascend(functools.partial(log_prob, neighbours), start, network.config.ascent_steps)
     worth = value - value_without - (objects.kl - _cost(price, start))[:, 0] - price.count
@@ -157,59 +152,6 @@ def ascend(objective: Callable[[Latents], tf.Tensor], start: Latents, steps: int
     before, after = objective(start), objective(end)
     better = after > before  # not so of a NaN
     return map_tensors(functools.partial(_where, better), end, start), tf.where(better, after, before)
-
-
-class Part(NamedTuple):
-    """Hold the place of a part of each of P canvases."""
-
-    origin: tf.Tensor  # [P, 2] row and column of the upper left pixel
-    size: transformer.Size  # height and width
-    canvas_size: transformer.Size
-    training_size: tuple[int, int]
-
-    @classmethod
-    def around(cls, centre: tf.Tensor, canvas_size: transformer.Size, training_size: tuple[int, int]) -> "Part":
-        """Place parts as large as a training canvas, or as the canvas if that is smaller, around centres [P, 2] (x, y)."""
-        canvas = tf.stack(canvas_size)
-        size = tf.minimum(canvas, training_size)
-        middle = tf.cast((centre[:, ::-1] + 1.0) / 2.0 * tf.cast(canvas, tf.float32), tf.int32)
-        origin = tf.clip_by_value(middle - size // 2, 0, canvas - size)
-        known = not any(map(tf.is_tensor, canvas_size))
-        return cls(
-            origin, tuple(map(min, canvas_size, training_size)) if known else tf.unstack(size), canvas_size, training_size
-        )
-
-    @property
-    def unit(self) -> float | tf.Tensor:
-        """The scale of a window as large as a training canvas, see `transformer.unit`."""
-        return transformer.unit(self.training_size, self.size)
-
-    def cut(self, image: tf.Tensor) -> tf.Tensor:
-        """Cut the parts out of canvases [P, H, W, ...]."""
-        for axis in (0, 1):
-            lines = self.origin[:, axis, None] + tf.range(self.size[axis])
-            image = tf.gather(image, lines, axis=axis + 1, batch_dims=1)
-        return image
-
-    def latents(self, objects: Found) -> Latents:
-        """Return the latent variables with which to begin to fit objects, which may reach out of the parts."""
-        scale = objects.z_where[..., :1] / transformer.unit(self.training_size, self.canvas_size)
-        scale = tf.clip_by_value(scale, *SCALES)
-        size, canvas_size, origin = self._in_pixels()
-        shift = ((objects.z_where[..., 1:] + 1.0) * canvas_size - 2.0 * origin) / size - 1.0
-        return {"scale": tf.math.log(scale) - tf.math.log1p(-scale), "shift": shift, "z_what": objects.z_what}
-
-    def z_where(self, latents: Latents) -> tf.Tensor:
-        """Return z_where of latent variables, [P, objects, 3] in units of the canvas, on which centres lie."""
-        size, canvas_size, origin = self._in_pixels()
-        shift = ((latents["shift"] + 1.0) * size + 2.0 * origin) / canvas_size - 1.0
-        scale = transformer.unit(self.training_size, self.canvas_size) * tf.sigmoid(latents["scale"])
-        return tf.concat([scale, tf.clip_by_value(shift, -MAX_SHIFT, MAX_SHIFT)], axis=-1)
-
-    def _in_pixels(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return width and height of parts and of canvases, and the origins [P, 1, 2] (x, y)."""
-        sizes = (tf.cast(tf.stack(size[::-1]), tf.float32) for size in (self.size, self.canvas_size))
-        return *sizes, tf.cast(self.origin[:, None, ::-1], tf.float32)
 
 
 def _nearest(distances: tf.Tensor, doubtful: tf.Tensor) -> tf.Tensor:

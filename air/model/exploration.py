@@ -7,6 +7,7 @@ it shows, is dropped; so a first window that fell between two objects does no ha
 Both are loops that hold the canvases of one step at a time, so that memory hardly grows with the number of steps.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -17,6 +18,7 @@ from air.model.distributions import LATENTS, Normals, tfd
 from air.model.generative import LIKELIHOODS, Scenes, compose
 from air.model.inference import MEANS, Attention, InferenceNetwork, Seeds, View, map_tensors, split
 from air.model.networks import Posterior
+from air.model.parts import Part
 
 BLACK = -30.0  # the decoder's output for a pixel that shows nothing
 
@@ -187,9 +189,10 @@ def _look_again(
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
     composition, most = network.composition, tf.reduce_max(number)
+    size, longer = transformer.size_of(view.images), (max(network.config.canvas_size),) * 2
 
     def render(found: Found) -> tf.Tensor:
-        return found.render(composition, transformer.size_of(view.images))
+        return found.render(composition, size)
 
     def look(step: tf.Tensor, scenes: tf.Tensor, painted: tf.Tensor, rows: _Row) -> tuple[Any, ...]:
         staying = tf.where(tf.gather(number[:, 0], scenes) > step)[:, 0] if shrink else None
@@ -197,10 +200,6 @@ def _look_again(
         chosen = scenes if shrink else None
         row = tf.nest.map_structure(lambda field: tf.gather(gather(field, chosen), [step], axis=1), rows)
         here = gather(view, chosen)
-
-        def log_prob(painted: tf.Tensor) -> tf.Tensor:
-            return price.log_likelihood(composition, here.images, here.picture, painted)[:, None]
-
         where = {"scale": tfd.Normal(*row.scale), "shift": tfd.Normal(*row.shift)}
         own = render(row.found)
         others = painted - own
@@ -209,7 +208,11 @@ def _look_again(
         found = _found(row.found.present, row.found.presence, attention, price.prior)
         added = render(found)
         if seed is None:
-            worth = log_prob(others + added) - log_prob(others) - found.kl - price.count
+            part = Part.around(found.z_where[:, 0, 1:], size, longer)
+            images, picture = part.cut(here.images), None if here.picture is None else part.cut(here.picture)
+            log_prob = functools.partial(price.log_likelihood, composition, images, picture)
+            more = log_prob(part.cut(others + added)) - log_prob(part.cut(others))
+            worth = more[:, None] - found.kl - price.count
             kept = tf.cast(worth > 0.0, tf.float32)
             found = found.keep(kept)
             added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])
