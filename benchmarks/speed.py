@@ -23,7 +23,7 @@ import tempfile
 import time
 import typing
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from timeit import timeit
@@ -79,11 +79,18 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         return pool.submit(function, *arguments).result()
 
 
-def training_scenes(size: int) -> SceneSet:
-    """Generate scenes of 0, 1 and 2 training digits in equal parts."""
+def training_scenes(size: int, counts: Sequence[int] = (0, 1, 2), side: int = 50) -> SceneSet:
+    """Generate scenes of training digits, as many of each count, on canvases of side x side pixels."""
     source = mnist.load()
     digits = Digits.from_images(source.train_images, source.train_labels)
-    return generate(GeneratorConfig(), digits, np.arange(size) % 3, np.random.default_rng(0))
+    config = GeneratorConfig(canvas_size=(side, side))
+    return generate(config, digits, np.resize(counts, size), np.random.default_rng(0))
+
+
+def large_canvas() -> np.ndarray:
+    """Generate a canvas of 1,000 x 1,000 pixels with 100 digits: [1, 1000, 1000]."""
+    tiles = training_scenes(100, counts=(1,), side=100).images
+    return tiles.reshape(10, 10, 100, 100).swapaxes(1, 2).reshape(1, 1000, 1000)
 
 
 def machine(size: int = 4096, array_bytes: int = 1 << 28, tries: int = 5) -> Figures:
@@ -193,9 +200,13 @@ def inference(model: Path, scenes: int = 10000, calls: int = 1000) -> Figures:
         return 1000 * statistics.median(times[20:])
 
     figures = {"one scene, ms": single(), f"{scenes} scenes, s": seconds(lambda: loaded.infer(images))}
-    figures |= {"XLA: its compilation, s": seconds(lambda: loaded.infer(images[:1], jit_compile=True))}
-    figures |= {"XLA: one scene, ms": single(jit_compile=True)}
-    return figures | ({"one scene, objects of any size, ms": single(any_size=True)} if loaded.config.takes_any_canvas else {})
+    compilation = seconds(lambda: loaded.infer(images[:1], jit_compile=True))
+    figures |= {"XLA: its compilation, s": compilation, "XLA: one scene, ms": single(jit_compile=True)}
+    if loaded.config.takes_any_canvas:
+        large = large_canvas()
+        figures["one scene, objects of any size, ms"] = single(any_size=True)
+        figures["1000x1000 pixels, 100 digits, s"] = seconds(lambda: loaded.infer(large, max_steps=110))
+    return figures
 
 
 def generation(scenes: int = 60000) -> Figures:

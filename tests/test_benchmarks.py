@@ -51,10 +51,21 @@ def test_controllers_take_turns(tiny_config):
     assert min(figures.values()) > 0
 
 
-def test_machine_inference_and_generation():
+def test_machine_and_generation():
     assert min(speed.machine(size=64, array_bytes=1 << 16, tries=1).values()) > 0
-    assert {"one scene, ms", "3 scenes, s"} <= set(speed.inference(MODEL, scenes=3, calls=2))
     assert set(speed.generation(scenes=3)) == {"3 scenes generated, s", "written, s", "read, s"}
+
+
+@pytest.mark.slow
+def test_inference():
+    expected = {"one scene, ms", "3 scenes, s", "XLA: one scene, ms", "1000x1000 pixels, 100 digits, s"}
+    assert expected <= set(speed.inference(MODEL, scenes=3, calls=2))
+
+
+def test_a_large_canvas_has_a_digit_in_each_tile():
+    tiles = speed.large_canvas()[0].reshape(10, 100, 10, 100).max(axis=(1, 3))
+    assert tiles.shape == (10, 10)
+    assert (tiles > 100).all()
 
 
 def test_the_table_shows_all_rounds(monkeypatch, capsys):

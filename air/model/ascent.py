@@ -66,12 +66,12 @@ def _worth(network: InferenceNetwork, view: View, found: Found, price: Price) ->
     size = transformer.size_of(view.images)
     windows = network.composition.paint(found.window_logits, found.present)
     painted = transformer.render_sum(windows, found.z_where, size)
-    explained = price.log_likelihood(network.composition, view.images, view.picture, painted)
 
     def compare(step: tf.Tensor, added: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         window, z_where = (tf.gather(field, [step], axis=1) for field in (windows, found.z_where))
         others = painted - transformer.render_sum(window, z_where, size)
-        here = explained - price.log_likelihood(network.composition, view.images, view.picture, others)
+        part = Part.around_window(z_where[:, 0], size, network.config.canvas_size)
+        here = price.gain(network.composition, view, part, others, painted)
         return step + 1, tf.where(tf.range(tf.shape(added)[1]) == step, here[:, None], added)
 
     most = tf.cast(tf.reduce_max(tf.reduce_sum(found.present, axis=1)), tf.int32)

@@ -63,6 +63,20 @@ class Price(NamedTuple):
         canvas = tf.clip_by_value(composition.flatten(painted, picture), 0.0, 1.0)
         return LIKELIHOODS[self.likelihood](composition.in_line(images), composition.in_line(canvas), self.std)
 
+    def gain(self, composition: Composition, view: View, part: Part, others: tf.Tensor, painted: tf.Tensor) -> tf.Tensor:
+        """Compute how much an object of a part of the canvas adds to the log-likelihood: [batch] nats.
+
+        Args:
+            composition: of the objects.
+            view: of the scenes.
+            part: within which the object lies.
+            others: [batch, H, W, ...] what all other objects paint.
+            painted: the same, with the object.
+        """
+        images, picture = part.cut(view.images), None if view.picture is None else part.cut(view.picture)
+        log_prob = functools.partial(self.log_likelihood, composition, images, picture)
+        return log_prob(part.cut(painted)) - log_prob(part.cut(others))
+
 
 class _Row(NamedTuple):
     """A step of the first pass: what it finds, and the posterior from which the second look starts."""
@@ -189,7 +203,7 @@ def _look_again(
 ) -> Found:
     """Look at one object after another in what the others leave unexplained; drop those that aren't worth their price."""
     composition, most = network.composition, tf.reduce_max(number)
-    size, longer = transformer.size_of(view.images), (max(network.config.canvas_size),) * 2
+    size = transformer.size_of(view.images)
 
     def render(found: Found) -> tf.Tensor:
         return found.render(composition, size)
@@ -208,11 +222,9 @@ def _look_again(
         found = _found(row.found.present, row.found.presence, attention, price.prior)
         added = render(found)
         if seed is None:
-            part = Part.around(found.z_where[:, 0, 1:], size, longer)
-            images, picture = part.cut(here.images), None if here.picture is None else part.cut(here.picture)
-            log_prob = functools.partial(price.log_likelihood, composition, images, picture)
-            more = log_prob(part.cut(others + added)) - log_prob(part.cut(others))
-            worth = more[:, None] - found.kl - price.count
+            part = Part.around_window(found.z_where[:, 0], size, network.config.canvas_size)
+            gain = price.gain(composition, here, part, others, others + added)
+            worth = gain[:, None] - found.kl - price.count
             kept = tf.cast(worth > 0.0, tf.float32)
             found = found.keep(kept)
             added *= tf.reshape(kept, [-1, *[1] * (len(added.shape) - 1)])

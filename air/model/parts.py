@@ -34,6 +34,11 @@ class Part(NamedTuple):
             origin, tuple(map(min, canvas_size, training_size)) if known else tf.unstack(size), canvas_size, training_size
         )
 
+    @classmethod
+    def around_window(cls, z_where: tf.Tensor, canvas_size: transformer.Size, training_size: tuple[int, int]) -> "Part":
+        """Place parts around attention windows [P, 3], which are at most as large as a training canvas' longer side."""
+        return cls.around(z_where[:, 1:], canvas_size, (max(training_size),) * 2)
+
     @property
     def unit(self) -> float | tf.Tensor:
         """The scale of a window as large as a training canvas, see `transformer.unit`."""

@@ -54,7 +54,7 @@ class TrainedModel(TrainableModel):
             seed: of the draws, which depend on `batch_size` too.
             batch_size: scenes at a time, which bounds memory; 256, or fewer if they are larger than in training, when None.
             jit_compile: compile with XLA for this canvas and numbers of scenes and steps: several seconds at the first call,
-                then a third of the time for a scene.
+                then two fifths of the time for a scene.
 
         Returns:
             `Scenes` of NumPy arrays.
