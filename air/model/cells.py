@@ -159,7 +159,7 @@ class CellController(keras.layers.Layer):
         """Compute the heads' answers in every cell: its score, the log-odds of an object there, and where it is."""
         heads = self.score, self.presence, self.where
         kernel = tf.concat([head.kernel for head in heads], axis=-1)  # one product rather than three narrow ones
-        bias = tf.concat([tf.zeros(1), self.presence.bias, self.where.bias], axis=-1)
+        bias = tf.concat([tf.zeros(1), self.presence.bias, self.where.bias], axis=-1)  # the score has none
         return tf.split(tf.tensordot(hidden, kernel, 1) + bias, [head.units for head in heads], axis=-1)
 
     def _convolve_cells(self, layer: keras.layers.Conv2D, image: tf.Tensor) -> tf.Tensor:
