@@ -29,14 +29,12 @@ from matplotlib.figure import Figure
 
 from air import presets
 from air.config import DEFAULT_MODEL, Config, Count, find_model
-from air.data import mnist
-from air.data.generator import Digits, GeneratorConfig, generate
 from air.errors import AIRError
 from air.evaluation.curves import STYLE
 from air.support import cli
 from air.support.console import table
 from air.training.run_folder import RunFolder
-from benchmarks.speed import ROOT, Training, in_fresh_process, seconds
+from benchmarks.speed import ROOT, Training, in_fresh_process, seconds, training_scenes
 
 BATCH = 32  # scenes, in inference
 STEPS = 20  # training steps that are timed together
@@ -100,11 +98,8 @@ def infer(repeats: int, batch_size: int = BATCH, side: int = 50, objects: int = 
     """Time inference of a batch of scenes that have the same number of objects, in milliseconds."""
     with cli.quiet_import():
         import air
-    model, source = air.load(find_model(DEFAULT_MODEL)), mnist.load()
-    digits = Digits.from_images(source.test_images, source.test_labels)
-    images = generate(
-        GeneratorConfig(canvas_size=(side, side)), digits, np.full(batch_size, objects), np.random.default_rng(0)
-    ).images
+    model = air.load(find_model(DEFAULT_MODEL))
+    images = training_scenes(batch_size, counts=(objects,), side=side).images
     times = [seconds(lambda: model.infer(images, max_steps=max_steps, batch_size=batch_size)) for _ in range(repeats + 3)]
     return 1000 * statistics.median(times[3:])
 

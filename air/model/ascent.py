@@ -97,7 +97,7 @@ def _fit(network: InferenceNetwork, view: View, found: Found, price: Price, doub
     chosen = _nearest(_distances(network, found, size), doubtful)
     objects = map_tensors(lambda field: tf.gather(field, chosen, batch_dims=1), found)
     part = Part.around(objects.z_where[:, 0, 1:], size, network.config.canvas_size)
-    images, picture = part.cut(view.images), None if view.picture is None else part.cut(view.picture)
+    images, picture = map_tensors(part.cut, (view.images, view.picture))
     others = part.cut(found.render(network.composition, size) - objects.render(network.composition, size))
     neighbours = objects.present * tf.cast(tf.range(tf.shape(chosen)[1]) > 0, tf.float32)
 

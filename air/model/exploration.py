@@ -73,7 +73,7 @@ class Price(NamedTuple):
             others: [batch, H, W, ...] what all other objects paint.
             painted: the same, with the object.
         """
-        images, picture = part.cut(view.images), None if view.picture is None else part.cut(view.picture)
+        images, picture = map_tensors(part.cut, (view.images, view.picture))
         log_prob = functools.partial(self.log_likelihood, composition, images, picture)
         return log_prob(part.cut(painted)) - log_prob(part.cut(others))
 
